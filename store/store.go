@@ -1,0 +1,141 @@
+// Package store is the port between weir's engine and a database. It speaks in
+// transitions: each method of Store is one transaction (Commit: as few as
+// possible) and one promise. No method retries; the engine owns retry. The
+// engine holds no SQL, an adapter holds no policy.
+//
+// The laws are in package storetest, a sentence each; every adapter passes all
+// of them.
+//
+// # The journal
+//
+// A message is one row, appended once. A queue is the journal seen by one
+// subscription; its cursor is its newest batch. Claiming inserts the next
+// batch, which leases the positions in its manifest to one process.
+// Acknowledging sets bits in the batch. Only exceptions have rows of their own:
+// what is deferred (a retry, a delay, a follower behind its blocked key), what
+// is dead, and the attempts that failed.
+//
+//	appended ──claim──▶ leased ──Done──▶ done
+//	             ▲        │ Retry, NotYet, Behind
+//	             │        ▼
+//	             └──── deferred          Dead ──▶ dead ──retry──▶ deferred
+//
+// # Order within a key
+//
+// A claim never returns a fresh message whose key has an earlier message that is
+// deferred (other than by the sender's own delay) or, unless the queue skips,
+// dead: it files it behind that one (or, with Park, among the dead). When the
+// earlier one is done the followers are released, lowest first. A message of
+// the key that fails sends released followers behind it again. So within one
+// key what a queue's claims return, taken in turn, is in the order of positions.
+// The engine does its part: for one queue it does not claim while a settlement
+// of a keyed message other than Done is under way.
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Opener opens a store. Adapters offer one: sqlite.File("kitchen.db").
+type Opener func(ctx context.Context) (Store, error)
+
+// Tx is a transaction of the user's database: the caller's own, given to
+// AppendIn, or the engine's, given to a Closure. Adapters make and unwrap it.
+type Tx interface {
+	// StoreKind names the adapter it belongs to: "sqlite".
+	StoreKind() string
+}
+
+// Store is the port. All methods may be called concurrently. Unless said
+// otherwise an error means that nothing was written, and an error of the
+// database itself (disk full, I/O) is returned as it is: the engine then stops.
+type Store interface {
+	// Info describes the store. It does no I/O.
+	Info() Info
+
+	// Begin makes this process the one that works the store (where the adapter
+	// takes only one, else one of those) and fences what earlier ones left: their
+	// batches become abandoned. A second is refused with a *HeldError. p.ID,
+	// p.StartedAt and p.BeatAt are filled in. Commit, Claim and the rest may be
+	// used without Begin by processes that only send, read and operate.
+	Begin(ctx context.Context, p *Process) error
+
+	// Heartbeat says that the process lives; ErrLeaseLost when another has taken over.
+	Heartbeat(ctx context.Context) error
+
+	// End hands back all open batches of this process, so that their messages are
+	// no suspects to the next one, and gives up what Begin took.
+	End(ctx context.Context) error
+
+	// Declare makes topics and queues known and returns the queues' state in the
+	// same order. Repeating it changes a queue's settings, never its place. A name
+	// already used for another topic or kind is an error.
+	Declare(ctx context.Context, topics []Topic, queues []Queue) ([]QueueState, error)
+
+	// Commit writes a group. Each change's Err says whether it was written; the
+	// error returned is of the database itself, and then none was. Sends to a topic
+	// never declared declare it. It blocks for the durable commit.
+	Commit(ctx context.Context, g *Group) error
+
+	// AppendIn appends messages in the caller's own transaction, subject to
+	// capacity: visible and claimable when it commits, gone when it does not.
+	// Pos, ID and SentAt are set.
+	AppendIn(ctx context.Context, tx Tx, messages []*Message) error
+
+	// Claim leases the queue's next messages: first batches abandoned by processes
+	// that are gone (with the epoch raised by one, holding only what is not
+	// settled), then deferred messages that are due, then fresh ones. A paused or
+	// parked queue gives nothing but NextDue zero.
+	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
+
+	// Changed reports whether another process, or a caller's own transaction, may
+	// have written since the last call. Cheap; a hint only: true once too often is fine,
+	// and the engine claims from time to time whatever it says.
+	Changed(ctx context.Context) (bool, error)
+
+	// Operate carries out a person's act in one transaction with its audit row.
+	Operate(ctx context.Context, a Act) (Acted, error)
+
+	// Prune deletes, in one short transaction, a step of what is older than the
+	// retention: see Retention.
+	Prune(ctx context.Context, r Retention) (Pruned, error)
+
+	// Reader answers people's questions.
+	Reader() Reader
+
+	// Close ends all use. It does not wait for callers of other methods; they get ErrClosed.
+	Close() error
+}
+
+// Info describes a store.
+type Info struct {
+	Kind        string // "sqlite"
+	Name        string // the file, or the database, without secrets
+	Incarnation Incarnation
+	Schema      int // its schema's version
+}
+
+// Retention says what is kept.
+type Retention struct {
+	// Messages settled by all their queues are kept this long after they were
+	// sent; batches, attempts, figures and audit rows likewise. What waits is
+	// kept however old, but for parked subscribers. What the dead, the deferred
+	// and open batches refer to is copied aside, so nothing pins the log.
+	Keep time.Duration
+	Max  int // rows deleted in this step; 1 to 10,000
+}
+
+// Pruned is what a step deleted. More is set when another step would delete.
+type Pruned struct {
+	Messages, Batches, Other int64
+	More                     bool
+}
+
+// Limits of the port.
+const (
+	MaxSends   = 10_000 // messages in one change or AppendIn
+	MaxList    = 1_000  // rows returned by one call of Reader
+	MaxPrune   = 10_000
+	MaxOperate = 10_000 // dead letters settled by one act
+)
