@@ -1,0 +1,141 @@
+package house
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// law says which packages may import which. Imports point inward: cmd, then api
+// and dashboard, then the root, then the engine, then the ports; adapters import
+// their port, and the root imports no adapter. A key that ends in "/..." stands
+// for a folder and all below it; the longest key that fits counts. The standard
+// library is open to all, but for package testing.
+//
+// A new package is added here first, with the narrowest rule it can live with.
+var law = map[string]rule{
+	// The ports: nothing of ours, nothing of others.
+	"store": {},
+
+	// Adapters: their port and their driver.
+	"store/sqlite": {
+		ours:  []string{"store"},
+		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
+	},
+	"store/storetest": {ours: []string{"store"}, testing: true},
+
+	// The engine: the ports, and no driver.
+	"internal/engine": {ours: []string{"store"}},
+	"internal/house":  {},
+
+	// The user's vocabulary.
+	".": {ours: []string{"internal/engine", "store"}},
+
+	// Around it: they see what a user sees.
+	"weirtest":  {ours: []string{".", "store/sqlite"}, testing: true},
+	"api":       {ours: []string{"."}},
+	"dashboard": {ours: []string{"."}},
+
+	// Programs. cmd/weir is the only wiring, and nobody imports it.
+	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong"}},
+	"examples/...": {ours: []string{".", "store/sqlite"}, kin: true},
+	"bench/...":    {ours: []string{".", "store", "store/sqlite"}, kin: true},
+	"test/...":     {ours: []string{".", "store", "store/sqlite"}, kin: true},
+}
+
+// testsMayAlso is what test files may import beyond their package's own rule.
+func testsMayAlso() rule {
+	return rule{
+		ours:    []string{"store", "store/sqlite", "store/storetest", "weirtest"},
+		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid"},
+		testing: true,
+	}
+}
+
+// rule is what one package may import.
+type rule struct {
+	ours    []string // packages of the module, as law names them; "..." is all
+	third   []string // roots of other modules
+	testing bool     // package testing, outside of test files
+	kin     bool     // packages below the same second folder: examples/restaurant/...
+}
+
+// ruleFor finds a package's rule.
+func ruleFor(pkg string) (rule, bool) {
+	if r, ok := law[pkg]; ok {
+		return r, true
+	}
+	for dir := pkg; dir != "."; dir = path.Dir(dir) {
+		if r, ok := law[dir+"/..."]; ok {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+func (t *tree) checkLaw() []string {
+	var faults []string
+	unknown := map[string]bool{}
+	for _, f := range t.files {
+		r, ok := ruleFor(f.dir())
+		if !ok {
+			if !unknown[f.dir()] {
+				faults = append(faults, t.fault(f.Package, "package %q has no import law: add it to law in internal/house/law.go", f.dir()))
+			}
+			unknown[f.dir()] = true
+			continue
+		}
+		for _, spec := range f.Imports {
+			target, err := strconv.Unquote(spec.Path.Value)
+			if err == nil && !allowed(f, r, target) {
+				faults = append(faults, t.fault(spec.Pos(), "%q may not import %s: see law in internal/house/law.go", f.dir(), target))
+			}
+		}
+	}
+	return faults
+}
+
+func allowed(f *file, r rule, target string) bool {
+	if r.lets(f.dir(), target) {
+		return true
+	}
+	return f.test && (target == path.Join(Module, f.dir()) || testsMayAlso().lets(f.dir(), target))
+}
+
+// lets says whether the rule lets package pkg import target.
+func (r rule) lets(pkg, target string) bool {
+	if target == Module || strings.HasPrefix(target, Module+"/") {
+		return r.letsOurs(pkg, strings.TrimPrefix(strings.TrimPrefix(target, Module), "/"))
+	}
+	switch first, _, _ := strings.Cut(target, "/"); {
+	case target == "C":
+		return false // pure Go: users cross-compile
+	case first == "testing":
+		return r.testing
+	case !strings.Contains(first, "."):
+		return true // the standard library
+	}
+	return slices.ContainsFunc(r.third, func(root string) bool { return under(target, root) })
+}
+
+func (r rule) letsOurs(pkg, target string) bool {
+	if target == "" {
+		target = "."
+	}
+	if r.kin && kinOf(pkg) == kinOf(target) {
+		return true
+	}
+	return slices.Contains(r.ours, target) || slices.Contains(r.ours, "...")
+}
+
+// under says whether name is root or below it.
+func under(name, root string) bool {
+	return name == root || strings.HasPrefix(name, root+"/")
+}
+
+// kinOf is a package's first two folders.
+func kinOf(pkg string) string {
+	parts := strings.SplitN(pkg, "/", 3)
+	return strings.Join(parts[:min(2, len(parts))], "/")
+}
