@@ -23,7 +23,7 @@ var law = map[string]rule{
 		ours:  []string{"store"},
 		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
 	},
-	"store/storetest": {ours: []string{"store"}, testing: true},
+	"store/storetest/...": {ours: []string{"store"}, testing: true, kin: true},
 
 	// The engine: the ports, and no driver.
 	"internal/engine": {ours: []string{"store"}},
