@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// A batch row holds three blobs.
+//
+// The manifest is the leased positions, ascending: the first as an uvarint, of
+// each other the distance to the one before. A dense batch of 1,000 is 1 KiB.
+//
+// The bits say which are settled, one a position, lowest first.
+//
+// The times are of the deliveries that ran, in chunks, so that a commit only
+// appends: the count as an uvarint, then for each the distance of its index and
+// of its start to the one before in the chunk (before the first: 0, and when the
+// batch was claimed) as varints, and its duration as an uvarint; in microseconds.
+
+var errEncoding = errors.New("damaged encoding")
+
+// appendManifest encodes positions, which ascend.
+func appendManifest(b []byte, positions []int64) []byte {
+	last := int64(0)
+	for _, p := range positions {
+		b = binary.AppendUvarint(b, uint64(p-last))
+		last = p
+	}
+	return b
+}
+
+// decodeManifest appends the positions to dst.
+func decodeManifest(dst []int64, b []byte) ([]int64, error) {
+	last := uint64(0)
+	for len(b) > 0 {
+		d, n := binary.Uvarint(b)
+		if n <= 0 || d == 0 || last+d < last || last+d > 1<<62 {
+			return dst, fmt.Errorf("manifest: %w", errEncoding)
+		}
+		last += d
+		dst = append(dst, int64(last))
+		b = b[n:]
+	}
+	return dst, nil
+}
+
+// bits is a set of indices in a manifest.
+type bits []byte
+
+func newBits(n int) bits { return make(bits, (n+7)/8) }
+
+func (b bits) has(i int) bool { return i>>3 < len(b) && b[i>>3]&(1<<(i&7)) != 0 }
+
+func (b bits) set(i int) { b[i>>3] |= 1 << (i & 7) }
+
+func (b bits) unset(i int) { b[i>>3] &^= 1 << (i & 7) }
+
+// ran is when a delivery started, counted from its batch's claim, and how long it took.
+type ran struct {
+	index       int
+	start, took int64 // µs
+}
+
+// appendTimes adds a chunk.
+func appendTimes(b []byte, chunk []ran) []byte {
+	if len(chunk) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(chunk)))
+	var last ran
+	for _, r := range chunk {
+		b = binary.AppendVarint(b, int64(r.index-last.index))
+		b = binary.AppendVarint(b, r.start-last.start)
+		b = binary.AppendUvarint(b, uint64(max(r.took, 0)))
+		last = r
+	}
+	return b
+}
+
+// decodeTimes calls each for every entry, in the order of their being settled.
+func decodeTimes(b []byte, each func(ran)) error {
+	for len(b) > 0 {
+		count, n := binary.Uvarint(b)
+		if n <= 0 || count > uint64(len(b)) {
+			return fmt.Errorf("times: %w", errEncoding)
+		}
+		b = b[n:]
+		var last ran
+		for range count {
+			index, n := binary.Varint(b)
+			start, m := binary.Varint(b[max(n, 0):])
+			took, k := binary.Uvarint(b[max(n, 0)+max(m, 0):])
+			if n <= 0 || m <= 0 || k <= 0 || took > 1<<62 {
+				return fmt.Errorf("times: %w", errEncoding)
+			}
+			last = ran{index: last.index + int(index), start: last.start + start, took: int64(took)}
+			each(last)
+			b = b[n+m+k:]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+// Package sqlite is weir's store in one SQLite file.
+//
+// One process works a file at a time; others may send, read and operate. The
+// file may hold the user's own tables too, so that a handler's rows, or a
+// sender's, commit together with the messages: see SQL, Tx and OpenDB.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weir-go/weir/store"
+	"zombiezen.com/go/sqlite"
+)
+
+// Option changes how a file is opened.
+type Option func(*Store)
+
+// Clock sets what the store takes for the time. Defaults to time.Now.
+func Clock(now func() time.Time) Option { return func(s *Store) { s.clock = now } }
+
+// File opens the store in the file at path, which is made if there is none.
+func File(path string, options ...Option) store.Opener {
+	return func(ctx context.Context) (store.Store, error) {
+		s, err := open(ctx, path, options)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		return any(s).(store.Store), nil
+	}
+}
+
+// Store is a store in one SQLite file.
+//
+// It has one writer connection, since SQLite lets one write at a time: waiting in
+// line here is cheaper and fairer than polling the file's lock. Readers have
+// connections of their own and never wait for it.
+type Store struct {
+	path  string
+	clock func() time.Time
+	info  store.Info
+
+	writer  chan *conn // holds the writer connection while nobody writes
+	readers chan *conn // the idle read connections; nil is one not yet opened
+	closed  chan struct{}
+	closing sync.Once
+
+	// foreign is set when another connection has committed; Changed clears it.
+	foreign atomic.Bool
+
+	mu      sync.Mutex
+	process int64 // given by Begin, 0 before it and after End
+	lock    *fileLock
+}
+
+const readersMax = 4
+
+func open(ctx context.Context, path string, options []Option) (*Store, error) {
+	if err := checkVersion(sqlite.Version); err != nil {
+		return nil, err
+	}
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		path:    path,
+		clock:   time.Now,
+		writer:  make(chan *conn, 1),
+		readers: make(chan *conn, readersMax),
+		closed:  make(chan struct{}),
+	}
+	for _, o := range options {
+		o(s)
+	}
+	c, err := openConn(path, writerPragmas())
+	if err != nil {
+		return nil, err
+	}
+	for range readersMax {
+		s.readers <- nil
+	}
+	s.writer <- c
+	if err := s.write(ctx, func(c *conn) error { return s.migrate(c) }); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.foreign.Store(false)
+	return s, nil
+}
+
+// checkFile makes a missing file, for its owner only. An existing one is not
+// opened here: closing any descriptor of a file drops the POSIX locks that
+// another connection of this process holds on it.
+func checkFile(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return nil // another process was first
+		}
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return errors.New("is a symbolic link: its lock file and its WAL would lie elsewhere than another process looks for them; give the file's own path")
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("is not a regular file")
+	}
+	return nil
+}
+
+// writerPragmas are run in this order. page_size only takes effect on a new file.
+func writerPragmas() []string {
+	return []string{
+		`pragma page_size = 4096`,
+		`pragma journal_mode = wal`,
+		`pragma synchronous = full`,
+		`pragma trusted_schema = off`,
+		`pragma foreign_keys = on`,
+		`pragma cache_size = -32768`,
+		`pragma temp_store = memory`,
+		`pragma journal_size_limit = 67108864`,
+	}
+}
+
+func readerPragmas() []string {
+	return []string{
+		`pragma query_only = on`,
+		`pragma trusted_schema = off`,
+		`pragma cache_size = -8192`,
+		`pragma temp_store = memory`,
+	}
+}
+
+// busyTimeout bounds a connection's own wait for locks that are held for
+// moments (another connection's recovery); for the write lock, begin waits.
+const busyTimeout = 5 * time.Second
+
+func openConn(path string, pragmas []string) (*conn, error) {
+	zc, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, err
+	}
+	zc.SetBusyTimeout(busyTimeout)
+	c := &conn{c: zc}
+	for _, p := range pragmas {
+		if err := c.exec(p); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), zc.Close())
+		}
+	}
+	if runtime.GOOS == "darwin" { // where fsync does not reach the disk
+		if err := c.exec(`pragma fullfsync = on`); err != nil {
+			return nil, errors.Join(err, zc.Close())
+		}
+	}
+	return c, nil
+}
+
+// now is the store's time, as it will be read back.
+func (s *Store) now() time.Time { return at(us(s.clock())) }
+
+// Info implements store.Store.
+func (s *Store) Info() store.Info { return s.info }
+
+// Close implements store.Store. What is under way is finished by those who do it.
+func (s *Store) Close() error {
+	s.closing.Do(func() { close(s.closed) })
+	err := s.sweep()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock != nil { // without End: what was leased stays suspect
+		err = errors.Join(err, s.lock.release())
+		s.lock = nil
+	}
+	return err
+}
+
+// sweep closes the idle connections of a closed store. Each connection in use is
+// swept by the one who gives it back.
+func (s *Store) sweep() error {
+	select {
+	case <-s.closed:
+	default:
+		return nil
+	}
+	var err error
+	for {
+		var c *conn
+		select {
+		case c = <-s.writer:
+		case c = <-s.readers:
+		default:
+			return err
+		}
+		if c != nil {
+			err = errors.Join(err, c.close())
+		}
+	}
+}
+
+func (c *conn) close() error {
+	if c.bridge != nil {
+		if err := c.bridge.close(); err != nil {
+			return errors.Join(err, c.c.Close())
+		}
+	}
+	return c.c.Close()
+}

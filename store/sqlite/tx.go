@@ -1,0 +1,4 @@
+package sqlite
+
+// kind is this adapter's name.
+const kind = "sqlite"
