@@ -1,0 +1,40 @@
+package weir
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Codec turns bodies into bytes and back. Bytes are opaque to weir, so a codec may compress
+// or encrypt; every process that sends or handles a message needs the same one. It must be safe for concurrent use.
+type Codec interface {
+	// Marshal encodes v, a contract's type.
+	Marshal(v any) ([]byte, error)
+	// Unmarshal decodes into v, a pointer. data must not be kept or changed.
+	Unmarshal(data []byte, v any) error
+}
+
+// JSON is the default codec: encoding/json as it is.
+type JSON struct{}
+
+func (JSON) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
+func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// encodeHeaders makes the stored form of headers: a JSON object of strings.
+func encodeHeaders(h map[string]string) ([]byte, error) {
+	if len(h) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(h)
+}
+
+func decodeHeaders(data []byte) (map[string]string, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	var h map[string]string
+	if err := json.Unmarshal(data, &h); err != nil {
+		return nil, fmt.Errorf("decode headers: %w", err)
+	}
+	return h, nil
+}

@@ -1,0 +1,57 @@
+package weir
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weir-go/weir/internal/engine"
+	"github.com/weir-go/weir/store"
+)
+
+type (
+	// FullError refuses a send because the queue holds as much as it may. Branch
+	// with errors.AsType[*weir.FullError](err); RetryAfter is when there should be
+	// room again at the measured drain rate (10 ms to 1 min).
+	FullError = store.FullError
+	// DuplicateError refuses a send whose deduplication key was used before with
+	// another body.
+	DuplicateError = store.DuplicateError
+	// HeldError is returned by [Engine.Run] when another process works the file.
+	HeldError = store.HeldError
+)
+
+var (
+	// ErrInHandler is returned by a send through the engine from inside a handler or
+	// a transaction closure: it would escape the acknowledgement. Send through the
+	// [Message] instead.
+	ErrInHandler = errors.New("weir: sending through the engine inside a handler would escape its acknowledgement: send through the message in hand")
+	// ErrClosed is returned by a call on a closed engine.
+	ErrClosed = store.ErrClosed
+	// ErrNotFound is returned when what was asked for is not in the store.
+	ErrNotFound = store.ErrNotFound
+	// ErrConflict is returned by an operator's act that the present state does not allow.
+	ErrConflict = store.ErrConflict
+	// ErrLeaseLost is the cause (context.Cause) of a handler's cancelled context when
+	// another process has taken over the store.
+	ErrLeaseLost = store.ErrLeaseLost
+	// ErrTimeout is the cause of a handler's context cancelled by [Queue].Timeout.
+	ErrTimeout = engine.ErrTimeout
+	// ErrStopping is the cause of a handler's context cancelled because the engine stops.
+	ErrStopping = engine.ErrStopping
+)
+
+// Permanent marks an error that no retry mends: the message goes straight to the
+// dead letters. Permanent(nil) is nil.
+func Permanent(err error) error { return engine.Permanent(err) }
+
+// NotYet tells that a condition for handling the message is not met. It is no
+// failure and no attempt is counted; the message is delivered again after the
+// given time (at least 1 ms, at most a year), and the reason is kept for people.
+// A keyed message goes on holding back its followers.
+func NotYet(reason string, after time.Duration) error { return engine.NotYet(reason, after) }
+
+// IdempotencyKey is the same for every attempt of the message being handled and
+// different for every other message: give it to outside systems that take one.
+// Empty outside a handler.
+func IdempotencyKey(ctx context.Context) string { return engine.IdempotencyKey(ctx) }

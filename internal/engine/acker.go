@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// acker settles what workers have finished, so that a worker goes on without
+// waiting for the disk: all that finish during one commit go into the next.
+type acker struct {
+	e      *Engine
+	signal chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pending []*Attempt
+	spare   []*Attempt
+}
+
+func (k *acker) push(a *Attempt) {
+	k.mu.Lock()
+	k.pending = append(k.pending, a)
+	first := len(k.pending) == 1
+	k.mu.Unlock()
+	if first {
+		select {
+		case k.signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run settles until done is closed and nothing is left.
+func (k *acker) run(done <-chan struct{}) {
+	changes := make([]*store.Change, 0, store.MaxBatch)
+	for {
+		select {
+		case <-k.signal:
+		case <-done:
+			if k.flush(&changes) {
+				return
+			}
+			continue
+		}
+		k.flush(&changes)
+	}
+}
+
+// flush commits all that is pending; true if there was nothing.
+func (k *acker) flush(changes *[]*store.Change) bool {
+	k.mu.Lock()
+	batch := k.pending
+	k.pending, k.spare = k.spare[:0], nil
+	k.mu.Unlock()
+	if len(batch) == 0 {
+		k.spare = batch
+		return true
+	}
+	*changes = (*changes)[:0]
+	for _, a := range batch {
+		*changes = append(*changes, &a.change)
+	}
+	if err := k.e.commits.commit(context.Background(), *changes); err != nil {
+		k.e.fail(err)
+	} else {
+		k.report(batch)
+	}
+	clear(batch)
+	k.mu.Lock()
+	k.spare = batch[:0]
+	k.mu.Unlock()
+	return false
+}
+
+// report tells the queues what became of their attempts, a run of one queue at a time.
+func (k *acker) report(batch []*Attempt) {
+	var failed []*Attempt
+	for len(batch) > 0 {
+		q, n := batch[0].q, 0
+		q.mu.Lock()
+		now := time.Now()
+		for n < len(batch) && batch[n].q == q {
+			a := batch[n]
+			n++
+			if err := a.change.Err; err != nil && !errors.Is(err, store.ErrFenced) {
+				failed = append(failed, a)
+				continue
+			}
+			q.settled(a)
+			q.count(a, now)
+			if a.change.Err != nil || len(a.change.Sends) > 0 || a.settle[0].Verdict != store.Done {
+				failed = append(failed, a)
+			}
+		}
+		q.spawn()
+		if q.stale && q.room() > 0 {
+			q.look()
+		}
+		q.mu.Unlock()
+		batch = batch[n:]
+	}
+	for _, a := range failed {
+		k.exception(a)
+	}
+}
+
+// exception handles what is not a plain acknowledgement, outside the queue's lock.
+func (k *acker) exception(a *Attempt) {
+	err := a.change.Err
+	switch {
+	case err == nil || errors.Is(err, store.ErrFenced):
+		a.q.note(a, err)
+	case errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrClosed):
+		k.e.fail(err)
+	default: // a closure, or a duplicate: the attempt has failed after all
+		a.q.conclude(a, refused(err))
+	}
+}
+
+// note acts on a settlement that is known to be written, or refused by the fence.
+func (q *queue) note(a *Attempt, err error) {
+	s := &a.settle[0]
+	if err != nil {
+		q.e.log.Warn("an attempt's outcome was refused: another attempt owns the message",
+			keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID, keyError, err)
+		return
+	}
+	q.feeding(a.change.Sends)
+	switch s.Verdict {
+	case store.Retry:
+		q.e.log.Info("message failed, to be retried", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID,
+			"attempt", a.Number, "due", s.Due, keyError, s.Reason)
+		q.defers(s.Due)
+	case store.NotYet:
+		q.defers(s.Due)
+	case store.Dead:
+		q.e.log.Error("message is dead: see weir dead ls", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID,
+			"attempt", a.Number, keyError, s.Reason)
+	}
+}
+
+// defers notes that a message is due at a time, lest the claimer sleep past it.
+func (q *queue) defers(due time.Time) {
+	q.mu.Lock()
+	if q.due.IsZero() || due.Before(q.due) {
+		q.due = due
+		q.look()
+	}
+	q.mu.Unlock()
+}
+
+// feeding remembers which queues of this process a queue's handlers send to, so
+// that a full one can slow it.
+func (q *queue) feeding(sends []*store.Message) {
+	for _, m := range sends {
+		for _, to := range q.e.byTopic[m.Topic] {
+			q.mu.Lock()
+			q.feeds[to.settings.Queue.Name] = to
+			q.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// pollInterval is how often a queue is claimed from whatever the hints say.
+const pollInterval = time.Second
+
+// claim keeps a queue supplied until ctx is done: when something was sent, when a
+// deferred message is due, when there is room again, and by polling.
+func (q *queue) claim(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-q.signal:
+		case <-timer.C:
+			q.mu.Lock()
+			q.stale = true
+			q.mu.Unlock()
+		}
+		if err := q.fill(ctx); err != nil {
+			return err
+		}
+		timer.Reset(q.sleep(time.Now()))
+	}
+}
+
+// sleep is how long the claimer may sleep if nothing wakes it.
+func (q *queue) sleep(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.due.IsZero() {
+		return pollInterval
+	}
+	return min(max(q.due.Sub(now), 0), pollInterval)
+}
+
+// fill claims as long as there is room and more to claim.
+func (q *queue) fill(ctx context.Context) error {
+	for ctx.Err() == nil {
+		q.mu.Lock()
+		due := !q.due.IsZero() && !q.due.After(time.Now())
+		room := q.room()
+		if room == 0 || !(q.stale || due) {
+			q.mu.Unlock()
+			return nil
+		}
+		q.stale = false
+		q.mu.Unlock()
+		if err := q.take(ctx, room); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take makes one claim and delivers it.
+func (q *queue) take(ctx context.Context, room int) error {
+	q.claiming.Lock()
+	defer q.claiming.Unlock()
+	c, err := q.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: room})
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	q.due = c.NextDue
+	q.stale = q.stale || c.More
+	if c.Batch != nil {
+		q.paced.claimed(time.Now(), q.done)
+	}
+	q.mu.Unlock()
+	if c.Batch != nil && len(c.Batch.Deliveries) > 0 {
+		q.deliver(c.Batch)
+	}
+	return nil
+}

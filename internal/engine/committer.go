@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"github.com/weir-go/weir/store"
+)
+
+// committer is group commit without a goroutine of its own: the first who comes
+// leads and commits what is there; those who come meanwhile wait, and when the
+// leader is done one of them leads the next group. So a lone sender pays no
+// hand-over, and many pay one durable commit together. Groups are committed one
+// after another, and each is reported (after) before the next begins.
+type committer struct {
+	st store.Store
+	// before returns the idle queues, for which what is sent may be claimed at once;
+	// after is told of each group committed, with its error.
+	before func(*store.Group)
+	after  func(*store.Group, error)
+
+	entries sync.Pool // of *entry
+
+	mu      sync.Mutex
+	leading bool
+	waiting []*entry
+	spare   []*entry // the other half of a pair of slices, swapped by leaders
+	group   store.Group
+}
+
+// entry is one caller's changes on their way.
+type entry struct {
+	one     [1]*store.Change
+	changes []*store.Change
+	weight  int       // changes and messages
+	wake    chan bool // true: lead; false: done
+	err     error
+}
+
+// groupWeight bounds a group to some 20 ms of work, so that its latency stays
+// bounded however many come.
+const groupWeight = 8_000
+
+func (c *committer) entry() *entry {
+	if e, ok := c.entries.Get().(*entry); ok {
+		return e
+	}
+	return &entry{wake: make(chan bool, 1)}
+}
+
+// commitOne commits one change and returns its error, or the database's.
+func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
+	e := c.entry()
+	e.one[0] = change
+	e.changes, e.weight = e.one[:], 1+len(change.Sends)
+	if err := c.do(ctx, e); err != nil {
+		return err
+	}
+	return change.Err
+}
+
+// commit commits changes, in their order, in one group. The error is the database's.
+func (c *committer) commit(ctx context.Context, changes []*store.Change) error {
+	e := c.entry()
+	e.changes, e.weight = changes, len(changes)
+	for _, change := range changes {
+		e.weight += len(change.Sends)
+	}
+	return c.do(ctx, e)
+}
+
+func (c *committer) do(ctx context.Context, e *entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.waiting = append(c.waiting, e)
+	lead := !c.leading
+	c.leading = true
+	c.mu.Unlock()
+	if !lead {
+		select {
+		case lead = <-e.wake:
+		case <-ctx.Done():
+			if c.withdraw(e) {
+				return context.Cause(ctx)
+			}
+			lead = <-e.wake // taken already: its outcome is near
+		}
+	}
+	if lead {
+		c.lead(ctx, e)
+	}
+	err := e.err
+	e.changes, e.one[0], e.err = nil, nil, nil
+	c.entries.Put(e)
+	return err
+}
+
+// withdraw takes back an entry that no leader has taken yet.
+func (c *committer) withdraw(e *entry) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, w := range c.waiting {
+		if w == e && len(e.wake) == 0 {
+			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// lead commits one group, own among it, and hands the lead on.
+func (c *committer) lead(ctx context.Context, own *entry) {
+	c.mu.Lock()
+	taken := c.take(own)
+	c.mu.Unlock()
+
+	g := &c.group
+	g.Changes = g.Changes[:0]
+	for _, e := range taken {
+		g.Changes = append(g.Changes, e.changes...)
+	}
+	g.Eager, g.Claimed = g.Eager[:0], nil
+	c.before(g)
+	// The leader's own context must not undo what others wait for.
+	err := c.st.Commit(context.WithoutCancel(ctx), g)
+	c.after(g, err)
+	clear(g.Changes)
+
+	c.mu.Lock()
+	if len(c.waiting) > 0 {
+		c.waiting[0].wake <- true
+	} else {
+		c.leading = false
+	}
+	for _, e := range taken {
+		e.err = err
+		if e != own {
+			e.wake <- false
+		}
+	}
+	clear(taken)
+	c.spare = taken[:0]
+	c.mu.Unlock()
+}
+
+// take removes from the waiting those of the next group: the leader's own entry
+// and, in order, as many others as the bound allows.
+func (c *committer) take(own *entry) []*entry {
+	n, taken := 0, c.spare[:0]
+	rest := 0
+	for _, e := range c.waiting {
+		if e == own || n+e.weight <= groupWeight {
+			n += e.weight
+			taken = append(taken, e)
+		} else {
+			c.waiting[rest] = e
+			rest++
+		}
+	}
+	clear(c.waiting[rest:])
+	c.waiting = c.waiting[:rest]
+	return taken
+}

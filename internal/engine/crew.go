@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// start opens a queue for claims and starts what is ready.
+func (q *queue) start() {
+	q.mu.Lock()
+	q.open = true
+	q.spawn()
+	q.mu.Unlock()
+}
+
+const heartbeatInterval = 5 * time.Second
+
+// heartbeat says that the process lives, and stops it when another has taken over.
+func (e *Engine) heartbeat(ctx context.Context) error {
+	return every(ctx, heartbeatInterval, func() error {
+		err := e.st.Heartbeat(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrLeaseLost) {
+			e.log.Warn("heartbeat not written", keyError, err)
+			return nil
+		}
+		return err
+	})
+}
+
+// every calls f at each interval until it fails or ctx is done.
+func every(ctx context.Context, interval time.Duration, f func() error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := f(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// reaper writes off handlers that ignore their context. When as many are lost as
+// the queue has workers the process stops: a supervisor starts a healthy one.
+func (e *Engine) reaper(ctx context.Context) error {
+	return every(ctx, time.Second, func() error {
+		now := time.Now()
+		for _, q := range e.queues {
+			if stuck := q.reap(now); stuck >= q.settings.Concurrency {
+				return fmt.Errorf("%s: %d handlers ignore their context, as many as it has workers", q.settings.Queue.Name, stuck)
+			}
+		}
+		return nil
+	})
+}
+
+const (
+	watchInterval = 10 * time.Millisecond  // how soon what others sent is seen
+	stateInterval = 500 * time.Millisecond // how soon a pause is seen
+)
+
+// monitor sees what others did to the store: sends by other processes and callers'
+// transactions, pauses; and how deep the queues are.
+func (e *Engine) monitor(ctx context.Context) error {
+	var statesAt time.Time
+	active := true
+	return every(ctx, watchInterval, func() error {
+		changed, err := e.st.Changed(ctx)
+		if err != nil {
+			return ignoreStop(ctx, err)
+		}
+		active = active || changed
+		if changed {
+			for _, q := range e.queues {
+				q.more()
+			}
+		}
+		if now := time.Now(); active && now.Sub(statesAt) >= stateInterval {
+			statesAt, active = now, false
+			return ignoreStop(ctx, e.watch(ctx, now))
+		}
+		return nil
+	})
+}
+
+func ignoreStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// watch takes over the queues' states.
+func (e *Engine) watch(ctx context.Context, now time.Time) error {
+	states, err := e.st.Reader().Queues(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range states {
+		s := &states[i]
+		q := e.byID[s.ID]
+		if q == nil {
+			continue
+		}
+		q.mu.Lock()
+		q.depth = s.Depth
+		if paused := s.Paused != nil || s.Parked; paused != q.paused {
+			q.paused = paused
+			q.stale = true
+			q.spawn()
+			q.look()
+		}
+		q.measure(now)
+		q.mu.Unlock()
+	}
+	for _, q := range e.queues {
+		q.restrain()
+	}
+	return nil
+}
+
+// measure smooths the rate at which the queue drains.
+func (q *queue) measure(now time.Time) {
+	if !q.measuredAt.IsZero() {
+		if seconds := now.Sub(q.measuredAt).Seconds(); seconds > 0 {
+			rate := float64(q.done-q.measuredDone) / seconds
+			q.rate += (rate - q.rate) * min(1, seconds/5) // over about 5 s
+			if q.rate < rate/10 {
+				q.rate = rate // the first measurement
+			}
+		}
+	}
+	q.measuredAt, q.measuredDone = now, q.done
+}
+
+// restrain slows a queue whose handlers send into a full one: what leaves with an
+// acknowledgement is admitted, so its source must give way, down to one at a time.
+func (q *queue) restrain() {
+	q.mu.Lock()
+	feeds := make([]*queue, 0, len(q.feeds))
+	for _, to := range q.feeds {
+		feeds = append(feeds, to)
+	}
+	q.mu.Unlock()
+	slow := false
+	for _, to := range feeds {
+		to.mu.Lock()
+		capacity := int64(to.settings.Queue.Capacity)
+		slow = slow || (to != q && capacity > 0 && to.depth >= capacity)
+		to.mu.Unlock()
+	}
+	q.mu.Lock()
+	if q.slowed != slow {
+		q.slowed = slow
+		q.spawn()
+	}
+	q.mu.Unlock()
+}
+
+const (
+	pruneRows  = 1_000                 // a step: a few milliseconds of the writer
+	prunePause = 50 * time.Millisecond // between steps, so that retention takes a small share
+)
+
+// janitor deletes, in small steps, what is older than the retention.
+func (e *Engine) janitor(ctx context.Context) error {
+	interval := min(max(e.config.Keep/10, time.Second), time.Minute)
+	timer := time.NewTimer(rand.N(interval))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		p, err := e.st.Prune(ctx, store.Retention{Keep: e.config.Keep, Max: pruneRows})
+		if err != nil {
+			return ignoreStop(ctx, err)
+		}
+		if p.More {
+			timer.Reset(prunePause)
+		} else {
+			timer.Reset(interval)
+		}
+	}
+}

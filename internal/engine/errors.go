@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	ErrTimeout  = errors.New("weir: the attempt's Timeout has passed")
+	ErrStopping = errors.New("weir: the engine stops")
+	// errReturned is the cause of a context used after its handler has returned.
+	errReturned = errors.New("weir: the handler has returned")
+)
+
+// permanentError is an error that no retry mends.
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// Permanent marks err as one that no retry mends.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+// notYetError asks for the message again later; no failure.
+type notYetError struct {
+	reason string
+	after  time.Duration
+}
+
+func (e *notYetError) Error() string { return "not yet: " + e.reason }
+
+// NotYet postpones, which is no failure.
+func NotYet(reason string, after time.Duration) error { return &notYetError{reason, after} }
+
+// panicError is a handler's panic.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// writtenOffError is the failure of an attempt that did not return.
+type writtenOffError struct{ after time.Duration }
+
+func (e *writtenOffError) Error() string {
+	return fmt.Sprintf("the handler ignored its context and has not returned after %s: written off", e.after.Round(time.Millisecond))
+}
+
+// InHandler reports whether ctx is one given to a handler or a closure.
+func InHandler(ctx context.Context) bool { return ctx.Value(attemptKey{}) != nil }
+
+// IdempotencyKey is the queue's name and the message's ID: the same for all attempts.
+func IdempotencyKey(ctx context.Context) string {
+	a, ok := ctx.Value(attemptKey{}).(*Attempt)
+	if !ok {
+		return ""
+	}
+	return a.q.settings.Queue.Name + "/" + a.Message.ID
+}
+
+type attemptKey struct{}

@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// count adds a settled attempt to the queue's figures. The caller holds mu.
+func (q *queue) count(a *Attempt, now time.Time) {
+	s := &a.settle[0]
+	f := &q.figure
+	if s.Verdict == store.Retry || s.Verdict == store.Dead {
+		f.Failed++
+	}
+	if s.Started.IsZero() {
+		return
+	}
+	f.Work.Add(s.Took)
+	if a.Number == 1 {
+		f.Wait.Add(s.Started.Sub(waitsSince(a.Message)))
+	}
+	if s.Verdict == store.Done {
+		q.done++
+		f.Lead.Add(now.Sub(a.Message.SentAt))
+	}
+}
+
+// waitsSince is when a message could first be worked.
+func waitsSince(m *store.Message) time.Time {
+	if m.Due.After(m.SentAt) {
+		return m.Due
+	}
+	return m.SentAt
+}
+
+// figuresInterval is how often figures are written: what a crash may lose of the
+// times and failures. Sent, done and dead are counted in the store itself.
+const figuresInterval = time.Second
+
+// figures writes what was measured until ctx is done, and once more at the end.
+func (e *Engine) figures(ctx context.Context) error {
+	tick := time.NewTicker(figuresInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := e.flushFigures(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+func (e *Engine) flushFigures(ctx context.Context) error {
+	g := store.Group{Figures: make([]store.FigureDelta, 0, len(e.queues))}
+	for _, q := range e.queues {
+		rejected := e.takeRejected(q.settings.Queue.Name)
+		q.mu.Lock()
+		q.figure.Queue = q.id
+		q.figure.Rejected += rejected
+		g.Figures = append(g.Figures, q.figure)
+		q.figure = store.FigureDelta{}
+		q.mu.Unlock()
+	}
+	return e.st.Commit(ctx, &g)
+}
+
+// Times are the quantiles of one duration.
+type Times struct{ P50, P99 time.Duration }
+
+func times(h *store.Histogram) Times { return Times{h.Quantile(0.5), h.Quantile(0.99)} }
+
+// QueueFigures is a queue's state with its rates and times over a window.
+type QueueFigures struct {
+	store.QueueState
+	Window        time.Duration // what the figures cover
+	SentPerSecond float64
+	DonePerSecond float64
+	Sent, Done    int64
+	Died          int64 // deaths
+	Failed        int64 // attempts that ended with an error
+	Rejected      int64 // sends refused for want of room
+	Wait          Times // time in queue: from the send, or its due time, to the first start
+	Work          Times // processing time of one attempt
+	Lead          Times // from the send to done
+	// Drains is how long until the queue is empty at these rates; negative: never.
+	Drains time.Duration
+}
+
+// ReadFigures reads all queues with their figures of the last window.
+func ReadFigures(ctx context.Context, r store.Reader, window time.Duration) ([]QueueFigures, error) {
+	states, err := r.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	since := now.Add(-window).Truncate(time.Minute)
+	minutes, err := r.Figures(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]QueueFigures, len(states))
+	for i, s := range states {
+		all[i] = summarise(s, minutes, since, now)
+	}
+	return all, nil
+}
+
+// summarise adds up a queue's minutes. It does no I/O.
+func summarise(s store.QueueState, minutes []store.FigureMinute, since, now time.Time) QueueFigures {
+	f := QueueFigures{QueueState: s, Window: now.Sub(since)}
+	var sum store.FigureDelta
+	first := now
+	for i := range minutes {
+		m := &minutes[i]
+		if m.Queue != s.ID {
+			continue
+		}
+		if m.Minute.Before(first) {
+			first = m.Minute
+		}
+		f.Sent += m.Sent
+		f.Done += m.Done
+		f.Died += m.Died
+		sum.Failed += m.Failed
+		sum.Rejected += m.Rejected
+		sum.Wait.Merge(&m.Wait)
+		sum.Work.Merge(&m.Work)
+		sum.Lead.Merge(&m.Lead)
+	}
+	f.Failed, f.Rejected = sum.Failed, sum.Rejected
+	f.Wait, f.Work, f.Lead = times(&sum.Wait), times(&sum.Work), times(&sum.Lead)
+	covered := max(now.Sub(first), time.Second).Seconds()
+	f.SentPerSecond, f.DonePerSecond = float64(f.Sent)/covered, float64(f.Done)/covered
+	f.Drains = drains(s.Depth, f.DonePerSecond-f.SentPerSecond)
+	return f
+}
+
+// drains is how long a depth lasts at a net outflow per second; negative: for ever.
+func drains(depth int64, outflow float64) time.Duration {
+	switch {
+	case depth == 0:
+		return 0
+	case outflow <= 0 || float64(depth)/outflow > (100*365*24*time.Hour).Seconds():
+		return -1
+	}
+	return time.Duration(float64(depth) / outflow * float64(time.Second))
+}

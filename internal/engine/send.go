@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Send appends messages from outside in a commit of their own.
+func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
+	change := store.Change{Sends: messages, Outside: true}
+	return e.refusal(ctx, e.commits.commitOne(ctx, &change))
+}
+
+// SendIn appends messages in the caller's transaction.
+func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message) error {
+	return e.refusal(ctx, e.st.AppendIn(ctx, tx, messages))
+}
+
+// refusal completes the error of a full queue, and counts it.
+func (e *Engine) refusal(ctx context.Context, err error) error {
+	full, ok := errors.AsType[*store.FullError](err)
+	if !ok {
+		return err
+	}
+	e.mu.Lock()
+	e.rejected[full.Queue]++
+	e.mu.Unlock()
+	full.RetryAfter = retryAfter(full, e.drainRate(ctx, full.Queue))
+	return err
+}
+
+const (
+	retryAfterMin     = 10 * time.Millisecond
+	retryAfterMax     = time.Minute
+	retryAfterUnknown = time.Second // nothing was drained lately
+)
+
+// retryAfter is when a twentieth of the queue will have drained at a rate per second:
+// enough room that those who come back then are not refused again at once.
+func retryAfter(full *store.FullError, rate float64) time.Duration {
+	if rate <= 0 {
+		return retryAfterUnknown
+	}
+	over := float64(max(full.Depth-full.Capacity, 0)) + float64(full.Capacity)/20 + 1
+	return min(max(time.Duration(over/rate*float64(time.Second)), retryAfterMin), retryAfterMax)
+}
+
+// drainRates remembers, for queues that this process does not work, how fast they drain.
+type drainRates struct {
+	mu     sync.Mutex
+	readAt time.Time
+	rates  map[string]float64
+}
+
+// drainRate is how many messages of a queue are done per second.
+func (e *Engine) drainRate(ctx context.Context, queue string) float64 {
+	if e.running.Load() && e.byName[queue] != nil {
+		q := e.byName[queue]
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.rate
+	}
+	r := &e.rates
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.readAt) > time.Second {
+		r.readAt = now
+		r.rates = map[string]float64{}
+		all, err := ReadFigures(ctx, e.st.Reader(), time.Minute)
+		if err != nil {
+			e.log.Warn("drain rates not read", keyError, err)
+		}
+		for i := range all {
+			r.rates[all[i].Name] = all[i].DonePerSecond
+		}
+	}
+	return r.rates[queue]
+}
+
+func (e *Engine) takeRejected(queue string) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := e.rejected[queue]
+	delete(e.rejected, queue)
+	return n
+}
+
+// flushRejected writes the refusals counted by a process that does not run.
+func (e *Engine) flushRejected() error {
+	e.mu.Lock()
+	none := len(e.rejected) == 0
+	e.mu.Unlock()
+	if none {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	states, err := e.st.Reader().Queues(ctx)
+	if err != nil {
+		return err
+	}
+	var g store.Group
+	for i := range states {
+		if n := e.takeRejected(states[i].Name); n > 0 {
+			g.Figures = append(g.Figures, store.FigureDelta{Queue: states[i].ID, Rejected: n})
+		}
+	}
+	return e.st.Commit(ctx, &g)
+}
+
+// eager offers idle queues to the group about to be committed. It holds their
+// claiming locks until committed has delivered.
+func (e *Engine) eager(g *store.Group) {
+	if !e.running.Load() || !sends(g) {
+		return
+	}
+	for _, q := range e.queues {
+		if ok, room := q.idle(); ok && room > 0 && q.claiming.TryLock() {
+			g.Eager = append(g.Eager, store.Eager{Queue: q.id, Max: room})
+		}
+	}
+}
+
+func sends(g *store.Group) bool {
+	for _, c := range g.Changes {
+		if len(c.Sends) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// committed delivers what was claimed with a group and tells the other queues
+// that there is more to claim.
+func (e *Engine) committed(g *store.Group, err error) {
+	if err == nil {
+		for _, b := range g.Claimed {
+			e.byID[b.Queue].deliver(b)
+		}
+	}
+	for _, eager := range g.Eager {
+		e.byID[eager.Queue].claiming.Unlock()
+	}
+	if err == nil && e.running.Load() {
+		e.announce(g)
+	}
+}
+
+// announce wakes the claimers of queues whose messages were appended and not
+// claimed with the group.
+func (e *Engine) announce(g *store.Group) {
+	last := ""
+	for _, c := range g.Changes {
+		if c.Err != nil {
+			continue
+		}
+		for _, m := range c.Sends {
+			if m.Topic == last && m.Due.IsZero() {
+				continue
+			}
+			last = m.Topic
+			for _, q := range e.byTopic[m.Topic] {
+				if !m.Due.IsZero() || !claimedAll(g, q) {
+					q.more()
+				}
+			}
+		}
+	}
+}
+
+// claimedAll reports whether all that the group appended for q was claimed with it.
+func claimedAll(g *store.Group, q *queue) bool {
+	for _, b := range g.Claimed {
+		if b.Queue != q.id {
+			continue
+		}
+		for _, eager := range g.Eager {
+			if eager.Queue == q.id {
+				return len(b.Deliveries) < eager.Max
+			}
+		}
+	}
+	return false
+}
+
+// more notes that the journal holds messages that are not claimed.
+func (q *queue) more() {
+	q.mu.Lock()
+	q.stale = true
+	if q.room() > 0 {
+		q.look()
+	}
+	q.mu.Unlock()
+}
