@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// benchCmd measures weir on this machine, beside the limit of its database.
+type benchCmd struct {
+	Queue benchQueueCmd `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends."`
+}
+
+// benchQueueCmd is weir bench queue.
+type benchQueueCmd struct {
+	Messages    int     `default:"500000" help:"Messages of each throughput phase, 10,000 to 20,000,000."`
+	Backlog     int     `default:"500000" help:"Messages waiting when draining begins, 10,000 to 20,000,000."`
+	Senders     int     `default:"64" help:"Goroutines that each wait for their own durable commit, 1 to 10,000."`
+	Batches     int     `default:"2" help:"Goroutines that send batches of 1,000, 1 to 64."`
+	Concurrency int     `default:"8" help:"Handlers at once, 1 to 10,000."`
+	Latency     float64 `default:"5" help:"Seconds of sending 100 a second to measure latency, 0.1 to 600."`
+	Dir         string  `help:"Where the files are made, and removed again. Default: a temporary directory."`
+	CPUProfile  string  `name:"cpuprofile" help:"Write a CPU profile of the measured phases to this file."`
+	Only        string  `help:"Only these phases: raw, send_batch, work, send, both, both_single, latency; comma-separated."`
+}
+
+// benchResult is what weir bench queue prints with --json. Rates are messages per second.
+type benchResult struct {
+	RawLimit   float64 `json:"raw_limit_per_s"`
+	Send       float64 `json:"send_per_s"`
+	SendBatch  float64 `json:"send_batch_per_s"`
+	Work       float64 `json:"work_per_s"`
+	Both       float64 `json:"both_per_s"`
+	BothSingle float64 `json:"both_single_per_s"` // both, with the senders of send
+	LatencyP50 float64 `json:"latency_p50_ms"`
+	LatencyP99 float64 `json:"latency_p99_ms"`
+	PeakRSS    float64 `json:"peak_rss_mb"`
+
+	Settings benchSettings `json:"settings"`
+}
+
+type benchSettings struct {
+	Store       string  `json:"store"`
+	Messages    int     `json:"messages"`
+	Backlog     int     `json:"backlog"`
+	Senders     int     `json:"senders"`
+	Batches     int     `json:"batches"`
+	BatchSize   int     `json:"batch_size"`
+	Concurrency int     `json:"concurrency"`
+	LatencyRate int     `json:"latency_rate_per_s"`
+	LatencyFor  float64 `json:"latency_seconds"`
+	BodyBytes   int     `json:"body_bytes"`
+	Go          string  `json:"go"`
+	CPUs        int     `json:"cpus"`
+	Seconds     float64 `json:"seconds"`
+}
+
+func (c *benchQueueCmd) check() error {
+	for _, f := range []struct {
+		name      string
+		v         int
+		low, high int
+	}{
+		{"--messages", c.Messages, 10_000, 20_000_000}, {"--backlog", c.Backlog, 10_000, 20_000_000},
+		{"--senders", c.Senders, 1, 10_000}, {"--batches", c.Batches, 1, 64}, {"--concurrency", c.Concurrency, 1, 10_000},
+	} {
+		if f.v < f.low || f.v > f.high {
+			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.v, f.low, f.high)
+		}
+	}
+	if c.Latency < 0.1 || c.Latency > 600 {
+		return fmt.Errorf("--latency is %v, want 0.1 to 600 seconds", c.Latency)
+	}
+	return nil
+}
+
+// Run measures and prints.
+func (c *benchQueueCmd) Run(a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "weir-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{benchQueueCmd: *c, dir: dir, progress: a.err, path: filepath.Join(dir, "bench.db")}
+	stop, err := startProfile(c.CPUProfile)
+	if err != nil {
+		return err
+	}
+	err = b.run(a.ctx)
+	stop()
+	if err != nil {
+		return err
+	}
+	r := &b.result
+	r.PeakRSS = peakRSS()
+	r.Settings = benchSettings{
+		Store: "sqlite", Messages: c.Messages, Backlog: c.Backlog, Senders: c.Senders, Batches: c.Batches,
+		BatchSize: batchSize, Concurrency: c.Concurrency, LatencyRate: latencyRate, LatencyFor: c.Latency,
+		BodyBytes: len(b.body), Go: runtime.Version(), CPUs: runtime.NumCPU(), Seconds: b.seconds(),
+	}
+	return a.print(r, func(w *tabwriter.Writer) { r.table(w) })
+}
+
+func (r *benchResult) table(w *tabwriter.Writer) {
+	row := func(name string, v float64) {
+		share := ""
+		if r.RawLimit > 0 {
+			share = fmt.Sprintf("%.0f %% of the raw limit", 100*v/r.RawLimit)
+		}
+		fmt.Fprintf(w, "%s\t%s/s\t%s\n", name, grouped(v), share)
+	}
+	fmt.Fprintf(w, "raw limit\t%s/s\tthe driver alone, %d rows a commit\n", grouped(r.RawLimit), rawPerCommit)
+	row("send_batch", r.SendBatch)
+	row("work", r.Work)
+	row("both", r.Both)
+	row("both, single sends", r.BothSingle)
+	row("send", r.Send)
+	fmt.Fprintf(w, "latency at %d/s\tp50 %.2f ms\tp99 %.2f ms\n", r.Settings.LatencyRate, r.LatencyP50, r.LatencyP99)
+	fmt.Fprintf(w, "peak memory\t%.0f MB\t\n", r.PeakRSS)
+}
+
+// grouped is v in whole thousands: 1,234,567.
+func grouped(v float64) string {
+	s := strconv.FormatInt(int64(v+0.5), 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// peakRSS is the most memory this process has held, in MB; 0 where /proc does not say.
+func peakRSS() float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			if err != nil {
+				return 0
+			}
+			return kb / 1000
+		}
+	}
+	return 0
+}

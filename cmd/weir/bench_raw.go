@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	weirsqlite "github.com/weir-go/weir/store/sqlite"
+)
+
+const (
+	rawPerCommit = 1_000
+	rawInsert    = `insert into messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+// rawLimit is what the driver alone appends per second: the same rows into the
+// same table with the same durability, one prepared statement bound in place, 1,000
+// rows a commit. Nothing of weir runs but the making of the empty file.
+func rawLimit(ctx context.Context, dir string, n int, body []byte) (float64, error) {
+	path := filepath.Join(dir, "raw.db")
+	st, err := weirsqlite.File(path)(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := st.Close(); err != nil {
+		return 0, err
+	}
+	defer removeStore(path)
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	for _, pragma := range []string{"pragma journal_mode = wal", "pragma synchronous = full"} {
+		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
+			return 0, err
+		}
+	}
+	return appendRaw(ctx, conn, n, body)
+}
+
+func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (float64, error) {
+	insert, err := conn.Prepare(rawInsert)
+	if err != nil {
+		return 0, err
+	}
+	begin, err := conn.Prepare("begin immediate")
+	if err != nil {
+		return 0, err
+	}
+	commit, err := conn.Prepare("commit")
+	if err != nil {
+		return 0, err
+	}
+	run := func(s *sqlite.Stmt) error {
+		if _, err := s.Step(); err != nil {
+			return err
+		}
+		return s.Reset()
+	}
+	const topic = 1 << 40
+	began := time.Now()
+	for row := 0; row < n; {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if err := run(begin); err != nil {
+			return 0, err
+		}
+		for range rawPerCommit {
+			row++
+			insert.BindInt64(1, topic+int64(row))
+			insert.BindInt64(2, began.UnixMicro())
+			insert.BindInt64(3, 1)
+			insert.BindBytes(9, body)
+			if err := run(insert); err != nil {
+				return 0, err
+			}
+		}
+		if err := run(commit); err != nil {
+			return 0, err
+		}
+	}
+	return float64(n) / time.Since(began).Seconds(), nil
+}
+
+// removeStore deletes a store's files.
+func removeStore(path string) {
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		if err := os.Remove(path + suffix); err != nil && !os.IsNotExist(err) {
+			fmt.Fprintln(os.Stderr, "weir:", err)
+		}
+	}
+}
