@@ -1,0 +1,456 @@
+package sqlite
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/weir-go/weir/store"
+)
+
+// letter is a dead letter that an act settles.
+type letter struct {
+	queue    int64
+	pos      int64
+	key      string // empty: none
+	attempts int
+	reason   string
+	parked   bool // it follows a dead message of its key and never ran
+	follows  bool // settled because its head is
+}
+
+// settling is what an act will do, found before anything is written, so that a
+// dry run counts exactly what the act would do.
+type settling struct {
+	letters []letter
+	queues  map[int64]queueRow // those of letters
+	more    bool
+}
+
+// settleDead retries or discards dead letters.
+func (o operation) settleDead() (store.Acted, error) {
+	plan, err := o.plan()
+	if err != nil {
+		return store.Acted{}, err
+	}
+	acted := store.Acted{Count: int64(len(plan.letters)), More: plan.more}
+	if o.act.DryRun || len(plan.letters) == 0 {
+		return acted, nil
+	}
+	if o.act.Verb == store.RetryDead {
+		err = o.retry(plan)
+	} else {
+		err = o.discard(plan)
+	}
+	if err != nil {
+		return store.Acted{}, err
+	}
+	return acted, o.auditDead(plan)
+}
+
+func (o operation) plan() (settling, error) {
+	var queues []queueRow
+	if o.act.Queue != "" {
+		q, err := o.queue()
+		if err != nil {
+			return settling{}, err
+		}
+		queues = []queueRow{q}
+	} else {
+		var err error
+		if queues, err = readQueues(o.c, nil); err != nil {
+			return settling{}, err
+		}
+	}
+	plan := settling{queues: map[int64]queueRow{}}
+	for _, q := range queues {
+		plan.queues[q.id] = q
+	}
+	if o.act.ID != "" {
+		return plan, o.planOne(&plan, queues)
+	}
+	for _, q := range queues {
+		if err := o.planQueue(&plan, q); err != nil {
+			return plan, err
+		}
+	}
+	return plan, nil
+}
+
+const (
+	letterFields  = ` pos, key, attempts, reason, behind is not null `
+	letterAt      = `select` + letterFields + `from dead where queue = ?1 and pos = ?2`
+	lettersOf     = `select` + letterFields + `from dead where queue = ?1 order by pos`
+	lettersBehind = `select` + letterFields + `from dead
+		where queue = ?1 and key = ?2 and pos > ?3 order by pos limit ?4`
+	deadBefore = `select pos from dead where queue = ?1 and key = ?2 and pos < ?3 order by pos limit 1`
+)
+
+func letterRow(s *sqlite.Stmt, queue int64) letter {
+	return letter{queue: queue, pos: s.ColumnInt64(0), key: s.ColumnText(1),
+		attempts: s.ColumnInt(2), reason: s.ColumnText(3), parked: s.ColumnBool(4)}
+}
+
+// planOne finds the dead letters of one message, and with a retry those parked behind it.
+func (o operation) planOne(plan *settling, queues []queueRow) error {
+	pos, err := o.s.locate(o.act.ID)
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		if q.topic != ownerOf(pos) {
+			continue
+		}
+		var found []letter
+		err := o.c.query(letterAt, []any{q.id, pos}, func(s *sqlite.Stmt) error {
+			found = append(found, letterRow(s, q.id))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, l := range found {
+			if err := o.planLetter(plan, q, l); err != nil {
+				return err
+			}
+		}
+	}
+	if len(plan.letters) == 0 {
+		return o.notDead(pos)
+	}
+	return nil
+}
+
+func (o operation) planLetter(plan *settling, q queueRow, l letter) error {
+	plan.letters = append(plan.letters, l)
+	if o.act.Verb != store.RetryDead || l.key == "" {
+		return nil
+	}
+	if q.OnDead != store.Skip || l.parked {
+		first, found, err := o.c.number(deadBefore, q.id, l.key, l.pos)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%w: message %s of key %q waits in %s for %s, which is dead too: retry or discard that one first",
+				store.ErrConflict, o.act.ID, l.key, q.Name, o.s.Info().Incarnation.ID(store.Pos(first)))
+		}
+	}
+	others := false // a later one that died by itself: what follows waits for that
+	return o.c.query(lettersBehind, []any{q.id, l.key, l.pos, store.MaxOperate}, func(s *sqlite.Stmt) error {
+		next := letterRow(s, q.id)
+		others = others || !next.parked
+		switch {
+		case others:
+		case len(plan.letters) == store.MaxOperate:
+			plan.more = true
+		default:
+			next.follows = true
+			plan.letters = append(plan.letters, next)
+		}
+		return nil
+	})
+}
+
+// notDead explains why there is no dead letter to settle.
+func (o operation) notDead(pos int64) error {
+	w := scribe{incarnation: o.s.Info().Incarnation}
+	m, err := w.read(o.c, pos, false)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return fmt.Errorf("%w: message %s was never sent, or retention has deleted it", store.ErrNotFound, o.act.ID)
+	}
+	stories, err := newTeller(o.c).tell(pos)
+	if err != nil {
+		return err
+	}
+	var states []string
+	for _, story := range stories {
+		if o.act.Queue == "" || o.act.Queue == story.Queue {
+			states = append(states, story.State+" in "+story.Queue)
+		}
+	}
+	if len(states) == 0 {
+		return fmt.Errorf("%w: no queue %s got message %s: weir message show %s tells where it went",
+			store.ErrNotFound, o.act.Queue, o.act.ID, o.act.ID)
+	}
+	return fmt.Errorf("%w: message %s is not dead, it is %s", store.ErrConflict, o.act.ID, strings.Join(states, ", "))
+}
+
+var errEnough = errors.New("enough rows")
+
+// planQueue walks a queue's dead letters, oldest first, and takes those that
+// match. A keyed one is retried only if no earlier one of its key stays dead
+// (unless the queue skips); those parked behind it come along, whatever their reason.
+func (o operation) planQueue(plan *settling, q queueRow) error {
+	retry := o.act.Verb == store.RetryDead
+	taken := map[string]bool{}  // keys with a letter that is retried
+	closed := map[string]bool{} // keys with a letter that stays dead
+	err := o.c.query(lettersOf, []any{q.id}, func(s *sqlite.Stmt) error {
+		l := letterRow(s, q.id)
+		take := strings.Contains(l.reason, o.act.Matching)
+		if retry && l.key != "" {
+			l.follows = l.parked && taken[l.key] && !closed[l.key]
+			take = l.follows || take && (!closed[l.key] || q.OnDead == store.Skip && !l.parked)
+			taken[l.key] = taken[l.key] || take
+			closed[l.key] = closed[l.key] || !take
+		}
+		if !take {
+			return nil
+		}
+		if len(plan.letters) == store.MaxOperate {
+			plan.more = true
+			return errEnough
+		}
+		plan.letters = append(plan.letters, l)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+const (
+	deleteDead  = `delete from dead where queue = ?1 and pos = ?2`
+	deleteStart = `delete from starts where queue = ?1 and pos = ?2`
+	// due_us 0 is at once, before all that is due by the clock, by position.
+	insertRetried = `insert into deferred (queue, pos, kind, due_us, key, attempt, reason)
+		values (?1, ?2, 2, 0, ?3, 1, ?4)`
+	insertFollower = `insert into deferred (queue, pos, kind, due_us, key, attempt, reason)
+		values (?1, ?2, 4, null, ?3, 1, ?4)`
+	deferredBefore = `select pos from deferred where queue = ?1 and key = ?2 and pos < ?3 and kind <> 1
+		order by pos limit 1`
+	putEdit = `insert into edits (queue, pos, body, headers) values (?1, ?2, ?3, ?4)
+		on conflict (queue, pos) do update set
+		body = coalesce(excluded.body, body), headers = coalesce(excluded.headers, headers)`
+	returned = `update queues set gone = gone - ?2 where id = ?1`
+	// newHead makes the first letter still parked a head with the reason of the
+	// one it followed, so that the act's next call finds it.
+	newHead = `update dead set behind = null, reason = ?3
+		where queue = ?1 and behind is not null
+		and pos = (select pos from dead where queue = ?1 and key = ?2 order by pos limit 1)`
+)
+
+// retry makes dead letters deferred again: due at once, or, where an earlier
+// message of the key is on its way, behind it. Attempts are counted anew.
+func (o operation) retry(plan settling) error {
+	reason := o.reason("retried")
+	count := map[int64]int64{}
+	for _, l := range plan.letters {
+		if err := o.c.exec(deleteDead, l.queue, l.pos); err != nil {
+			return err
+		}
+		if err := o.c.exec(deleteStart, l.queue, l.pos); err != nil {
+			return err
+		}
+		behind := l.follows
+		if l.key != "" && !behind {
+			var err error
+			if _, behind, err = o.c.number(deferredBefore, l.queue, l.key, l.pos); err != nil {
+				return err
+			}
+		}
+		insert := insertRetried
+		if behind {
+			insert = insertFollower
+		}
+		if err := o.c.exec(insert, l.queue, l.pos, nullable(l.key), reason); err != nil {
+			return err
+		}
+		if o.edits() && !l.follows {
+			if err := o.c.exec(putEdit, l.queue, l.pos, o.act.Body, o.act.Headers); err != nil {
+				return err
+			}
+		}
+		count[l.queue]++
+	}
+	for queue, n := range count {
+		if err := o.c.exec(returned, queue, n); err != nil {
+			return err
+		}
+	}
+	if !plan.more {
+		return nil
+	}
+	for _, l := range plan.letters {
+		if l.key != "" && !l.follows {
+			if err := o.c.exec(newHead, l.queue, l.key, l.reason); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const insertDiscarded = `insert into attempts (queue, pos, n, attempt, took_us, verdict, reason, process)
+	select ?1, ?2, coalesce(max(n), 0) + 1, ?3, 0, 'discarded', ?4, 0
+	from attempts where queue = ?1 and pos = ?2`
+
+// discard drops dead letters; their keys go on, where nothing else stops them.
+// Letters parked behind one stay: the first of them is then the head.
+func (o operation) discard(plan settling) error {
+	type keyOf struct {
+		queue int64
+		key   string
+	}
+	reason := o.reason("discarded")
+	free := map[keyOf]bool{}
+	for _, l := range plan.letters {
+		if err := o.c.exec(deleteDead, l.queue, l.pos); err != nil {
+			return err
+		}
+		if err := o.c.exec(deleteStart, l.queue, l.pos); err != nil {
+			return err
+		}
+		if err := o.c.exec(insertDiscarded, l.queue, l.pos, l.attempts, reason); err != nil {
+			return err
+		}
+		if l.key != "" {
+			free[keyOf{l.queue, l.key}] = true
+		}
+	}
+	for k := range free {
+		if err := freeKey(o.c, k.queue, k.key, plan.queues[k.queue].OnDead); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reason tells the next reader who did it.
+func (o operation) reason(done string) string {
+	return done + " by " + o.act.By + ": " + o.act.Why
+}
+
+func (o operation) edits() bool { return o.act.Body != nil || o.act.Headers != nil }
+
+func nullable(key string) any {
+	if key == "" {
+		return nil
+	}
+	return key
+}
+
+const (
+	lowestDead     = `select pos from dead where queue = ?1 and key = ?2 order by pos limit 1`
+	lowestDeferred = `select pos, kind from deferred where queue = ?1 and key = ?2 and kind <> 1
+		order by pos limit ?3`
+	releaseFollower = `update deferred set kind = 5, due_us = 0 where queue = ?1 and pos = ?2`
+)
+
+// freeKey releases the lowest followers of a key that no earlier message holds
+// back any longer: none that waits for its retry, and no dead one unless the queue skips.
+func freeKey(c *conn, queue int64, key string, onDead store.OnDead) error {
+	blocker, blocked, err := c.number(lowestDead, queue, key)
+	if err != nil {
+		return err
+	}
+	blocked = blocked && onDead != store.Skip
+	var free []int64
+	held := false
+	err = c.query(lowestDeferred, []any{queue, key, store.MaxRelease}, func(s *sqlite.Stmt) error {
+		pos, kind := s.ColumnInt64(0), s.ColumnInt64(1)
+		held = held || kind == 2 || kind == 3 || blocked && pos > blocker
+		if !held && kind == followerKind {
+			free = append(free, pos)
+		}
+		return nil
+	})
+	for _, pos := range free {
+		if err == nil {
+			err = c.exec(releaseFollower, queue, pos)
+		}
+	}
+	return err
+}
+
+// contentAudit proves what an edit replaced and by what, without another copy of
+// what may be private: the journal has the original, edits the latest.
+type contentAudit struct {
+	Bytes  int    `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+func auditContent(b []byte) *contentAudit {
+	if b == nil {
+		return nil
+	}
+	sum := sha256.Sum256(b)
+	return &contentAudit{Bytes: len(b), SHA256: hex.EncodeToString(sum[:])}
+}
+
+type letterAudit struct {
+	State    string        `json:"state"`
+	Attempts int           `json:"attempts,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Parked   int           `json:"parked,omitempty"` // followers that came along
+	Body     *contentAudit `json:"body,omitempty"`
+	Headers  *contentAudit `json:"headers,omitempty"`
+}
+
+type bulkAudit struct {
+	State string `json:"state"`
+	Count int    `json:"count"`
+	First string `json:"first"`
+	Last  string `json:"last"`
+	More  bool   `json:"more,omitempty"`
+}
+
+// auditDead writes the act's one row.
+func (o operation) auditDead(plan settling) error {
+	after := "deferred"
+	if o.act.Verb == store.DiscardDead {
+		after = "discarded"
+	}
+	inc := o.s.Info().Incarnation
+	first, last := plan.letters[0], plan.letters[len(plan.letters)-1]
+	if o.act.ID == "" {
+		target := "dead letters"
+		if o.act.Queue != "" {
+			target += " of " + o.act.Queue
+		}
+		if o.act.Matching != "" {
+			target += fmt.Sprintf(" matching %q", o.act.Matching)
+		}
+		b := bulkAudit{State: "dead", Count: len(plan.letters), More: plan.more,
+			First: inc.ID(store.Pos(first.pos)), Last: inc.ID(store.Pos(last.pos))}
+		a := b
+		a.State = after
+		return o.audit(target, b, a)
+	}
+	var names []string
+	parked := 0
+	for _, l := range plan.letters {
+		if l.follows {
+			parked++
+		} else {
+			names = append(names, plan.queues[l.queue].Name)
+		}
+	}
+	b := letterAudit{State: "dead", Attempts: first.attempts, Reason: first.reason, Parked: parked}
+	a := letterAudit{State: after, Parked: parked}
+	if o.edits() {
+		var err error
+		if b.Body, b.Headers, err = o.contentNow(first.pos); err != nil {
+			return err
+		}
+		a.Body, a.Headers = auditContent(o.act.Body), auditContent(o.act.Headers)
+	}
+	return o.audit("dead "+o.act.ID+" of "+strings.Join(names, ", "), b, a)
+}
+
+// contentNow is the journal's body and headers of a message.
+func (o operation) contentNow(pos int64) (body, headers *contentAudit, err error) {
+	m, err := scribe{incarnation: o.s.Info().Incarnation}.read(o.c, pos, true)
+	if m != nil {
+		body, headers = auditContent(m.Body), auditContent(m.Headers)
+	}
+	return body, headers, err
+}

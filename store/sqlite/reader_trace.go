@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Both come from the index alone.
+const (
+	conversationMessages = `select pos from messages where correlation = ?1 limit ?2`
+	conversationKept     = `select pos from kept where correlation = ?1 limit ?2`
+
+	referencesLive = `select cause, correlation from messages where pos = ?1`
+	referencesKept = `select cause, correlation from kept where pos = ?1`
+)
+
+const (
+	// conversationMax bounds the positions read of all conversations of a trace;
+	// they come from an index, so that is some milliseconds.
+	conversationMax = 100_000
+	// causeMax bounds the steps from a message without correlation to its root.
+	causeMax = 100
+)
+
+// conversation collects positions.
+type conversation struct {
+	c    *conn
+	seen map[int64]bool // positions in it
+	done map[any]bool   // roots asked for: int64 or, of another store, string
+}
+
+// Trace tells everything that happened to a business key. Of more than max
+// messages it tells the newest, in the order they were sent.
+func (r reader) Trace(ctx context.Context, key string, max int) ([]store.MessageStory, error) {
+	if key == "" {
+		return nil, nil
+	}
+	var out []store.MessageStory
+	err := r.s.read(ctx, func(c *conn) error {
+		w, err := r.scribe(c)
+		if err != nil {
+			return err
+		}
+		positions, err := r.traced(c, w, key, listMax(max))
+		if err != nil {
+			return err
+		}
+		t := newTeller(c)
+		for _, pos := range positions {
+			m, err := w.read(c, pos, false)
+			if err != nil {
+				return err
+			}
+			if m == nil {
+				continue // the root of a conversation may be gone already
+			}
+			story := store.MessageStory{Message: *m}
+			if story.Queues, err = t.tell(pos); err != nil {
+				return err
+			}
+			out = append(out, story)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// traced gives the positions of a trace, by seq.
+func (r reader) traced(c *conn, w scribe, key string, max int) ([]int64, error) {
+	talk := conversation{c: c, seen: map[int64]bool{}, done: map[any]bool{}}
+	list := newMerge(c, w, store.MessageQuery{Key: key, Max: max})
+	for range max {
+		m, err := list.next()
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			break
+		}
+		if err := talk.join(int64(m.Pos)); err != nil {
+			return nil, err
+		}
+	}
+	positions := make([]int64, 0, len(talk.seen))
+	for pos := range talk.seen {
+		positions = append(positions, pos)
+	}
+	slices.SortFunc(positions, func(a, b int64) int { return cmp.Compare(numberOf(a), numberOf(b)) })
+	return positions[len(positions)-min(len(positions), max):], nil
+}
+
+// join adds a message and all others of its conversation.
+func (t *conversation) join(pos int64) error {
+	t.seen[pos] = true
+	root, err := t.root(pos)
+	if err != nil || t.done[root] {
+		return err
+	}
+	t.done[root] = true
+	if own, ok := root.(int64); ok {
+		t.seen[own] = true
+	}
+	for _, query := range [...]string{conversationMessages, conversationKept} {
+		err := t.c.query(query, []any{root, conversationMax - min(conversationMax, len(t.seen))}, func(s *sqlite.Stmt) error {
+			t.seen[s.ColumnInt64(0)] = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// root is the root of a message's conversation: its correlation; without one,
+// the end of its causes; without one, itself.
+func (t *conversation) root(pos int64) (any, error) {
+	for range causeMax {
+		var cause, correlation any
+		row := func(s *sqlite.Stmt) error {
+			cause, correlation = rawReference(s, 0), rawReference(s, 1)
+			return nil
+		}
+		if err := t.c.query(referencesLive, []any{pos}, row); err != nil {
+			return nil, err
+		}
+		if cause == nil && correlation == nil {
+			if err := t.c.query(referencesKept, []any{pos}, row); err != nil {
+				return nil, err
+			}
+		}
+		if correlation != nil {
+			return correlation, nil
+		}
+		next, local := cause.(int64)
+		if !local || next >= pos && ownerOf(next) == ownerOf(pos) {
+			if cause != nil {
+				return cause, nil
+			}
+			return pos, nil
+		}
+		pos = next
+	}
+	return pos, nil
+}
+
+func rawReference(s *sqlite.Stmt, col int) any {
+	switch s.ColumnType(col) {
+	case sqlite.TypeNull:
+		return nil
+	case sqlite.TypeInteger:
+		return s.ColumnInt64(col)
+	}
+	return s.ColumnText(col)
+}
