@@ -34,7 +34,7 @@ type benchBody struct {
 }
 
 func newBenchBody() benchBody {
-	return benchBody{ID: 1_234_567, Table: "terrace-12", Item: "Korean Beef Bowl", Price: 1795, Note: strings.Repeat("no onions, please; ", 6)[:103]}
+	return benchBody{ID: 1_234_567, Table: "terrace-12", Item: "Korean Beef Bowl", Price: 1795, Note: strings.Repeat("no onions, please; ", 6)[:110]}
 }
 
 // bench is one run of weir bench queue.

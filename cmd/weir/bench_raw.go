@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -14,14 +15,16 @@ import (
 )
 
 const (
-	rawPerCommit = 1_000
-	rawInsert    = `insert into messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	rawPerCommit    = 1_000
+	rawPerStatement = 100 // the fastest of 1 to 100: 1.6 times one row a statement
+	rawColumns      = 9
+	rawInsert       = `insert into messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
+	rawRow          = `(?,?,?,?,?,?,?,?,?)`
 )
 
 // rawLimit is what the driver alone appends per second: the same rows into the
-// same table with the same durability, one prepared statement bound in place, 1,000
-// rows a commit. Nothing of weir runs but the making of the empty file.
+// same table with the same durability, one prepared statement of 100 rows bound in
+// place, 1,000 rows a commit. Nothing of weir runs but the making of the empty file.
 func rawLimit(ctx context.Context, dir string, n int, body []byte) (float64, error) {
 	path := filepath.Join(dir, "raw.db")
 	st, err := weirsqlite.File(path)(ctx)
@@ -46,7 +49,7 @@ func rawLimit(ctx context.Context, dir string, n int, body []byte) (float64, err
 }
 
 func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (float64, error) {
-	insert, err := conn.Prepare(rawInsert)
+	insert, err := conn.Prepare(rawInsert + strings.Repeat(rawRow+",", rawPerStatement-1) + rawRow)
 	if err != nil {
 		return 0, err
 	}
@@ -73,12 +76,14 @@ func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (floa
 		if err := run(begin); err != nil {
 			return 0, err
 		}
-		for range rawPerCommit {
-			row++
-			insert.BindInt64(1, topic+int64(row))
-			insert.BindInt64(2, began.UnixMicro())
-			insert.BindInt64(3, 1)
-			insert.BindBytes(9, body)
+		for range rawPerCommit / rawPerStatement {
+			for p := 0; p < rawPerStatement*rawColumns; p += rawColumns {
+				row++
+				insert.BindInt64(p+1, topic+int64(row))
+				insert.BindInt64(p+2, began.UnixMicro())
+				insert.BindInt64(p+3, 1)
+				insert.BindBytes(p+9, body)
+			}
 			if err := run(insert); err != nil {
 				return 0, err
 			}

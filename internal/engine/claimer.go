@@ -36,10 +36,10 @@ func (q *queue) claim(ctx context.Context) error {
 func (q *queue) sleep(now time.Time) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.due.IsZero() {
+	if q.due.IsZero() || q.room() == 0 { // without room a worker wakes it
 		return pollInterval
 	}
-	return min(max(q.due.Sub(now), 0), pollInterval)
+	return min(max(q.due.Sub(now), time.Millisecond), pollInterval)
 }
 
 // fill claims as long as there is room and more to claim.

@@ -10,11 +10,18 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// start opens a queue for claims and starts what is ready.
+// start opens a queue for claims and starts what is ready, unless the engine stops.
 func (q *queue) start() {
 	q.mu.Lock()
-	q.open = true
+	q.open = !q.closed
 	q.spawn()
+	q.mu.Unlock()
+}
+
+// close ends all starts for good.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.open, q.closed = false, true
 	q.mu.Unlock()
 }
 

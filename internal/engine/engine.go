@@ -213,9 +213,7 @@ func (e *Engine) leave(stuck error) error {
 // up on those that ignore it.
 func (e *Engine) drain() error {
 	for _, q := range e.queues {
-		q.mu.Lock()
-		q.open = false
-		q.mu.Unlock()
+		q.close()
 	}
 	home := make(chan struct{})
 	go func() {

@@ -43,6 +43,7 @@ type queue struct {
 	paced        pace              // how much to claim ahead
 	stale        bool              // the journal may hold more than was claimed
 	open         bool              // claims and starts are allowed
+	closed       bool              // for good: the engine stops
 	paused       bool              // by a person, or parked
 	slowed       bool              // sends into a full queue: one at a time
 	feeds        map[string]*queue // queues of this process that its handlers send to

@@ -144,10 +144,13 @@ func (s *suspicion) start(ctx context.Context, q *queue, a *Attempt) error {
 		return err
 	}
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrStopping
+	}
 	slot := q.free[len(q.free)-1]
 	q.free = q.free[:len(q.free)-1]
 	q.slots[slot] = a
-	q.mu.Unlock()
 	s.e.workers.Go(func() {
 		if q.attempt(a) {
 			q.serve(slot)

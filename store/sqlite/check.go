@@ -26,7 +26,7 @@ const (
 const (
 	quickCheckMax = 512 << 20 // bytes of the file; beyond, PRAGMA quick_check takes many seconds
 	countMax      = 10_000    // messages counted of one queue
-	keysMax       = 10_000    // keys looked at of one queue
+	checkedKeys   = 10_000    // keys looked at of one queue
 	heldMax       = 1_000     // messages of a key looked for in open batches
 )
 
@@ -244,7 +244,7 @@ func (k *checkup) followers(q *queueRow) error {
 		return err
 	}
 	key := ""
-	for range keysMax {
+	for range checkedKeys {
 		var pos, kind int64
 		found := false
 		err := k.c.query(nextKey, []any{q.id, key}, func(s *sqlite.Stmt) error {
@@ -254,7 +254,7 @@ func (k *checkup) followers(q *queueRow) error {
 		if err != nil || !found {
 			return err
 		}
-		if kind != followerKind {
+		if kind != kindBehind {
 			continue
 		}
 		blocked, err := k.blocked(q, key, pos, held)

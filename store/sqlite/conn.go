@@ -17,6 +17,9 @@ type conn struct {
 	version int64
 	// bridge lends the connection's open transaction to closures; nil until the first.
 	bridge *bridge
+	// lent is set while a closure runs: then statements may neither end the
+	// transaction nor write to the journal's tables.
+	lent bool
 }
 
 const (
@@ -166,17 +169,15 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) error) (e
 	}
 	committed := false
 	defer func() { // also when f panics
-		if !committed {
-			err = errors.Join(err, c.rollback())
+		if committed {
+			return
+		}
+		if undo := c.rollback(); undo != nil {
+			err = errors.Join(err, undo)
 		}
 	}()
-	version, _, err := c.number(sqlDataVersion)
-	if err != nil {
+	if err := s.noticeOthers(c); err != nil {
 		return err
-	}
-	if version != c.version {
-		c.version = version
-		s.foreign.Store(true)
 	}
 	if err := f(c); err != nil {
 		return err
@@ -240,7 +241,9 @@ func (s *Store) read(ctx context.Context, f func(c *conn) error) (err error) {
 		if err != nil && ctx.Err() != nil {
 			err = fmt.Errorf("read: %w", context.Cause(ctx))
 		}
-		err = errors.Join(err, c.rollback())
+		if end := c.rollback(); end != nil {
+			err = errors.Join(err, end)
+		}
 	}()
 	if err := c.exec(sqlBegin); err != nil {
 		return err

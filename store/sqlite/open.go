@@ -55,9 +55,12 @@ type Store struct {
 	// foreign is set when another connection has committed; Changed clears it.
 	foreign atomic.Bool
 
-	mu      sync.Mutex
-	process int64 // given by Begin, 0 before it and after End
+	process atomic.Int64 // given by Begin, 0 before it and after End
+	mu      sync.Mutex   // orders Begin, End and Close
 	lock    *fileLock
+
+	// watched is for the holder of the writer connection; see type watched.
+	watched map[int64]bits
 }
 
 const readersMax = 4
@@ -75,6 +78,7 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 		writer:  make(chan *conn, 1),
 		readers: make(chan *conn, readersMax),
 		closed:  make(chan struct{}),
+		watched: map[int64]bits{},
 	}
 	for _, o := range options {
 		o(s)

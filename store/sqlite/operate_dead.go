@@ -231,11 +231,6 @@ const (
 		on conflict (queue, pos) do update set
 		body = coalesce(excluded.body, body), headers = coalesce(excluded.headers, headers)`
 	returned = `update queues set gone = gone - ?2 where id = ?1`
-	// newHead makes the first letter still parked a head with the reason of the
-	// one it followed, so that the act's next call finds it.
-	newHead = `update dead set behind = null, reason = ?3
-		where queue = ?1 and behind is not null
-		and pos = (select pos from dead where queue = ?1 and key = ?2 order by pos limit 1)`
 )
 
 // retry makes dead letters deferred again: due at once, or, where an earlier
@@ -276,17 +271,7 @@ func (o operation) retry(plan settling) error {
 			return err
 		}
 	}
-	if !plan.more {
-		return nil
-	}
-	for _, l := range plan.letters {
-		if l.key != "" && !l.follows {
-			if err := o.c.exec(newHead, l.queue, l.key, l.reason); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return o.settleKeys(plan)
 }
 
 const insertDiscarded = `insert into attempts (queue, pos, n, attempt, took_us, verdict, reason, process)
@@ -296,12 +281,7 @@ const insertDiscarded = `insert into attempts (queue, pos, n, attempt, took_us, 
 // discard drops dead letters; their keys go on, where nothing else stops them.
 // Letters parked behind one stay: the first of them is then the head.
 func (o operation) discard(plan settling) error {
-	type keyOf struct {
-		queue int64
-		key   string
-	}
 	reason := o.reason("discarded")
-	free := map[keyOf]bool{}
 	for _, l := range plan.letters {
 		if err := o.c.exec(deleteDead, l.queue, l.pos); err != nil {
 			return err
@@ -312,12 +292,48 @@ func (o operation) discard(plan settling) error {
 		if err := o.c.exec(insertDiscarded, l.queue, l.pos, l.attempts, reason); err != nil {
 			return err
 		}
-		if l.key != "" {
-			free[keyOf{l.queue, l.key}] = true
+	}
+	return o.settleKeys(plan)
+}
+
+// newHead makes the first letter of a key a head if the one it was parked behind
+// has left without it. With the reason of that one, the next call of the same
+// act finds it. The lowest dead of a key is a head always: claims look only for heads.
+const newHead = `update dead set behind = null, reason = coalesce(?3, reason)
+	where queue = ?1 and behind is not null
+	and pos = (select pos from dead where queue = ?1 and key = ?2 order by pos limit 1)`
+
+// settleKeys brings the keys of what has left the dead to order: see resolve.
+func (o operation) settleKeys(plan settling) error {
+	type name struct {
+		queue int64
+		key   string
+	}
+	seen := map[name]bool{}
+	tails := map[int64]*queueTail{}
+	for _, l := range plan.letters {
+		if l.key == "" || l.follows || seen[name{l.queue, l.key}] {
+			continue
+		}
+		seen[name{l.queue, l.key}] = true
+		var reason any // a parked letter's own tells more than none
+		if o.act.Verb == store.RetryDead {
+			reason = l.reason
+		}
+		if err := o.c.exec(newHead, l.queue, l.key, reason); err != nil {
+			return err
+		}
+		q := tails[l.queue]
+		if q == nil {
+			q = &queueTail{id: l.queue, onDead: int64(plan.queues[l.queue].OnDead)}
+			tails[l.queue] = q
+		}
+		if err := resolve(o.c, q, l.key, us(o.now)); err != nil {
+			return err
 		}
 	}
-	for k := range free {
-		if err := freeKey(o.c, k.queue, k.key, plan.queues[k.queue].OnDead); err != nil {
+	for _, q := range tails {
+		if err := o.c.exec(sqlCount, q.id, 0, q.newGone, q.newDied); err != nil {
 			return err
 		}
 	}
@@ -336,39 +352,6 @@ func nullable(key string) any {
 		return nil
 	}
 	return key
-}
-
-const (
-	lowestDead     = `select pos from dead where queue = ?1 and key = ?2 order by pos limit 1`
-	lowestDeferred = `select pos, kind from deferred where queue = ?1 and key = ?2 and kind <> 1
-		order by pos limit ?3`
-	releaseFollower = `update deferred set kind = 5, due_us = 0 where queue = ?1 and pos = ?2`
-)
-
-// freeKey releases the lowest followers of a key that no earlier message holds
-// back any longer: none that waits for its retry, and no dead one unless the queue skips.
-func freeKey(c *conn, queue int64, key string, onDead store.OnDead) error {
-	blocker, blocked, err := c.number(lowestDead, queue, key)
-	if err != nil {
-		return err
-	}
-	blocked = blocked && onDead != store.Skip
-	var free []int64
-	held := false
-	err = c.query(lowestDeferred, []any{queue, key, store.MaxRelease}, func(s *sqlite.Stmt) error {
-		pos, kind := s.ColumnInt64(0), s.ColumnInt64(1)
-		held = held || kind == 2 || kind == 3 || blocked && pos > blocker
-		if !held && kind == followerKind {
-			free = append(free, pos)
-		}
-		return nil
-	})
-	for _, pos := range free {
-		if err == nil {
-			err = c.exec(releaseFollower, queue, pos)
-		}
-	}
-	return err
 }
 
 // contentAudit proves what an edit replaced and by what, without another copy of

@@ -225,7 +225,7 @@ func (p *pruner) batchesOf(queue int64) error {
 	limit := p.left
 	err = p.walk(batchesFront, []any{after, newest, limit + openSkipped}, func(s *sqlite.Stmt) age {
 		a := p.age(s.ColumnInt64(2))
-		if a == old && s.ColumnInt64(1) == stateClosed && p.age(s.ColumnInt64(3)) == old {
+		if a == old && s.ColumnInt64(1) == batchClosed && p.age(s.ColumnInt64(3)) == old {
 			if len(closed) == limit {
 				p.pruned.More = true
 				return young
@@ -245,7 +245,4 @@ func (p *pruner) batchesOf(queue int64) error {
 	return err
 }
 
-const (
-	newestBatch = `select id from batches where id >= ?1 and id < ?2 order by id desc limit 1`
-	stateClosed = 2
-)
+const newestBatch = `select id from batches where id >= ?1 and id < ?2 order by id desc limit 1`

@@ -145,7 +145,6 @@ func (t *teller) tell(pos int64) ([]store.QueueStory, error) {
 
 const (
 	stateDiscarded = "discarded"
-	followerKind   = 4 // in deferred: behind a blocked key
 
 	deadState     = `select reason from dead where queue = ?1 and pos = ?2`
 	deferredState = `select kind, due_us, reason from deferred where queue = ?1 and pos = ?2`
@@ -166,7 +165,7 @@ func (t *teller) tellQueue(q *queueView, pos int64) (store.QueueStory, error) {
 	}
 	err = t.c.query(deferredState, []any{q.id, pos}, func(s *sqlite.Stmt) error {
 		story.State, story.Due, story.Reason = "deferred", moment(s, 1), s.ColumnText(2)
-		if s.ColumnInt64(0) == followerKind {
+		if s.ColumnInt64(0) == kindBehind {
 			story.State = "behind"
 		}
 		return nil
