@@ -1,0 +1,469 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// walks is how many seeds are walked; WEIR_WALKS sets another number. The seed is
+// in the law's name, so that a failure is repeated by -run.
+const (
+	walks     = 6
+	walkSteps = 150
+)
+
+func walkLaws() []Law {
+	n := walks
+	if set, err := strconv.Atoi(os.Getenv("WEIR_WALKS")); err == nil {
+		n = set
+	}
+	var laws []Law
+	for seed := range n {
+		laws = append(laws, Law{
+			Name:  fmt.Sprintf("walk/seed-%d", seed),
+			Says:  "Whatever is done in whatever order, every message accepted is done, dead, discarded or pending, keys are worked in order, and Depth is exact after every step.",
+			check: func(s *scene) { walkFrom(s, uint64(seed)) },
+		})
+	}
+	return laws
+}
+
+// walk is a random walk over a store, with the model beside it.
+type walk struct {
+	*scene
+	seed  uint64
+	rnd   *rand.Rand
+	lines map[string]*line
+	names []string
+	sent  int
+	steps []string // what was done, told when it fails
+}
+
+func walkFrom(s *scene, seed uint64) {
+	w := &walk{scene: s, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), lines: map[string]*line{}}
+	parks, skips := subscriber(waiter), subscriber(billing)
+	parks.OnDead, skips.OnDead = store.Park, store.Skip
+	skips.Capacity, skips.Required = 25, true
+	for _, q := range []store.Queue{{Name: cook, Capacity: 20}, {Name: serve}, parks, skips} {
+		st := s.declare(q)[0]
+		w.lines[q.Name] = &line{Queue: st.Queue, id: st.ID, suspect: map[int64]bool{}}
+		w.names = append(w.names, q.Name)
+	}
+	defer func() {
+		if s.Failed() {
+			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-60):], "\n"))
+		}
+	}()
+	for range walkSteps {
+		w.step()
+		w.judge()
+		if s.Failed() {
+			return
+		}
+	}
+	w.finish()
+}
+
+func (w *walk) log(format string, args ...any) {
+	w.steps = append(w.steps, fmt.Sprintf(format, args...))
+}
+
+func (w *walk) line() *line { return w.lines[w.names[w.rnd.IntN(len(w.names))]] }
+
+// odds is true once in n times.
+func (w *walk) odds(n int) bool { return w.rnd.IntN(n) == 0 }
+
+func (w *walk) step() {
+	switch n := w.rnd.IntN(100); {
+	case n < 22:
+		w.commitSends()
+	case n < 50:
+		w.claimSome()
+	case n < 78:
+		w.settleSome()
+	case n < 82:
+		w.settleStale()
+	case n < 87:
+		d := time.Duration(w.rnd.IntN(90)) * time.Second
+		w.log("move the clock by %s", d)
+		w.clock.move(d)
+	case n < 90:
+		w.leave()
+	case n < 94:
+		w.settleDead()
+	case n < 96:
+		w.pause(w.line())
+	case n < 98:
+		w.appendOwn()
+	default:
+		keep := time.Duration(w.rnd.IntN(20)) * time.Minute
+		w.log("prune, keep %s", keep)
+		w.prune(store.Retention{Keep: keep, Max: 1 + w.rnd.IntN(50)})
+	}
+}
+
+// invent makes a message for a random topic.
+func (w *walk) invent() *store.Message {
+	w.sent++
+	key := []string{"", "", "a", "b", "c", "d"}[w.rnd.IntN(6)]
+	m := message([]string{cook, cook, serve, ready}[w.rnd.IntN(4)], key+strconv.Itoa(w.sent))
+	// A delay is for messages without a key: a key's order is that of the sends.
+	if key == "" && w.odds(6) {
+		m.Due = w.clock.Now().Add(time.Duration(w.rnd.IntN(120)) * time.Second)
+	}
+	return m
+}
+
+func (w *walk) inventSome(max int) []*store.Message {
+	var ms []*store.Message
+	for range 1 + w.rnd.IntN(max) {
+		ms = append(ms, w.invent())
+	}
+	return ms
+}
+
+// room reports whether sends from outside must be admitted.
+func (w *walk) room(ms []*store.Message) bool {
+	for _, l := range w.lines {
+		n := int64(0)
+		for _, m := range ms {
+			if m.Topic == l.Topic.Name {
+				n++
+			}
+		}
+		if l.Capacity > 0 && n > 0 && l.depth()+n > int64(l.Capacity) {
+			return false
+		}
+	}
+	return true
+}
+
+// accept takes messages into the model.
+func (w *walk) accept(ms []*store.Message) {
+	for _, m := range ms {
+		if m.Pos == 0 || m.ID == "" {
+			w.Errorf("%q was accepted without a position", m.Body)
+		}
+		for _, l := range w.lines {
+			if l.Topic.Name == m.Topic {
+				l.append(m)
+			}
+		}
+	}
+}
+
+func (w *walk) commitSends() {
+	g := &store.Group{}
+	for range 1 + w.rnd.IntN(3) {
+		g.Changes = append(g.Changes, &store.Change{Sends: w.inventSome(3), Outside: w.odds(2)})
+	}
+	w.commitEager(g, func(c *store.Change) {
+		wantRoom := !c.Outside || w.room(c.Sends)
+		_, full := errors.AsType[*store.FullError](c.Err)
+		switch {
+		case wantRoom && c.Err == nil:
+			w.accept(c.Sends)
+		case wantRoom || !full:
+			w.Errorf("Commit(%d sends, outside %t): Err = %v, want room: %t", len(c.Sends), c.Outside, c.Err, wantRoom)
+		}
+	})
+}
+
+// commitEager commits a group, sometimes asking that its sends be claimed with it.
+func (w *walk) commitEager(g *store.Group, each func(c *store.Change)) {
+	most := map[store.QueueID]int{}
+	for _, name := range w.names {
+		if w.odds(3) {
+			l := w.lines[name]
+			most[l.id] = 1 + w.rnd.IntN(4)
+			g.Eager = append(g.Eager, store.Eager{Queue: l.id, Max: most[l.id]})
+		}
+	}
+	w.group(g)
+	for _, c := range g.Changes {
+		w.log("commit sends %q, %d settlements, outside %t: %v", words(batchOf(c.Sends)), len(c.Settle), c.Outside, c.Err)
+		each(c)
+	}
+	for _, b := range g.Claimed {
+		for _, l := range w.lines {
+			if l.id == b.Queue {
+				w.handed(l, b, most[l.id])
+			}
+		}
+	}
+}
+
+func batchOf(ms []*store.Message) *store.Batch {
+	b := &store.Batch{}
+	for _, m := range ms {
+		b.Deliveries = append(b.Deliveries, store.Delivery{Message: m})
+	}
+	return b
+}
+
+func (w *walk) claimSome() {
+	l := w.line()
+	r := store.ClaimRequest{Queue: l.id, Max: 1 + w.rnd.IntN(5), Abandoned: w.odds(5)}
+	w.log("claim %s, max %d, abandoned %t", l.Name, r.Max, r.Abandoned)
+	got, err := w.store.Claim(w.ctx(), r)
+	if err != nil {
+		w.Fatalf("Claim(%+v) = %v, want nil", r, err)
+	}
+	if b := got.Batch; b != nil {
+		if _, old := l.suspect[b.No]; r.Abandoned && !old {
+			w.Errorf("Claim(%s, abandoned) = a new batch, %q", l.Name, words(b))
+		}
+		w.handed(l, b, r.Max)
+	} else if !r.Abandoned {
+		w.overlooked(l, got)
+	}
+}
+
+// settleSome settles some of what this process holds, each by a change of its own.
+func (w *walk) settleSome() {
+	l := w.line()
+	g := &store.Group{}
+	of := map[*store.Change][]*copyOf{}
+	for _, c := range l.workable() {
+		if w.odds(3) {
+			continue
+		}
+		ch, settled := w.verdictOn(l, c)
+		g.Changes, of[ch] = append(g.Changes, ch), settled
+	}
+	w.rnd.Shuffle(len(g.Changes), func(i, j int) { g.Changes[i], g.Changes[j] = g.Changes[j], g.Changes[i] })
+	if w.odds(4) && len(g.Changes) > 0 {
+		bad := g.Changes[w.rnd.IntN(len(g.Changes))]
+		bad.Closures = append(bad.Closures, failing)
+	}
+	w.commitEager(g, func(ch *store.Change) {
+		if n := len(ch.Closures); n > 0 && errors.Is(ch.Err, errClosure) {
+			return
+		}
+		if ch.Err != nil {
+			w.Errorf("Commit(%s: settle %q): Err = %v, want nil", l.Name, of[ch][0].Body, ch.Err)
+			return
+		}
+		for i, c := range of[ch] {
+			w.log("  %s: %q verdict %d", l.Name, c.Body, ch.Settle[i].Verdict)
+			c.settled(ch.Settle[i])
+		}
+		w.accept(ch.Sends)
+	})
+}
+
+// verdictOn makes a change that settles c and, if it fails, its followers.
+func (w *walk) verdictOn(l *line, c *copyOf) (*store.Change, []*copyOf) {
+	v := []store.Verdict{
+		store.Done, store.Done, store.Done, store.Done, store.Done, store.Done,
+		store.Retry, store.Retry, store.NotYet, store.Dead, store.Discarded,
+	}[w.rnd.IntN(11)]
+	set := w.verdict(c.batch, w.deliveryOf(c), v)
+	if v == store.Retry || v == store.NotYet {
+		set.Due = w.clock.Now().Add(time.Duration(w.rnd.IntN(60)) * time.Second)
+	}
+	ch, settled := change(set), []*copyOf{c}
+	if v == store.Retry || v == store.NotYet || v == store.Dead && l.OnDead != store.Skip {
+		for _, f := range l.followers(c) {
+			ch.Settle = append(ch.Settle, w.verdict(f.batch, w.deliveryOf(f), store.Behind))
+			settled = append(settled, f)
+		}
+	}
+	if v == store.Done {
+		ch.Closures = []store.Closure{w.note(l.Name + "/" + string(c.Body))}
+	}
+	if w.odds(6) {
+		ch.Sends = w.inventSome(2)
+	}
+	return ch, settled
+}
+
+func (w *walk) deliveryOf(c *copyOf) store.Delivery {
+	return store.Delivery{Message: c.Message, Index: c.index, Attempt: c.attempt}
+}
+
+// settleStale settles what is not this process's to settle.
+func (w *walk) settleStale() {
+	l := w.line()
+	for _, c := range l.copies {
+		if !c.claimed || c.fate == leased && c.mine || !w.odds(8) {
+			continue
+		}
+		ch := change(w.verdict(c.batch, w.deliveryOf(c), store.Done))
+		ch.Sends, ch.Closures = w.inventSome(2), []store.Closure{w.note("stale")}
+		w.log("%s: settle %q of batch %d/%d, which is %s", l.Name, c.Body, c.batch.No, c.batch.Epoch, c.fate)
+		w.refuse(ch, store.ErrFenced)
+		return
+	}
+}
+
+// leave ends the process, well or badly.
+func (w *walk) leave() {
+	crashed := w.odds(2)
+	w.log("leave, crashed: %t", crashed)
+	for _, l := range w.lines {
+		l.leave(crashed)
+	}
+	if crashed {
+		w.crash()
+	} else {
+		w.restart()
+	}
+}
+
+// settleDead retries or discards dead letters.
+func (w *walk) settleDead() {
+	l := w.line()
+	before := w.listDead(l)
+	a := by(store.Act{Verb: []store.Verb{store.RetryDead, store.DiscardDead}[w.rnd.IntN(2)], Queue: l.Name})
+	if w.odds(2) {
+		for _, letter := range before {
+			a.ID = max(a.ID, letter.Message.ID)
+		}
+	}
+	got, err := w.store.Operate(w.ctx(), a)
+	w.log("%s: %s dead %s: %+v, %v", l.Name, a.Verb, a.ID, got, err)
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		w.Errorf("Operate(%s %s) = %v, want nil or ErrConflict", a.Verb, a.ID, err)
+	}
+	after := w.listDead(l)
+	settled := int64(0)
+	for _, c := range l.copies {
+		_, was := before[c.Pos]
+		_, is := after[c.Pos]
+		if !was || is {
+			continue
+		}
+		settled++
+		c.fate = dropped
+		if a.Verb == store.RetryDead {
+			c.fate, c.due, c.attempt, c.retried = postponed, time.Time{}, 1, true
+		}
+	}
+	if settled != got.Count {
+		w.Errorf("Operate(%s, %s) = %d, but %d are no longer dead", a.Verb, l.Name, got.Count, settled)
+	}
+}
+
+func (w *walk) pause(l *line) {
+	verb := store.PauseQueue
+	if l.paused {
+		verb = store.ResumeQueue
+	}
+	w.log("%s %s", verb, l.Name)
+	w.operate(store.Act{Verb: verb, Queue: l.Name})
+	l.paused = !l.paused
+}
+
+func (w *walk) appendOwn() {
+	ms, commit := w.inventSome(3), w.odds(2)
+	room, appended := w.room(ms), false
+	w.own(commit, func(tx store.Tx) {
+		err := w.store.AppendIn(w.ctx(), tx, ms)
+		w.log("append %q in a transaction, commit %t: %v", words(batchOf(ms)), commit, err)
+		if _, full := errors.AsType[*store.FullError](err); room != (err == nil) || !room && !full {
+			w.Errorf("AppendIn(%d messages) = %v, want room: %t", len(ms), err, room)
+		}
+		appended = err == nil
+	})
+	if commit && appended {
+		w.accept(ms)
+	}
+}
+
+// finish works everything off and wants nothing to be left over, and the user's
+// table to hold each effect once.
+func (w *walk) finish() {
+	for _, l := range w.lines {
+		if l.paused {
+			w.pause(l)
+		}
+	}
+	for range 10_000 {
+		if w.Failed() || !w.workOff() {
+			break
+		}
+	}
+	w.judge()
+	notes, err := w.h.Notes(w.ctx())
+	if err != nil {
+		w.Fatalf("the user's table = %v, want nil", err)
+	}
+	effects := map[string]int{}
+	for _, n := range notes {
+		effects[n]++
+	}
+	for _, l := range w.lines {
+		if l.depth() != 0 || l.count(died) != 0 {
+			w.Errorf("%s: depth %d, dead %d after all was worked off, want 0: %s", l.Name, l.depth(), l.count(died), w.row(l, ""))
+		}
+		for _, c := range l.copies {
+			want := 0
+			if c.fate == worked {
+				want = 1
+			}
+			if got := effects[l.Name+"/"+string(c.Body)]; got != want {
+				w.Errorf("%s: %q is %s, and had its effect %d times, want %d", l.Name, c.Body, c.fate, got, want)
+			}
+		}
+	}
+	w.well()
+}
+
+// workOff does one round: all queues are claimed empty, all that is held is done,
+// the dead are retried, and the clock goes on. It reports whether there was anything.
+func (w *walk) workOff() bool {
+	busy := false
+	for _, name := range w.names {
+		l := w.lines[name]
+		for _, c := range l.workable() {
+			ch := change(w.verdict(c.batch, w.deliveryOf(c), store.Done))
+			ch.Closures = []store.Closure{w.note(l.Name + "/" + string(c.Body))}
+			w.commit(ch)
+			w.log("%s: %q done", l.Name, c.Body)
+			c.settled(ch.Settle[0])
+			busy = true
+		}
+		got := w.look(name, 5)
+		w.log("claim %s, max 5", name)
+		if got.Batch != nil {
+			w.handed(l, got.Batch, 5)
+			busy = true
+			continue
+		}
+		w.overlooked(l, got)
+		w.judgeDead(l)
+		if l.count(died) > 0 {
+			w.retryAll(l)
+			busy = true
+		}
+	}
+	if !busy {
+		for _, l := range w.lines {
+			busy = busy || l.depth() > 0
+		}
+		w.clock.move(time.Minute)
+	}
+	return busy
+}
+
+func (w *walk) retryAll(l *line) {
+	w.log("%s: retry all dead", l.Name)
+	got := w.operate(store.Act{Verb: store.RetryDead, Queue: l.Name})
+	if got.Count == 0 {
+		w.Fatalf("Operate(retry all of %s) = 0, want %d", l.Name, l.count(died))
+	}
+	dead := w.listDead(l)
+	for _, c := range l.copies {
+		if _, is := dead[c.Pos]; c.fate == died && !is {
+			c.fate, c.due, c.attempt, c.retried = postponed, time.Time{}, 1, true
+		}
+	}
+}
