@@ -35,7 +35,8 @@ type checkup struct {
 	s        *Store
 	c        *conn
 	now      time.Time
-	live     bool // a process works the store
+	live     int64     // the process that works the store, 0: none
+	since    time.Time // and since when
 	findings []store.Finding
 }
 
@@ -50,29 +51,42 @@ func (r reader) Check(ctx context.Context) ([]store.Finding, error) {
 	k.wal()
 	err := r.s.read(ctx, func(c *conn) error {
 		k.c = c
-		if err := k.integrity(); err != nil {
-			return err
-		}
-		if err := k.processes(); err != nil {
-			return err
-		}
-		queues, err := readQueues(c, nil)
-		if err != nil {
-			return err
-		}
-		for i := range queues {
-			q := &queues[i]
-			for _, check := range []func(*queueRow) error{
-				k.count, k.counters, k.state, k.letters, k.batches, k.overdue, k.followers,
-			} {
-				if err := check(q); err != nil {
-					return fmt.Errorf("queue %s: %w", q.Name, err)
-				}
+		return k.all()
+	})
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultCorrupt {
+		k.damaged(err.Error())
+		err = nil
+	}
+	return k.findings, err
+}
+
+func (k *checkup) all() error {
+	sound, err := k.integrity()
+	if err != nil || !sound { // then the rest would only find consequences
+		return err
+	}
+	if err := k.processes(); err != nil {
+		return err
+	}
+	queues, err := readQueues(k.c, nil)
+	if err != nil {
+		return err
+	}
+	for i := range queues {
+		q := &queues[i]
+		for _, check := range []func(*queueRow) error{
+			k.count, k.counters, k.state, k.letters, k.batches, k.overdue, k.followers,
+		} {
+			if err := check(q); err != nil {
+				return fmt.Errorf("queue %s: %w", q.Name, err)
 			}
 		}
-		return nil
-	})
-	return k.findings, err
+	}
+	return nil
+}
+
+func (k *checkup) damaged(how string) {
+	k.found("the file is damaged: "+how, "stop all writers, keep a copy of the file and its -wal, and restore the latest backup")
 }
 
 // wal looks at the write-ahead log's size by its name only: opening it, or the
@@ -96,20 +110,23 @@ const (
 	quickCheck = `pragma quick_check(5)`
 )
 
-func (k *checkup) integrity() error {
+func (k *checkup) integrity() (sound bool, err error) {
 	size, _, err := k.c.number(fileBytes)
 	if err != nil || size > quickCheckMax {
-		return err
+		return true, err
 	}
-	return k.c.query(quickCheck, nil, func(s *sqlite.Stmt) error {
+	sound = true
+	err = k.c.query(quickCheck, nil, func(s *sqlite.Stmt) error {
 		if text := s.ColumnText(0); text != "ok" {
-			k.found("the file is damaged: "+text, "stop all writers, keep a copy of the file and its -wal, and restore the latest backup")
+			k.damaged(text)
+			sound = false
 		}
 		return nil
 	})
+	return sound, err
 }
 
-const newestProcess = `select id, pid, host, beat_us, ended_us from processes order by id desc limit 1`
+const newestProcess = `select id, pid, host, beat_us, ended_us, started_us from processes order by id desc limit 1`
 
 // processes looks at the newest process only: it has taken the store over from all earlier ones.
 func (k *checkup) processes() error {
@@ -118,8 +135,9 @@ func (k *checkup) processes() error {
 			return nil
 		}
 		silent := k.now.Sub(moment(s, 3))
-		k.live = silent <= silentAfter
-		if !k.live {
+		if silent <= silentAfter {
+			k.live, k.since = s.ColumnInt64(0), moment(s, 5)
+		} else {
 			k.found(fmt.Sprintf("process %d (pid %d on %s) has been silent for %s without having ended",
 				s.ColumnInt64(0), s.ColumnInt(1), s.ColumnText(2), silent.Round(time.Second)),
 				"if it is dead, start the service again: it takes over what was left; if it hangs, end it first")
@@ -190,19 +208,18 @@ func (k *checkup) letters(q *queueRow) error {
 
 const abandonedBatches = `select b.id, b.owner, b.open from batches b indexed by batches_open
 	where b.state < 2 and b.id >= ?1 and b.id < ?2
-	and exists (select 1 from processes p where p.id = b.owner and p.ended_us < ?3)
-	order by b.id limit ?4`
+	and b.owner <> ?3 order by b.id limit ?4`
 
 // batchFindings is how many batches of a queue are named one by one.
 const batchFindings = 3
 
-// batches finds what an ended process left and the living one has not taken over.
+// batches finds what an ended process left and the living one has had time to take over.
 func (k *checkup) batches(q *queueRow) error {
-	if !k.live || q.stopped() {
+	if k.live == 0 || k.now.Sub(k.since) < silentAfter || q.stopped() {
 		return nil
 	}
 	after, below := idRange(q.id)
-	return k.c.query(abandonedBatches, []any{after, below, us(k.now.Add(-silentAfter)), batchFindings}, func(s *sqlite.Stmt) error {
+	return k.c.query(abandonedBatches, []any{after, below, k.live, batchFindings}, func(s *sqlite.Stmt) error {
 		k.found(fmt.Sprintf("batch %d of %s is open with %d messages, but process %d ended",
 			numberOf(s.ColumnInt64(0)), q.Name, s.ColumnInt64(2), s.ColumnInt64(1)),
 			"the running process does not work "+q.Name+": start the service that handles it (weir queue show "+q.Name+")")
@@ -215,7 +232,7 @@ const mostOverdue = `select pos, due_us from deferred
 
 // overdue looks at what waits for a time; what is due at once (due_us 0) carries none.
 func (k *checkup) overdue(q *queueRow) error {
-	if !k.live || q.stopped() {
+	if k.live == 0 || q.stopped() {
 		return nil
 	}
 	return k.c.query(mostOverdue, []any{q.id, us(k.now.Add(-overdueAfter))}, func(s *sqlite.Stmt) error {
@@ -229,7 +246,7 @@ func (k *checkup) overdue(q *queueRow) error {
 func (k *checkup) id(pos int64) string { return k.s.Info().Incarnation.ID(store.Pos(pos)) }
 
 // From key to key, without touching the other followers of each.
-const nextKey = `select key, pos, kind from deferred
+const nextKey = `select key, pos, kind from deferred indexed by deferred_key
 	where queue = ?1 and key > ?2 and kind <> 1 order by key, pos limit 1`
 
 // followers finds keys whose followers wait for nothing: the lowest of what is

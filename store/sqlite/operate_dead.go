@@ -85,9 +85,9 @@ const (
 	letterFields  = ` pos, key, attempts, reason, behind is not null `
 	letterAt      = `select` + letterFields + `from dead where queue = ?1 and pos = ?2`
 	lettersOf     = `select` + letterFields + `from dead where queue = ?1 order by pos`
-	lettersBehind = `select` + letterFields + `from dead
+	lettersBehind = `select` + letterFields + `from dead indexed by dead_key
 		where queue = ?1 and key = ?2 and pos > ?3 order by pos limit ?4`
-	deadBefore = `select pos from dead where queue = ?1 and key = ?2 and pos < ?3 order by pos limit 1`
+	deadBefore = `select pos from dead indexed by dead_key where queue = ?1 and key = ?2 and pos < ?3 order by pos limit 1`
 )
 
 func letterRow(s *sqlite.Stmt, queue int64) letter {
@@ -225,7 +225,8 @@ const (
 		values (?1, ?2, 2, 0, ?3, 1, ?4)`
 	insertFollower = `insert into deferred (queue, pos, kind, due_us, key, attempt, reason)
 		values (?1, ?2, 4, null, ?3, 1, ?4)`
-	deferredBefore = `select pos from deferred where queue = ?1 and key = ?2 and pos < ?3 and kind <> 1
+	// Without the hints the planner walks the queue in the order of its primary key.
+	deferredBefore = `select pos from deferred indexed by deferred_key where queue = ?1 and key = ?2 and pos < ?3 and kind <> 1
 		order by pos limit 1`
 	putEdit = `insert into edits (queue, pos, body, headers) values (?1, ?2, ?3, ?4)
 		on conflict (queue, pos) do update set
@@ -301,7 +302,7 @@ func (o operation) discard(plan settling) error {
 // act finds it. The lowest dead of a key is a head always: claims look only for heads.
 const newHead = `update dead set behind = null, reason = coalesce(?3, reason)
 	where queue = ?1 and behind is not null
-	and pos = (select pos from dead where queue = ?1 and key = ?2 order by pos limit 1)`
+	and pos = (select pos from dead indexed by dead_key where queue = ?1 and key = ?2 order by pos limit 1)`
 
 // settleKeys brings the keys of what has left the dead to order: see resolve.
 func (o operation) settleKeys(plan settling) error {
