@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"text/tabwriter"
+)
+
+// doctorCmd is weir doctor.
+type doctorCmd struct{}
+
+// doctorView is what doctor found, in JSON.
+type doctorView struct {
+	OK       bool          `json:"ok"`
+	Store    storeView     `json:"store"`
+	Findings []problemView `json:"findings"`
+}
+
+// Run examines the store.
+func (c *doctorCmd) Run(a *app) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	s, err := readState(a, e, 0)
+	if err != nil {
+		return err
+	}
+	found, err := e.Check(a.ctx)
+	if err != nil {
+		return err
+	}
+	findings := append(fileFindings(a.store), s.unworked()...)
+	for _, f := range found {
+		findings = append(findings, problemView{What: f.What, Do: f.Do})
+	}
+	err = a.print(doctorView{len(findings) == 0, s.store, findings}, func(w *tabwriter.Writer) {
+		fmt.Fprintf(w, "%s (%s, schema %d, incarnation %s)\n", safe(s.store.Name), s.store.Kind, s.store.Schema, s.store.Incarnation)
+		if len(findings) == 0 {
+			fmt.Fprintln(w, "All is well.")
+			return
+		}
+		writeProblems(w, findings)
+	})
+	if err == nil && len(findings) > 0 {
+		err = errWrong
+	}
+	return err
+}
+
+// fileFindings looks at the journal's files from outside.
+func fileFindings(path string) []problemView {
+	findings := []problemView{}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err != nil {
+			continue
+		}
+		if info.Mode().Perm()&0o002 != 0 {
+			findings = append(findings, problemView{
+				What: fmt.Sprintf("%s may be written by everybody (%s)", name, info.Mode().Perm()),
+				Do:   "chmod o-rwx " + name + ": it holds all messages",
+			})
+		}
+	}
+	return findings
+}
