@@ -106,7 +106,10 @@ func (c *conn) query(query string, args []any, row func(s *sqlite.Stmt) error) e
 			return nil
 		}
 		if err := row(st); err != nil {
-			return errors.Join(err, st.Reset())
+			if end := st.Reset(); end != nil {
+				return errors.Join(err, end)
+			}
+			return err
 		}
 	}
 }

@@ -33,7 +33,7 @@ func File(path string, options ...Option) store.Opener {
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
-		return any(s).(store.Store), nil
+		return s, nil
 	}
 }
 
@@ -86,6 +86,13 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 	c, err := openConn(path, writerPragmas())
 	if err != nil {
 		return nil, err
+	}
+	tables, err := journalTables()
+	if err == nil {
+		err = c.c.SetAuthorizer(guard{c, tables})
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.close())
 	}
 	for range readersMax {
 		s.readers <- nil

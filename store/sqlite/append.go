@@ -1,0 +1,479 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// appender appends messages in one transaction. It holds the counters that the
+// transaction reads once and writes back once: the store's sequence number, and
+// of each topic touched its tail.
+type appender struct {
+	j   journal
+	inc store.Incarnation
+	now int64
+
+	seq   int64
+	first int64 // seq before the transaction
+	tails map[string]*tail
+	last  *tail // of the message before: neighbours share it
+	// queues holds those of the topics touched, and those whose deliveries the transaction settles.
+	queues   map[int64]*queueTail
+	appended []*store.Message
+	flushed  int // of appended
+	repeated []*store.Message
+}
+
+// tail is the end of a topic.
+type tail struct {
+	id       int64 // 0: not yet made
+	name     string
+	kind     store.Kind
+	appended int64
+	lastPos  int64
+	before   int64 // lastPos before the transaction
+	queues   []*queueTail
+	dirty    bool
+}
+
+// queueTail is a queue with its counters.
+type queueTail struct {
+	id, topic        int64
+	name             string
+	base, done, gone int64
+	capacity, maxLag int64
+	required, onDead int64
+	parked, paused   int64
+
+	wanted                    int64               // by the change under decision
+	newDone, newGone, newDied int64               // since the transaction began
+	keys                      *keyring            // nil until a keyed delivery is settled
+	moved                     map[string]struct{} // keys whose followers may have to move
+}
+
+const (
+	sqlSeq       = `select v from meta where k = 'seq'`
+	sqlSetSeq    = `update meta set v = ?1 where k = 'seq'`
+	sqlTopic     = `select id, kind, appended, last_pos from topics where name = ?1`
+	sqlNewTopic  = `insert into topics (name, kind) values (?1, ?2) returning id`
+	sqlSetTopic  = `update topics set appended = ?2, last_pos = ?3 where id = ?1`
+	queueColumns = ` id, topic, name, base, done, gone, capacity, max_lag, required, on_dead,
+		coalesce(parked_us, 0), coalesce(paused_us, 0) `
+	sqlTopicQueues = `select` + queueColumns + `from queues where topic = ?1`
+	sqlQueueByID   = `select` + queueColumns + `from queues where id = ?1`
+	sqlPark        = `update queues set parked_us = ?2 where id = ?1`
+	sqlNewQueue    = `insert into queues (name, topic, start_pos, base, capacity, required, max_lag, on_dead, sampled_sent)
+		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) returning id`
+	sqlFirstBatch = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
+		values (?1, 0, 0, 2, ?2, 0, ?3, ?3, x'', x'', x'')`
+	sqlNameTaken = `select t.name from queues q join topics t on t.id = q.topic where q.name = ?1`
+
+	sqlDedup       = `select hash, pos, expires_us from dedup where topic = ?1 and key = ?2`
+	sqlSetDedup    = `insert or replace into dedup (topic, key, hash, pos, expires_us) values (?1, ?2, ?3, ?4, ?5)`
+	sqlSentMessage = `select sent_us from messages where pos = ?1 union all select sent_us from kept where pos = ?1`
+)
+
+// capacityDefault is a command queue's until Declare says otherwise.
+const capacityDefault = 100_000
+
+func newAppender(j journal, inc store.Incarnation, now time.Time) *appender {
+	return &appender{j: j, inc: inc, now: us(now), tails: map[string]*tail{}, queues: map[int64]*queueTail{}}
+}
+
+// append takes a change's sends, all or none. refused says why none; nothing of
+// them is written then. The rows themselves are written by flush.
+func (a *appender) append(sends []*store.Message, outside bool) (refused, err error) {
+	if len(sends) == 0 {
+		return nil, nil
+	}
+	if len(sends) > store.MaxSends {
+		return fmt.Errorf("%d messages in one change, at most %d", len(sends), store.MaxSends), nil
+	}
+	if err := a.begin(); err != nil {
+		return nil, err
+	}
+	deduplicated := false
+	for _, m := range sends {
+		t, err := a.tail(m)
+		if err != nil {
+			return nil, err
+		}
+		if t.kind != m.Kind {
+			return fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind), nil
+		}
+		deduplicated = deduplicated || m.Dedup != ""
+	}
+	var twins []*twin
+	if deduplicated {
+		if twins, refused, err = a.findTwins(sends); refused != nil || err != nil {
+			return refused, err
+		}
+	}
+	if outside {
+		if refused := a.room(sends, twins); refused != nil {
+			return refused, nil
+		}
+	}
+	for i, m := range sends {
+		if twins != nil && twins[i] != nil && twins[i].repeat(m, a.inc) {
+			a.repeated = append(a.repeated, m)
+			continue
+		}
+		if err := a.add(m); err != nil {
+			return nil, err
+		}
+		if twins != nil && m.Dedup != "" {
+			if err := a.remember(m, twins[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// begin reads the sequence number: another process may have moved it.
+func (a *appender) begin() error {
+	if a.first != 0 {
+		return nil
+	}
+	err := a.j.rows(sqlSeq, nil, []any{&a.seq}, func() error { return nil })
+	a.first = a.seq + 1
+	return err
+}
+
+// tail is the topic of a message, made later (see add) if there is none.
+func (a *appender) tail(m *store.Message) (*tail, error) {
+	if a.last != nil && a.last.name == m.Topic {
+		return a.last, nil
+	}
+	t := a.tails[m.Topic]
+	if t == nil {
+		var err error
+		if t, err = a.readTail(m.Topic, m.Kind); err != nil {
+			return nil, err
+		}
+		a.tails[m.Topic] = t
+	}
+	a.last = t
+	return t, nil
+}
+
+func (a *appender) readTail(name string, kind store.Kind) (*tail, error) {
+	t := &tail{name: name, kind: kind}
+	var k int64
+	err := a.j.rows(sqlTopic, []any{name}, []any{&t.id, &k, &t.appended, &t.lastPos}, func() error {
+		t.kind = store.Kind(k)
+		t.before = t.lastPos
+		return nil
+	})
+	if err != nil || t.id == 0 {
+		return t, err
+	}
+	return t, a.readQueues(sqlTopicQueues, t.id, func(q *queueTail) { t.queues = append(t.queues, q) })
+}
+
+// readQueues reads queues, but for those that the transaction has changed already.
+func (a *appender) readQueues(query string, arg any, each func(q *queueTail)) error {
+	var q queueTail
+	into := []any{&q.id, &q.topic, &q.name, &q.base, &q.done, &q.gone, &q.capacity, &q.maxLag,
+		&q.required, &q.onDead, &q.parked, &q.paused}
+	return a.j.rows(query, []any{arg}, into, func() error {
+		known := a.queues[q.id]
+		if known == nil {
+			row := q
+			known = &row
+			a.queues[q.id] = known
+		}
+		each(known)
+		return nil
+	})
+}
+
+// depth is what is to be worked, with what this transaction has done so far.
+func (q *queueTail) depth(t *tail) int64 {
+	return t.appended - q.base - q.done - q.gone - q.newDone - q.newGone
+}
+
+// limited reports whether a full queue refuses senders: a command's always, an
+// event's subscriber if it was declared to.
+func (q *queueTail) limited(t *tail) bool {
+	return q.capacity > 0 && (t.kind == store.KindCommand || q.required != 0)
+}
+
+// room refuses sends that a queue has no room for, counting those before them in the change.
+func (a *appender) room(sends []*store.Message, twins []*twin) error {
+	var refused error
+	for i, m := range sends {
+		if twins != nil && twins[i] != nil && twins[i].live {
+			continue
+		}
+		t := a.tails[m.Topic]
+		for _, q := range t.queues {
+			if !q.limited(t) {
+				continue
+			}
+			limit := q.capacity
+			if m.BestEffort {
+				limit -= limit / bestEffortReserve
+			}
+			if q.depth(t)+q.wanted+1 > limit {
+				refused = &store.FullError{Queue: q.name, Depth: int(q.depth(t)), Capacity: int(q.capacity)}
+			}
+			q.wanted++
+		}
+		if refused != nil {
+			break
+		}
+	}
+	for _, m := range sends {
+		for _, q := range a.tails[m.Topic].queues {
+			q.wanted = 0
+		}
+	}
+	return refused
+}
+
+// bestEffortReserve: the last fifth of a queue is not for best-effort sends.
+const bestEffortReserve = 5
+
+// add gives a message its place.
+func (a *appender) add(m *store.Message) error {
+	t, err := a.tail(m)
+	if err != nil {
+		return err
+	}
+	if t.id == 0 {
+		if err := a.makeTopic(t); err != nil {
+			return err
+		}
+	}
+	a.seq++
+	t.appended++
+	t.lastPos = t.id<<numberBits | a.seq
+	t.dirty = true
+	m.Pos, m.SentAt = store.Pos(t.lastPos), at(a.now)
+	a.appended = append(a.appended, m)
+	return nil
+}
+
+// makeTopic declares a topic; a command's queue exists from then on.
+func (a *appender) makeTopic(t *tail) error {
+	err := a.j.rows(sqlNewTopic, []any{t.name, int64(t.kind)}, []any{&t.id}, func() error { return nil })
+	if err != nil || t.kind != store.KindCommand {
+		return err
+	}
+	q := &queueTail{topic: t.id, name: t.name, capacity: capacityDefault}
+	if err := a.makeQueue(q, t, t.id<<numberBits); err != nil {
+		return err
+	}
+	t.queues = append(t.queues, q)
+	return nil
+}
+
+func (a *appender) makeQueue(q *queueTail, t *tail, start int64) error {
+	var other string
+	err := a.j.rows(sqlNameTaken, []any{q.name}, []any{&other}, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		return fmt.Errorf("queue %s of topic %s: the name is taken by a queue of topic %s", q.name, t.name, other)
+	}
+	err = a.j.rows(sqlNewQueue, []any{q.name, t.id, start, q.base, q.capacity, q.required, q.maxLag, q.onDead, t.appended},
+		[]any{&q.id}, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	a.queues[q.id] = q
+	return a.j.exec(sqlFirstBatch, q.id<<numberBits, start, a.now)
+}
+
+// idChunk is how many IDs share one string: one allocation for many, without
+// a message that is kept for long keeping thousands.
+const idChunk = 64
+
+// flush writes what was added.
+func (a *appender) flush() error {
+	todo := a.appended[a.flushed:]
+	var text []byte
+	var ends [idChunk]int
+	for rest := todo; len(rest) > 0; {
+		chunk := rest[:min(idChunk, len(rest))]
+		rest = rest[len(chunk):]
+		text = text[:0]
+		for i, m := range chunk {
+			text = append(append(text, a.inc...), '-')
+			text = strconv.AppendInt(text, int64(m.Pos), 36)
+			ends[i] = len(text)
+		}
+		ids, from := string(text), 0
+		for i, m := range chunk {
+			m.ID, from = ids[from:ends[i]], ends[i]
+		}
+	}
+	a.flushed = len(a.appended)
+	return a.j.insert(todo, a.inc, a.now)
+}
+
+// finish writes the counters back, after flush.
+func (a *appender) finish() error {
+	if len(a.appended) == 0 {
+		return nil
+	}
+	if err := a.j.exec(sqlSetSeq, a.seq); err != nil {
+		return err
+	}
+	for _, t := range a.tails {
+		if !t.dirty {
+			continue
+		}
+		if err := a.j.exec(sqlSetTopic, t.id, t.appended, t.lastPos); err != nil {
+			return err
+		}
+		for _, q := range t.queues {
+			if t.kind == store.KindCommand || q.required != 0 || q.maxLag == 0 || q.parked != 0 || q.depth(t) <= q.maxLag {
+				continue
+			}
+			q.parked = a.now
+			if err := a.j.exec(sqlPark, q.id, q.parked); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forget takes back what callers see of an append that did not come about.
+func (a *appender) forget() {
+	for _, m := range append(a.appended, a.repeated...) {
+		m.Pos, m.ID, m.SentAt = 0, "", time.Time{}
+	}
+}
+
+// twin is what is known of a message's deduplication key.
+type twin struct {
+	hash [sha256.Size]byte
+	live bool // an earlier message has the key
+	pos  int64
+	sent int64
+	// within is the earlier message when it is in the same change: its place is not known yet.
+	within *store.Message
+}
+
+// findTwins looks for the earlier messages that deduplicated sends repeat.
+func (a *appender) findTwins(sends []*store.Message) (twins []*twin, refused, err error) {
+	twins = make([]*twin, len(sends))
+	type name struct{ topic, key string }
+	within := map[name]int{}
+	for i, m := range sends {
+		if m.Dedup == "" {
+			continue
+		}
+		w := &twin{hash: sha256.Sum256(m.Body)}
+		twins[i] = w
+		if first, ok := within[name{m.Topic, m.Dedup}]; ok {
+			w.live, w.within = true, sends[first]
+			if twins[first].hash != w.hash {
+				return nil, &store.DuplicateError{Topic: m.Topic, Key: m.Dedup}, nil
+			}
+			continue
+		}
+		within[name{m.Topic, m.Dedup}] = i
+		if refused, err := a.findTwin(m, w); refused != nil || err != nil {
+			return nil, refused, err
+		}
+	}
+	return twins, nil, nil
+}
+
+func (a *appender) findTwin(m *store.Message, w *twin) (refused, err error) {
+	t := a.tails[m.Topic]
+	if t.id == 0 {
+		return nil, nil
+	}
+	var hash []byte
+	var expires int64
+	err = a.j.rows(sqlDedup, []any{t.id, m.Dedup}, []any{&hash, &w.pos, &expires}, func() error {
+		w.live = expires > a.now
+		return nil
+	})
+	if err != nil || !w.live {
+		return nil, err
+	}
+	if !bytes.Equal(hash, w.hash[:]) {
+		return &store.DuplicateError{Topic: m.Topic, Key: m.Dedup, ID: a.inc.ID(store.Pos(w.pos))}, nil
+	}
+	if w.pos&numberMask >= a.first { // of this transaction: not flushed yet
+		w.sent = a.now
+		return nil, nil
+	}
+	return nil, a.j.rows(sqlSentMessage, []any{w.pos}, []any{&w.sent}, func() error { return nil })
+}
+
+// repeat gives m the place of the message it repeats; false when there is none.
+func (w *twin) repeat(m *store.Message, inc store.Incarnation) bool {
+	switch {
+	case !w.live:
+		return false
+	case w.within != nil:
+		m.Pos, m.ID, m.SentAt = w.within.Pos, inc.ID(w.within.Pos), w.within.SentAt
+	default:
+		m.Pos, m.ID, m.SentAt = store.Pos(w.pos), inc.ID(store.Pos(w.pos)), at(w.sent)
+	}
+	return true
+}
+
+func (a *appender) remember(m *store.Message, w *twin) error {
+	expires := a.now + m.DedupFor.Microseconds()
+	return a.j.exec(sqlSetDedup, a.tails[m.Topic].id, m.Dedup, w.hash[:], int64(m.Pos), expires)
+}
+
+const (
+	sqlSavepoint = `savepoint weir_append`
+	sqlRelease   = `release weir_append`
+	sqlUndo      = `rollback to weir_append`
+)
+
+// AppendIn implements store.Store. While the caller's transaction is open nobody
+// else can commit to the file, so the counters are exact.
+func (s *Store) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Message) (err error) {
+	select {
+	case <-s.closed:
+		return store.ErrClosed
+	default:
+	}
+	own, ok := tx.(callersTx)
+	if !ok || own.tx == nil {
+		return fmt.Errorf("append in a transaction of kind %T: want one of sqlite.Tx", tx)
+	}
+	j := &callerTx{ctx: ctx, tx: own.tx}
+	if err := j.exec(sqlSavepoint); err != nil {
+		return err
+	}
+	a := newAppender(j, s.info.Incarnation, s.now())
+	refused, err := a.append(messages, true)
+	if err == nil && refused == nil {
+		err = a.flush()
+	}
+	if err == nil && refused == nil {
+		err = a.finish()
+	}
+	if err == nil {
+		err = refused
+	}
+	if err == nil {
+		return j.exec(sqlRelease)
+	}
+	a.forget()
+	if undo := errors.Join(j.exec(sqlUndo), j.exec(sqlRelease)); undo != nil {
+		return errors.Join(err, undo)
+	}
+	return err
+}

@@ -1,0 +1,218 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Commit implements store.Store: one transaction for the group. A closure that
+// fails undoes it, and the group is tried again without that change; after
+// roundsMax of them each change is committed alone, so that a group of closures
+// that all fail costs no more than twice its length.
+func (s *Store) Commit(ctx context.Context, g *store.Group) error {
+	g.Claimed = nil
+	c, err := s.takeWriter(ctx)
+	if err != nil {
+		return failChanges(g.Changes, err)
+	}
+	defer s.giveWriter(c)
+	todo := g.Changes
+	for range roundsMax {
+		err := s.newCommit(ctx, g, todo).attempt(c)
+		if err == nil {
+			return nil
+		}
+		failed, ok := errors.AsType[*closureError](err)
+		if !ok || ctx.Err() != nil {
+			return failChanges(g.Changes, err)
+		}
+		todo = without(todo, failed)
+	}
+	return s.commitAlone(ctx, c, g, todo)
+}
+
+const roundsMax = 3
+
+// without marks the change that failed and returns the others.
+func without(changes []*store.Change, failed *closureError) []*store.Change {
+	rest := make([]*store.Change, 0, len(changes))
+	for _, ch := range changes {
+		if ch == failed.change {
+			ch.Err = failed.err
+			continue
+		}
+		rest = append(rest, ch)
+	}
+	return rest
+}
+
+func failChanges(changes []*store.Change, err error) error {
+	for _, ch := range changes {
+		ch.Err = err
+	}
+	return err
+}
+
+// commitAlone commits each change in a transaction of its own, then the figures.
+// When the database fails midway the earlier changes stay committed, and say so.
+func (s *Store) commitAlone(ctx context.Context, c *conn, g *store.Group, todo []*store.Change) error {
+	for i, ch := range todo {
+		err := s.newCommit(ctx, &store.Group{}, todo[i:i+1]).attempt(c)
+		if err == nil {
+			continue
+		}
+		failed, ok := errors.AsType[*closureError](err)
+		if !ok || ctx.Err() != nil {
+			return failChanges(todo[i:], err)
+		}
+		ch.Err = failed.err
+	}
+	if len(g.Figures) == 0 {
+		return nil
+	}
+	return s.newCommit(ctx, &store.Group{Figures: g.Figures}, nil).attempt(c)
+}
+
+// commit is one attempt to write changes in one transaction.
+type commit struct {
+	*appender
+	s       *Store
+	ctx     context.Context
+	c       *conn
+	g       *store.Group
+	changes []*store.Change
+	process int64
+
+	batches map[int64]*leasedBatch
+	batch   *leasedBatch // of the settlement before: neighbours share it
+	claimed []*store.Batch
+	watch   []watched
+}
+
+func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
+	return &commit{s: s, ctx: ctx, g: g, changes: changes, process: s.process.Load(), batches: map[int64]*leasedBatch{}}
+}
+
+func (t *commit) attempt(c *conn) error {
+	t.c = c
+	t.appender = newAppender(c, t.s.info.Incarnation, t.s.now())
+	err := t.s.transact(t.ctx, c, t.run)
+	if err != nil {
+		t.forget()
+		return err
+	}
+	t.keep()
+	return nil
+}
+
+func (t *commit) run(c *conn) error {
+	if err := t.s.checkLease(c, t.process); err != nil {
+		return err
+	}
+	for _, ch := range t.changes {
+		var err error
+		if ch.Err, err = t.apply(ch); err != nil {
+			return err
+		}
+	}
+	steps := []func() error{t.flush, t.writeBatches, t.resolveKeys, t.claimEager, t.finish, t.writeCounters, t.writeFigures, t.runClosures}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply writes one change, or says why it is refused; then nothing of it is written.
+func (t *commit) apply(ch *store.Change) (refused, err error) {
+	if refused, err := t.fence(ch); refused != nil || err != nil {
+		return refused, err
+	}
+	refused, err = t.append(ch.Sends, ch.Outside)
+	if err != nil {
+		return nil, err
+	}
+	if refused != nil {
+		t.unfence(ch)
+		return refused, nil
+	}
+	for i := range ch.Settle {
+		if err := t.settle(&ch.Settle[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range ch.Starts {
+		if err := t.start(&ch.Starts[i]); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// keep tells the store what the transaction made true, once it is.
+func (t *commit) keep() {
+	t.g.Claimed = t.claimed
+	t.s.keepWatch(t.watch)
+	for _, b := range t.batches {
+		if b.state == batchClosed {
+			delete(t.s.watched, b.id)
+		}
+	}
+}
+
+// closureError is a closure's failure, and whose it is.
+type closureError struct {
+	change *store.Change
+	err    error
+}
+
+func (e *closureError) Error() string { return e.err.Error() }
+func (e *closureError) Unwrap() error { return e.err }
+
+// closureTime is how long a closure may take: all others wait for it.
+const closureTime = 5 * time.Second
+
+// runClosures comes last: all that the closures leave with is in the transaction.
+func (t *commit) runClosures() error {
+	for _, ch := range t.changes {
+		if ch.Err != nil {
+			continue
+		}
+		for _, f := range ch.Closures {
+			if err := t.runClosure(f); err != nil {
+				return &closureError{ch, err}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *commit) runClosure(f store.Closure) (err error) {
+	ctx, cancel := context.WithTimeoutCause(t.ctx, closureTime,
+		fmt.Errorf("closure took longer than %s: %w", closureTime, context.DeadlineExceeded))
+	defer cancel()
+	tx := &ownTx{c: t.c, ctx: ctx}
+	t.c.lent = true
+	defer func() {
+		t.c.lent = false
+		if p := recover(); p != nil {
+			err = fmt.Errorf("closure panicked: %v\n%s", p, debug.Stack())
+		}
+		if end := tx.end(); err == nil {
+			err = end
+		}
+	}()
+	if err := f(ctx, tx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}

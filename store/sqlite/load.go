@@ -1,0 +1,135 @@
+package sqlite
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/weir-go/weir/store"
+	"zombiezen.com/go/sqlite"
+)
+
+// loader reads messages of one topic for a batch: bodies and headers into shared
+// chunks, and all IDs and keys into one string, so that a thousand messages take
+// some dozen allocations.
+type loader struct {
+	inc   store.Incarnation
+	topic string
+	kind  store.Kind
+
+	messages []store.Message
+	bytes    int // of bodies and headers
+	arena    []byte
+	text     []byte
+	spans    []textSpan
+	origin   int64 // of the ID before: the messages of a batch often share it
+	originID string
+}
+
+// textSpan says where in the text a message's ID and key end.
+type textSpan struct{ id, key int }
+
+const (
+	arenaChunk = 64 << 10
+	// loadMax ends a batch early: what a claim brings into memory is bounded.
+	loadMax = 16 << 20
+
+	loadColumns = ` pos, sent_us, version, key, due_us, cause, correlation, headers, body `
+	sqlFresh    = `select` + loadColumns + `from messages where pos > ?1 and pos < ?2 order by pos limit ?3`
+	sqlLoad     = `select` + loadColumns + `from messages where pos = ?1
+		union all select` + loadColumns + `from kept where pos = ?1 limit 1`
+)
+
+// full reports whether the batch is to end here.
+func (l *loader) full() bool { return l.bytes >= loadMax }
+
+// row reads the current row of a statement with loadColumns.
+func (l *loader) row(st *sqlite.Stmt) {
+	pos := st.ColumnInt64(0)
+	l.text = append(append(l.text, l.inc...), '-')
+	l.text = strconv.AppendInt(l.text, pos, 36)
+	span := textSpan{id: len(l.text)}
+	if n := st.ColumnLen(3); n > 0 {
+		l.text = append(l.text, make([]byte, n)...)
+		st.ColumnBytes(3, l.text[span.id:])
+	}
+	span.key = len(l.text)
+	l.spans = append(l.spans, span)
+	l.messages = append(l.messages, store.Message{
+		Pos: store.Pos(pos), SentAt: at(st.ColumnInt64(1)),
+		Topic: l.topic, Kind: l.kind, Version: st.ColumnInt(2), Due: at(st.ColumnInt64(4)),
+		Cause: l.reference(st, 5), Correlation: l.reference(st, 6),
+		Headers: l.blob(st, 7), Body: l.blob(st, 8),
+	})
+}
+
+func (l *loader) reference(st *sqlite.Stmt, col int) string {
+	switch st.ColumnType(col) {
+	case sqlite.TypeInteger:
+		pos := st.ColumnInt64(col)
+		if pos != l.origin {
+			l.origin, l.originID = pos, l.inc.ID(store.Pos(pos))
+		}
+		return l.originID
+	case sqlite.TypeNull:
+		return ""
+	}
+	return st.ColumnText(col)
+}
+
+// blob copies a column into the arena; NULL is nil.
+func (l *loader) blob(st *sqlite.Stmt, col int) []byte {
+	n := st.ColumnLen(col)
+	if n == 0 {
+		if st.ColumnIsNull(col) {
+			return nil
+		}
+		return []byte{}
+	}
+	l.bytes += n
+	if n > len(l.arena) {
+		l.arena = make([]byte, max(arenaChunk, n))
+	}
+	b := l.arena[:n:n]
+	l.arena = l.arena[n:]
+	st.ColumnBytes(col, b)
+	return b
+}
+
+// done gives the messages their IDs and keys.
+func (l *loader) done() []store.Message {
+	text, from := string(l.text), 0
+	for i, s := range l.spans {
+		m := &l.messages[i]
+		m.ID, m.Key = text[from:s.id], text[s.id:s.key]
+		from = s.key
+	}
+	l.text, l.spans = l.text[:0], l.spans[:0]
+	return l.messages
+}
+
+// fresh reads the messages of a topic after a position.
+func (l *loader) fresh(c *conn, after int64, most int) error {
+	_, before := idRange(ownerOf(after))
+	err := c.query(sqlFresh, []any{after, before, most}, func(st *sqlite.Stmt) error {
+		l.row(st)
+		if l.full() {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return err
+}
+
+// one reads the message at a position, from where retention may have copied it;
+// found is false when it is in neither place.
+func (l *loader) one(c *conn, pos int64) (found bool, err error) {
+	err = c.query(sqlLoad, []any{pos}, func(st *sqlite.Stmt) error {
+		found = true
+		l.row(st)
+		return nil
+	})
+	return found, err
+}

@@ -1,0 +1,134 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/weir-go/weir/store"
+)
+
+const (
+	sqlNextProcess = `update meta set v = v + 1 where k = 'process' returning v`
+	sqlNewProcess  = `insert into processes (id, pid, host, version, owns, started_us, beat_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?6)`
+	sqlNewest      = `select max(id) from processes`
+	sqlBeat        = `update processes set beat_us = ?2 where id = ?1`
+	sqlEnd         = `update processes set beat_us = ?2, ended_us = ?2 where id = ?1`
+	sqlHandBack    = `update batches indexed by batches_open set state = 1 where state < 2 and state = 0 and owner = ?1`
+)
+
+// Begin implements store.Store. The lock file keeps a second engine out; should
+// it be deleted under us, the newest row in processes decides who works the file.
+func (s *Store) Begin(ctx context.Context, p *store.Process) error {
+	now := s.now()
+	h := holder{PID: p.PID, Host: p.Host, Since: now}
+	if h.PID == 0 {
+		h.PID = os.Getpid()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lock, err := takeLock(s.path, h)
+	if err != nil {
+		return err
+	}
+	var id int64
+	err = s.write(ctx, func(c *conn) error {
+		var err error
+		if id, _, err = c.number(sqlNextProcess); err != nil {
+			return err
+		}
+		return c.exec(sqlNewProcess, id, p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
+	})
+	if err != nil {
+		return errors.Join(err, lock.release())
+	}
+	s.lock = lock
+	s.process.Store(id)
+	p.ID, p.StartedAt, p.BeatAt = id, now, now
+	return nil
+}
+
+// checkLease refuses what a process does that is no longer the one working the
+// store. Processes that never began pass: they only send.
+func (s *Store) checkLease(c *conn, process int64) error {
+	if process == 0 {
+		return nil
+	}
+	newest, _, err := c.number(sqlNewest)
+	if err == nil && newest != process {
+		err = store.ErrLeaseLost
+	}
+	return err
+}
+
+// Heartbeat implements store.Store.
+func (s *Store) Heartbeat(ctx context.Context) error {
+	process := s.process.Load()
+	if process == 0 {
+		return errNotBegun
+	}
+	return s.write(ctx, func(c *conn) error {
+		if err := s.checkLease(c, process); err != nil {
+			return err
+		}
+		return c.exec(sqlBeat, process, s.now())
+	})
+}
+
+var errNotBegun = errors.New("this process does not work the store: Begin was not called, or End was")
+
+// End implements store.Store. When the database fails the lock is kept, so that
+// End can be called again; Close gives it up in any case.
+func (s *Store) End(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	process := s.process.Load()
+	if process == 0 {
+		return nil
+	}
+	err := s.write(ctx, func(c *conn) error {
+		if err := c.exec(sqlHandBack, process); err != nil {
+			return err
+		}
+		clear(s.watched)
+		return c.exec(sqlEnd, process, s.now())
+	})
+	if err != nil {
+		return err
+	}
+	s.process.Store(0)
+	lock := s.lock
+	s.lock = nil
+	return lock.release()
+}
+
+// Changed implements store.Store. What the writer connection itself commits does
+// not count: the engine knows of that.
+func (s *Store) Changed(ctx context.Context) (bool, error) {
+	select {
+	case <-s.closed:
+		return false, store.ErrClosed
+	default:
+	}
+	select {
+	case c := <-s.writer:
+		err := s.noticeOthers(c)
+		s.giveWriter(c)
+		if err != nil {
+			return false, err
+		}
+	default: // who writes now has looked when it began
+	}
+	return s.foreign.Swap(false), nil
+}
+
+// noticeOthers looks whether another connection has committed.
+func (s *Store) noticeOthers(c *conn) error {
+	version, _, err := c.number(sqlDataVersion)
+	if err == nil && version != c.version {
+		c.version = version
+		s.foreign.Store(true)
+	}
+	return err
+}
