@@ -129,7 +129,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer close(e.finished)
 	defer e.cancel(ErrStopping)
 	if err := e.begin(ctx); err != nil {
-		return err
+		return ignoreStop(ctx, err)
 	}
 	return e.operate(ctx)
 }

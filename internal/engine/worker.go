@@ -40,10 +40,10 @@ func (q *queue) attempt(a *Attempt) bool {
 func (a *Attempt) begin(now time.Time) {
 	a.mu.Lock()
 	a.started = now
-	a.mu.Unlock()
 	if a.firstAt.IsZero() {
 		a.firstAt = now
 	}
+	a.mu.Unlock()
 }
 
 // call runs the handler; a panic becomes an error with its stack. runtime.Goexit in a
