@@ -101,6 +101,10 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 	}
 	deduplicated := false
 	for _, m := range sends {
+		if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindReply {
+			return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more",
+				m.Topic, m.Kind, m.Version), nil
+		}
 		t, err := a.tail(m)
 		if err != nil {
 			return nil, err
@@ -444,10 +448,8 @@ const (
 // AppendIn implements store.Store. While the caller's transaction is open nobody
 // else can commit to the file, so the counters are exact.
 func (s *Store) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Message) (err error) {
-	select {
-	case <-s.closed:
-		return store.ErrClosed
-	default:
+	if err := s.checkOpen(); err != nil {
+		return err
 	}
 	own, ok := tx.(callersTx)
 	if !ok || own.tx == nil {

@@ -15,6 +15,9 @@ import (
 // without holding the writer. What it saw is looked at again in the transaction
 // that leases it.
 func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed, error) {
+	if err := s.checkOpen(); err != nil {
+		return store.Claimed{}, err
+	}
 	process := s.process.Load()
 	if process == 0 {
 		return store.Claimed{}, errNotBegun

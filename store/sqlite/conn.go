@@ -255,10 +255,8 @@ func (s *Store) read(ctx context.Context, f func(c *conn) error) (err error) {
 }
 
 func (s *Store) takeWriter(ctx context.Context) (*conn, error) {
-	select {
-	case <-s.closed:
-		return nil, store.ErrClosed
-	default:
+	if err := s.checkOpen(); err != nil {
+		return nil, err
 	}
 	select {
 	case c := <-s.writer:
@@ -278,10 +276,8 @@ func (s *Store) giveWriter(c *conn) {
 
 // takeReader waits for a read connection; nil ones in the pool are not open yet.
 func (s *Store) takeReader(ctx context.Context) (*conn, error) {
-	select {
-	case <-s.closed:
-		return nil, store.ErrClosed
-	default:
+	if err := s.checkOpen(); err != nil {
+		return nil, err
 	}
 	select {
 	case c := <-s.readers:

@@ -198,6 +198,15 @@ func (s *Store) Close() error {
 	return err
 }
 
+func (s *Store) checkOpen() error {
+	select {
+	case <-s.closed:
+		return store.ErrClosed
+	default:
+		return nil
+	}
+}
+
 // sweep closes the idle connections of a closed store. Each connection in use is
 // swept by the one who gives it back.
 func (s *Store) sweep() error {

@@ -15,12 +15,16 @@ const (
 	sqlNewest      = `select max(id) from processes`
 	sqlBeat        = `update processes set beat_us = ?2 where id = ?1`
 	sqlEnd         = `update processes set beat_us = ?2, ended_us = ?2 where id = ?1`
+	sqlNoStarts    = `delete from starts where process = ?1`
 	sqlHandBack    = `update batches indexed by batches_open set state = 1 where state < 2 and state = 0 and owner = ?1`
 )
 
 // Begin implements store.Store. The lock file keeps a second engine out; should
 // it be deleted under us, the newest row in processes decides who works the file.
 func (s *Store) Begin(ctx context.Context, p *store.Process) error {
+	if err := s.checkOpen(); err != nil {
+		return err
+	}
 	now := s.now()
 	h := holder{PID: p.PID, Host: p.Host, Since: now}
 	if h.PID == 0 {
@@ -88,14 +92,19 @@ func (s *Store) End(ctx context.Context) error {
 		return nil
 	}
 	err := s.write(ctx, func(c *conn) error {
-		if err := c.exec(sqlHandBack, process); err != nil {
+		if err := s.checkLease(c, process); err != nil {
 			return err
+		}
+		for _, statement := range []string{sqlHandBack, sqlNoStarts} {
+			if err := c.exec(statement, process); err != nil {
+				return err
+			}
 		}
 		clear(s.watched)
 		return c.exec(sqlEnd, process, s.now())
 	})
 	if err != nil {
-		return err
+		return err // one that lost its lease keeps its number, and is refused from now on
 	}
 	s.process.Store(0)
 	lock := s.lock
@@ -106,10 +115,8 @@ func (s *Store) End(ctx context.Context) error {
 // Changed implements store.Store. What the writer connection itself commits does
 // not count: the engine knows of that.
 func (s *Store) Changed(ctx context.Context) (bool, error) {
-	select {
-	case <-s.closed:
-		return false, store.ErrClosed
-	default:
+	if err := s.checkOpen(); err != nil {
+		return false, err
 	}
 	select {
 	case c := <-s.writer:

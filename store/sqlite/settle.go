@@ -72,7 +72,7 @@ func (t *commit) fence(ch *store.Change) (refused, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if b == nil || b.bits.has(s.Index) || !b.holds(s.Index, s.Pos) {
+		if b == nil || !b.holds(s.Index, s.Pos) || b.bits.has(s.Index) {
 			t.unmark(ch.Settle[:i])
 			return store.ErrFenced, nil
 		}
@@ -87,7 +87,7 @@ func (t *commit) fence(ch *store.Change) (refused, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if b == nil || b.bits.has(s.Index) || !b.holds(s.Index, 0) {
+		if b == nil || !b.holds(s.Index, 0) || b.bits.has(s.Index) {
 			t.unfence(ch)
 			return store.ErrFenced, nil
 		}
