@@ -45,6 +45,7 @@ type bench struct {
 	body      []byte
 	began     time.Time
 	result    benchResult
+	cpu       float64 // µs a message of the phase measured last
 }
 
 func (b *bench) seconds() float64 { return time.Since(b.began).Seconds() }
@@ -80,15 +81,24 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		if p.into != nil {
 			*p.into = max(*p.into, v)
-			fmt.Fprintf(b.progress, "%s: %s/s\n", p.name, grouped(v))
+			fmt.Fprintf(b.progress, "%s: %s/s, %.2f µs of CPU a message\n", p.name, grouped(v), b.cpu)
 		}
 		removeStore(b.path)
 	}
 	return nil
 }
 
+// meter measures a phase: f's messages per second, and the CPU each took.
+func (b *bench) meter(n int, f func() error) (float64, error) {
+	cpu, began := processCPU(), time.Now()
+	err := f()
+	wall := time.Since(began)
+	b.cpu = float64((processCPU() - cpu).Nanoseconds()) / 1000 / float64(n)
+	return float64(n) / wall.Seconds(), err
+}
+
 func (b *bench) raw(ctx context.Context) (float64, error) {
-	return rawLimit(ctx, b.dir, b.Messages/batchSize*batchSize, b.body)
+	return b.rawLimit(ctx, b.Messages/batchSize*batchSize)
 }
 
 // rig is an engine with one command and a handler that only counts.
@@ -104,7 +114,25 @@ type rig struct {
 	stopped chan error
 }
 
+// open makes a fresh store whose queue is known to be unbounded: one message is
+// worked for that, since a queue's capacity is declared by the engine that runs it.
 func (b *bench) open(ctx context.Context) (*rig, error) {
+	r, err := b.openRig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.start(ctx, 1)
+	err = weir.Send(ctx, r.eng, r.command, newBenchBody())
+	if err == nil {
+		err = r.wait(ctx)
+	}
+	if err := errors.Join(err, r.finish()); err != nil {
+		return nil, err
+	}
+	return b.openRig(ctx)
+}
+
+func (b *bench) openRig(ctx context.Context) (*rig, error) {
 	r := &rig{command: weir.NewCommand[benchBody]("bench.work"), reached: make(chan struct{}), stopped: make(chan error, 1)}
 	var err error
 	r.eng, err = weir.Open(ctx, weirsqlite.File(b.path), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
@@ -192,9 +220,7 @@ func (b *bench) sendBatch(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	n := b.Messages / batchSize * batchSize
-	began := time.Now()
-	err = b.sendBatches(ctx, r, n)
-	rate := float64(n) / time.Since(began).Seconds()
+	rate, err := b.meter(n, func() error { return b.sendBatches(ctx, r, n) })
 	return rate, errors.Join(err, r.finish())
 }
 
@@ -207,10 +233,10 @@ func (b *bench) work(ctx context.Context) (float64, error) {
 	if err := b.sendBatches(ctx, r, n); err != nil {
 		return 0, errors.Join(err, r.finish())
 	}
-	began := time.Now()
-	r.start(ctx, n)
-	err = errors.Join(r.wait(ctx), r.finish()) // with the last acknowledgement's commit
-	return float64(n) / time.Since(began).Seconds(), err
+	return b.meter(n, func() error {
+		r.start(ctx, n)
+		return errors.Join(r.wait(ctx), r.finish()) // with the last acknowledgement's commit
+	})
 }
 
 func (b *bench) send(ctx context.Context) (float64, error) {
@@ -219,9 +245,9 @@ func (b *bench) send(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	body := newBenchBody()
-	began := time.Now()
-	err = b.parallel(b.Senders, b.Messages, func() error { return weir.Send(ctx, r.eng, r.command, body) })
-	rate := float64(b.Messages) / time.Since(began).Seconds()
+	rate, err := b.meter(b.Messages, func() error {
+		return b.parallel(b.Senders, b.Messages, func() error { return weir.Send(ctx, r.eng, r.command, body) })
+	})
 	return rate, errors.Join(err, r.finish())
 }
 
@@ -244,13 +270,13 @@ func (b *bench) together(ctx context.Context, n int, send func(*rig) error) (flo
 	if err != nil {
 		return 0, err
 	}
-	began := time.Now()
-	r.start(ctx, n)
-	if err := send(r); err != nil {
-		return 0, errors.Join(err, r.finish())
-	}
-	err = errors.Join(r.wait(ctx), r.finish())
-	return float64(n) / time.Since(began).Seconds(), err
+	return b.meter(n, func() error {
+		r.start(ctx, n)
+		if err := send(r); err != nil {
+			return errors.Join(err, r.finish())
+		}
+		return errors.Join(r.wait(ctx), r.finish())
+	})
 }
 
 // latency is the time from a send's call to its handler's start, at a steady low rate.

@@ -25,8 +25,8 @@ const (
 // rawLimit is what the driver alone appends per second: the same rows into the
 // same table with the same durability, one prepared statement of 100 rows bound in
 // place, 1,000 rows a commit. Nothing of weir runs but the making of the empty file.
-func rawLimit(ctx context.Context, dir string, n int, body []byte) (float64, error) {
-	path := filepath.Join(dir, "raw.db")
+func (b *bench) rawLimit(ctx context.Context, n int) (float64, error) {
+	path := filepath.Join(b.dir, "raw.db")
 	st, err := weirsqlite.File(path)(ctx)
 	if err != nil {
 		return 0, err
@@ -45,21 +45,21 @@ func rawLimit(ctx context.Context, dir string, n int, body []byte) (float64, err
 			return 0, err
 		}
 	}
-	return appendRaw(ctx, conn, n, body)
+	return b.meter(n, func() error { return appendRaw(ctx, conn, n, b.body) })
 }
 
-func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (float64, error) {
+func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) error {
 	insert, err := conn.Prepare(rawInsert + strings.Repeat(rawRow+",", rawPerStatement-1) + rawRow)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	begin, err := conn.Prepare("begin immediate")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	commit, err := conn.Prepare("commit")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	run := func(s *sqlite.Stmt) error {
 		if _, err := s.Step(); err != nil {
@@ -71,10 +71,10 @@ func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (floa
 	began := time.Now()
 	for row := 0; row < n; {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return err
 		}
 		if err := run(begin); err != nil {
-			return 0, err
+			return err
 		}
 		for range rawPerCommit / rawPerStatement {
 			for p := 0; p < rawPerStatement*rawColumns; p += rawColumns {
@@ -85,14 +85,14 @@ func appendRaw(ctx context.Context, conn *sqlite.Conn, n int, body []byte) (floa
 				insert.BindBytes(p+9, body)
 			}
 			if err := run(insert); err != nil {
-				return 0, err
+				return err
 			}
 		}
 		if err := run(commit); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return float64(n) / time.Since(began).Seconds(), nil
+	return nil
 }
 
 // removeStore deletes a store's files.
