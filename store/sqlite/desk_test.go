@@ -302,3 +302,20 @@ func (d *desk) prune(keep time.Duration) store.Pruned {
 		}
 	}
 }
+
+// count is the number of rows in a table.
+func (d *desk) count(table string) (n int64) {
+	d.Helper()
+	c, err := zombie.OpenConn(d.path, zombie.OpenReadOnly)
+	if err != nil {
+		d.Fatalf("open the file = %v, want nil", err)
+	}
+	err = sqlitex.Execute(c, "select count(*) from "+table, &sqlitex.ExecOptions{ResultFunc: func(s *zombie.Stmt) error {
+		n = s.ColumnInt64(0)
+		return nil
+	}})
+	if end := c.Close(); err != nil || end != nil {
+		d.Fatalf("count %s = %v, %v, want nil", table, err, end)
+	}
+	return n
+}

@@ -104,8 +104,13 @@ func TestRetryEdited(t *testing.T) {
 		t.Errorf("Audit = %+v, want one row, before %s", rows, want)
 	}
 	d.operate(store.Act{Verb: store.RetryDead, ID: id, Body: []byte{}}) // the headers stay
-	b = d.claim(cook, "")
-	_ = b
+	again, err := d.store.Claim(d.ctx(), store.ClaimRequest{Queue: d.ids[cook], Max: 1})
+	if err != nil || len(again.Batch.Deliveries) != 1 {
+		t.Fatalf("Claim = %+v, %v, want the message", again, err)
+	}
+	if m := again.Batch.Deliveries[0].Message; m.Body == nil || len(m.Body) != 0 || string(m.Headers) != `{"x":"y"}` {
+		t.Errorf("Claim = body %q, headers %s, want no bytes and the headers of before", m.Body, m.Headers)
+	}
 }
 
 func TestRetryParked(t *testing.T) {

@@ -29,6 +29,7 @@ func TestPlans(t *testing.T) {
 		newestBatch, batchesFront, deleteBatch, subscribers, messagesFront, copyKept, deleteMessages, recordGap,
 		deferredRange, deadRange, allOpenBatches, attemptsRange, deleteAttempt, editsRange, deleteEdit, startsRange,
 		keptTurn, putTurn, keptFrom, deleteKept,
+		sqlDue, sqlNextDue, sqlAbandoned,
 	} {
 		plan := planOf(t, s, query)
 		if strings.Contains(query, "key = ?") && !strings.Contains(strings.Join(plan, "\n"), "_key (") {

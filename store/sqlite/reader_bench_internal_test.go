@@ -9,57 +9,57 @@ import (
 )
 
 const (
-	benchTopics   = 20
-	benchMessages = 1_000_000
-	benchBatch    = 500
+	journalTopics   = 20
+	journalMessages = 1_000_000
+	journalBatch    = 500
 )
 
 // These make a journal without a store's work: what is asked of it is the same.
 const (
-	benchTopic = `insert into topics (id, name, kind, appended, last_pos) values (?1, ?2, 2, ?3, ?1 << 40 | ?4)`
-	benchQueue = `insert into queues (id, name, topic, start_pos, base, done, gone, capacity, required, max_lag, on_dead)
+	journalTopic = `insert into topics (id, name, kind, appended, last_pos) values (?1, ?2, 2, ?3, ?1 << 40 | ?4)`
+	journalQueue = `insert into queues (id, name, topic, start_pos, base, done, gone, capacity, required, max_lag, on_dead)
 		values (?1, ?2, ?1, ?1 << 40, 0, ?3, 0, 0, 0, 0, 0)`
-	benchRows = `with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1)
+	journalRows = `with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1)
 		insert into messages (pos, sent_us, version, key, correlation, body)
 		select (i % ?2 + 1) << 40 | i, ?3 + i * 1000, 1, 'table-' || (i % 50021),
 			case when i % 4 = 0 then null else ((i - i % 4) % ?2 + 1) << 40 | (i - i % 4) end, zeroblob(200)
 		from n order by 1`
-	benchInsertBatch = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
+	journalInsert = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
 		values (?1, 1, 1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, x'')`
-	benchDeferred = `insert into deferred (queue, pos, kind, due_us, key, attempt)
+	journalDeferred = `insert into deferred (queue, pos, kind, due_us, key, attempt)
 		select ?1, pos, 4, null, key, 1 from messages where pos > ?1 << 40 order by pos limit ?2`
-	benchDead = `insert into dead (queue, pos, died_us, key, attempts, reason)
+	journalDead = `insert into dead (queue, pos, died_us, key, attempts, reason)
 		select ?1, pos, 1, key, 5, 'dial tcp: timeout ' || zeroblob(100) from messages where pos > ?1 << 40 order by pos limit ?2`
 )
 
-// benchJournal is a store with a million messages of 20 events, each with one
+// bigJournal is a store with a million messages of 20 events, each with one
 // queue that is done with nearly all of it.
-func benchJournal(b *testing.B) *Store {
+func bigJournal(b *testing.B) *Store {
 	b.Helper()
 	s := openAtNoon(b, b.TempDir())
 	start := time.Now()
 	sent := us(s.now().Add(-2 * time.Hour))
 	err := s.write(b.Context(), func(c *conn) error {
-		per := int64(benchMessages / benchTopics)
-		for t := int64(1); t <= benchTopics; t++ {
+		per := int64(journalMessages / journalTopics)
+		for t := int64(1); t <= journalTopics; t++ {
 			name := fmt.Sprintf("kitchen.event-%02d", t)
-			if err := c.exec(benchTopic, t, name, per, int64(benchMessages)); err != nil {
+			if err := c.exec(journalTopic, t, name, per, int64(journalMessages)); err != nil {
 				return err
 			}
-			if err := c.exec(benchQueue, t, name+"-queue", per-10_000); err != nil {
+			if err := c.exec(journalQueue, t, name+"-queue", per-10_000); err != nil {
 				return err
 			}
-			if err := benchBatches(c, t, sent); err != nil {
+			if err := bigBatches(c, t, sent); err != nil {
 				return err
 			}
 		}
-		if err := c.exec(benchRows, benchMessages, benchTopics, sent); err != nil {
+		if err := c.exec(journalRows, journalMessages, journalTopics, sent); err != nil {
 			return err
 		}
-		if err := c.exec(benchDeferred, 2, 10_000); err != nil {
+		if err := c.exec(journalDeferred, 2, 10_000); err != nil {
 			return err
 		}
-		return c.exec(benchDead, 3, 10_000)
+		return c.exec(journalDead, 3, 10_000)
 	})
 	if err != nil {
 		b.Fatalf("make a journal = %v, want nil", err)
@@ -68,26 +68,26 @@ func benchJournal(b *testing.B) *Store {
 	return s
 }
 
-func benchBatches(c *conn, topic, sent int64) error {
+func bigBatches(c *conn, topic, sent int64) error {
 	no := int64(0)
 	var positions []int64
-	for i := topic - 1; i <= benchMessages; i += benchTopics {
+	for i := topic - 1; i <= journalMessages; i += journalTopics {
 		if i == 0 {
 			continue
 		}
 		positions = append(positions, topic<<numberBits|i)
-		if len(positions) < benchBatch {
+		if len(positions) < journalBatch {
 			continue
 		}
 		no++
-		settled, state, open := newBits(benchBatch), 2, 0
+		settled, state, open := newBits(journalBatch), 2, 0
 		for j := range positions {
 			settled.set(j)
 		}
 		if no == 90 { // abandoned long ago, in the middle
-			settled, state, open = newBits(benchBatch), 0, benchBatch
+			settled, state, open = newBits(journalBatch), 0, journalBatch
 		}
-		err := c.exec(benchInsertBatch, topic<<numberBits|no, state, positions[benchBatch-1], open,
+		err := c.exec(journalInsert, topic<<numberBits|no, state, positions[journalBatch-1], open,
 			sent+i*1000, appendManifest(nil, positions), []byte(settled))
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func benchBatches(c *conn, topic, sent int64) error {
 }
 
 func BenchmarkReader(b *testing.B) {
-	s := benchJournal(b)
+	s := bigJournal(b)
 	r := s.Reader()
 	ctx := b.Context()
 	middle := s.Info().Incarnation.ID(store.Pos(5<<numberBits | 500_004))
