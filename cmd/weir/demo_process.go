@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"time"
+)
+
+// process is a child. Its standard input is a pipe that nothing is written to: its
+// end tells the child to stop, also when we end without being able to say so.
+type process struct {
+	cmd   *exec.Cmd
+	life  io.Closer // the pipe
+	ended chan struct{}
+	err   error // how it ended, once ended is closed
+}
+
+// startProcess starts this program with other arguments; what it says goes to err.
+func startProcess(self string, args []string, err io.Writer) (*process, error) {
+	p := &process{cmd: exec.Command(self, args...), ended: make(chan struct{})}
+	p.cmd.Stderr = err
+	life, failure := p.cmd.StdinPipe()
+	if failure != nil {
+		return nil, failure
+	}
+	p.life = life
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// kill kills it with SIGKILL; false if it had ended by itself before.
+func (p *process) kill() bool {
+	_ = p.cmd.Process.Kill() // the only error is that it has ended
+	<-p.ended
+	return p.cmd.ProcessState.ExitCode() == killedExit
+}
+
+// killedExit is the exit code of a process that ended by a signal.
+const killedExit = -1
+
+// stop asks it to stop, kills it if it does not, and waits for it.
+func (p *process) stop() {
+	_ = p.life.Close() // closed already, when it has ended
+	timer := time.NewTimer(stopPatience)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+	case <-timer.C:
+		p.kill()
+	}
+}
+
+// failure is why it ended by itself; nil when it had done its work.
+func (p *process) failure() error {
+	if p.err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*exec.ExitError](p.err); ok {
+		return fmt.Errorf("the engine's process %d has ended by itself: %w", p.cmd.Process.Pid, p.err)
+	}
+	return p.err
+}
