@@ -25,6 +25,16 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	if r.Max < 1 || r.Max > store.MaxBatch {
 		return store.Claimed{}, fmt.Errorf("claim of at most %d messages, want 1 to %d", r.Max, store.MaxBatch)
 	}
+	for {
+		claimed, err := s.claimOnce(ctx, r, process)
+		if err != nil || claimed.Batch != nil || !claimed.More {
+			return claimed, err
+		}
+		// All that was looked at had to go behind others; there is more to look at.
+	}
+}
+
+func (s *Store) claimOnce(ctx context.Context, r store.ClaimRequest, process int64) (store.Claimed, error) {
 	k := &claim{s: s, request: r, process: process, now: us(s.now()), ready: map[int64]int{}}
 	work := false
 	err := s.read(ctx, func(c *conn) error {

@@ -258,6 +258,9 @@ func (s *Store) takeWriter(ctx context.Context) (*conn, error) {
 	if err := s.checkOpen(); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // the select below might be lucky
+		return nil, fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
+	}
 	select {
 	case c := <-s.writer:
 		return c, nil
@@ -278,6 +281,9 @@ func (s *Store) giveWriter(c *conn) {
 func (s *Store) takeReader(ctx context.Context) (*conn, error) {
 	if err := s.checkOpen(); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil { // the select below might be lucky
+		return nil, fmt.Errorf("wait for a reader: %w", context.Cause(ctx))
 	}
 	select {
 	case c := <-s.readers:
