@@ -196,10 +196,10 @@ func (c *demoRestaurantCmd) summary(w *tabwriter.Writer, r *demoResult) {
 	fmt.Fprintf(w, "orders\t%d\t%d served, %d unservable\n", r.Orders, r.Orders-r.Unservable, r.Unservable)
 	fmt.Fprintf(w, "lines\t%d\t%d served, %d bad\n", r.Lines, r.Served, r.LinesBad)
 	fmt.Fprintf(w, "dead letters\t%d\t%s\n", r.Dead, topReasons(r.reasons))
-	fmt.Fprintf(w, "kills\t%d\t\n", r.Kills)
-	fmt.Fprintf(w, "lost\t%d\t\n", r.Lost)
+	fmt.Fprintf(w, "kills\t%d\n", r.Kills)
+	fmt.Fprintf(w, "lost\t%d\n", r.Lost)
 	fmt.Fprintf(w, "served twice\t%d\t%d cooked twice\n", r.ServedTwice, r.CookedTwice)
-	fmt.Fprintf(w, "seconds\t%.1f\t\n", r.Seconds)
+	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	if c.Dir == "" {
 		fmt.Fprintf(w, "\nTry it with --kill 20, or with --dir DIR to look around afterwards.\n")
 		return

@@ -215,14 +215,18 @@ func newTable(r io.Reader, names ...string) (*table, error) {
 	for i := range header {
 		header[i] = strings.ToLower(strings.TrimSpace(header[i]))
 	}
+	var missing []string
 	for _, name := range names {
 		i := slices.Index(header, name)
 		if i < 0 {
-			err = errors.Join(err, fmt.Errorf("its first line has no column %s", name))
+			missing = append(missing, name)
 		}
 		t.column = append(t.column, i)
 	}
-	return t, err
+	if missing != nil {
+		return nil, fmt.Errorf("its first line does not name the columns %s", strings.Join(missing, ", "))
+	}
+	return t, nil
 }
 
 // each calls add with the columns of each line, and joins its first errors. Lines

@@ -64,8 +64,8 @@ func TestReadBookRefuses(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"nothing", "", "it is empty"},
 		{"only a header", header, "there is no order in it"},
-		{"no header", good, "its first line has no column order_details_id"},
-		{"another encoding", "\xff\xfeo\x00r\x00d\x00e\x00r\x00", "its first line has no column order_id"},
+		{"no header", good, "its first line does not name the columns order_details_id, order_id, order_date, order_time, item_id"},
+		{"another encoding", "\xff\xfeo\x00r\x00d\x00e\x00r\x00", "its first line does not name the columns order_details_id, order_id"},
 		{"a field too few", header + good + "2,1,1/2/23,1:00:00 PM\n", "line 3: it has 4 fields, the first line has 5"},
 		{"a line that is no number", header + "one,1,1/2/23,1:00:00 PM,109\n", `line 2: order_details_id is "one", want a whole number from 1`},
 		{"an order that is no number", header + "1,-1,1/2/23,1:00:00 PM,109\n", `line 2: order_id is "-1", want a whole number from 1`},
@@ -112,7 +112,7 @@ func TestReadMenu(t *testing.T) {
 		{"menu_item_id,item_name\n1,Soup\n1,Salad\n", "line 3: item 1 is Soup and Salad"},
 		{"menu_item_id,item_name\n1,\n", "line 2: item 1 has no name"},
 		{"menu_item_id,item_name\nNULL,Soup\n", `line 2: menu_item_id is "NULL"`},
-		{"menu_item_id\n1\n", "no column item_name"},
+		{"menu_item_id\n1\n", "does not name the columns item_name"},
 	} {
 		if _, err := restaurant.ReadMenu(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("ReadMenu(%q) = %v, want %q", c.text, err, c.want)

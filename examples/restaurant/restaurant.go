@@ -78,9 +78,11 @@ func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
 		err = r.untilSettled(day, b)
 	}
 	end()
-	// A stop before the engine had begun is no failure of it.
-	if failure := <-run; failure != nil && !errors.Is(failure, context.Canceled) {
+	if failure := <-run; failure != nil {
 		return failure
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // whatever it interrupted
 	}
 	return err
 }

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weir-go/weir/examples/restaurant"
+)
+
+// builtWeir is this program as the demo's processes need it: the demo starts itself
+// again, which a test's program cannot be.
+func builtWeir(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "weir.exe") // Windows insists on the name's end
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// smallBook is a made-up order book with its menu, as files.
+func smallBook(t *testing.T, orders int) (book restaurant.Book, files []string) {
+	t.Helper()
+	dir := t.TempDir()
+	text := restaurant.GenerateBook(5, orders)
+	files = []string{"--orders", filepath.Join(dir, "orders.csv"), "--menu", filepath.Join(dir, "menu.csv")}
+	for i, text := range [][]byte{text, restaurant.GenerateMenu()} {
+		if err := os.WriteFile(files[2*i+1], text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	book, err := restaurant.ReadBook(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return book, files
+}
+
+// The demo, as real processes that are really killed.
+func TestDemoSurvivesKills(t *testing.T) {
+	weir := builtWeir(t)
+	book, files := smallBook(t, 200)
+	dir := filepath.Join(t.TempDir(), "kept")
+	cmd := exec.CommandContext(t.Context(), weir, append([]string{"demo", "--kill", "3", "--dir", dir, "--json"}, files...)...)
+	var out, progress bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &progress
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("weir demo: %v\n%s%s", err, &progress, &out)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	var got demoResult
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+		t.Fatalf("the last line is %q: %v", lines[len(lines)-1], err)
+	}
+	if got.Kills != 3 || got.Lost != 0 || got.ServedTwice != 0 || got.CookedTwice != 0 ||
+		got.Orders != 200 || got.Lines != book.Lines || got.Served != book.Lines-got.LinesBad || got.LinesBad == 0 ||
+		got.Dead != got.LinesBad || got.Seconds <= 0 {
+		t.Errorf("weir demo --kill 3 = %+v, want 200 orders, %d lines, the good ones served, the bad ones dead, 3 kills, nothing lost or twice", got, book.Lines)
+	}
+	if n := strings.Count(progress.String(), "; killed\n"); n != 3 {
+		t.Errorf("the progress tells of %d kills, want 3:\n%s", n, &progress)
+	}
+	status := exec.CommandContext(t.Context(), weir, "--store", filepath.Join(dir, "restaurant.db"), "trace", "order-1")
+	if out, err := status.CombinedOutput(); err != nil || !strings.Contains(string(out), "kitchen.prepare-food") {
+		t.Errorf("weir trace order-1 on the kept file: %v\n%s", err, out)
+	}
+}
+
+// Whoever interrupts the demo gets back an empty machine: no process, no files.
+func TestDemoInterrupted(t *testing.T) {
+	weir := builtWeir(t)
+	_, files := smallBook(t, 3000)
+	temporary := t.TempDir()
+	cmd := exec.Command(weir, append([]string{"demo", "restaurant"}, files...)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+temporary, "TMP="+temporary)
+	out := &awaited{text: "orders ", seen: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-out.seen:
+	case err := <-ended:
+		t.Fatalf("weir demo ended before it was interrupted: %v\n%s", err, out)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Skipf("a process cannot be interrupted here: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	select {
+	case err := <-ended: // Wait returns when all who hold the output have ended, the child too
+		if cmd.ProcessState.ExitCode() != exitError || !strings.HasSuffix(out.String(), "weir: interrupted\n") {
+			t.Errorf("weir demo, interrupted: %v, want exit code %d\n%s", err, exitError, out)
+		}
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		t.Fatalf("weir demo still runs 30 s after it was interrupted\n%s", out)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("weir demo, interrupted, left %v, %v", left, err)
+	}
+}
+
+func TestDemoRefuses(t *testing.T) {
+	_, files := smallBook(t, 10)
+	used := t.TempDir()
+	if err := os.WriteFile(filepath.Join(used, "restaurant.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--orders", "orders.csv"}, exitUsage, "--orders and --menu go together"},
+		{slices.Concat(files, []string{"--kill", "6"}), exitUsage, "--kill is 6, want 0 to 5"},
+		{slices.Concat(files, []string{"--kill=-1"}), exitUsage, "--kill is -1, want 0 to 5"},
+		{[]string{"--orders", files[3], "--menu", files[3]}, exitError, "read menu.csv: its first line does not name the columns"},
+		{[]string{"--orders", files[1], "--menu", files[1]}, exitError, "read orders.csv: its first line does not name the columns"},
+		{[]string{"--dir", used}, exitError, "is of another run"},
+	} {
+		var out, said bytes.Buffer
+		code := run(t.Context(), append([]string{"demo"}, c.args...), streams{strings.NewReader(""), &out, &said})
+		if code != c.code || !strings.Contains(said.String(), c.want) {
+			t.Errorf("weir demo %v = %d, %q, want %d, %q", c.args, code, said.String(), c.code, c.want)
+		}
+	}
+}
+
+// awaited is an output that tells when a text has been written.
+type awaited struct {
+	text string
+	seen chan struct{}
+
+	mu   sync.Mutex
+	all  bytes.Buffer
+	told bool
+}
+
+func (a *awaited) Write(b []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all.Write(b)
+	if !a.told && strings.Contains(a.all.String(), a.text) {
+		a.told = true
+		close(a.seen)
+	}
+	return len(b), nil
+}
+
+func (a *awaited) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all.String()
+}
