@@ -32,7 +32,8 @@ func (a *app) open() (*weir.Engine, error) {
 	if err := checkJournal(a.store); err != nil {
 		return nil, err
 	}
-	return weir.Open(a.ctx, sqlite.File(a.store), weir.Config{})
+	// The service's own limit on bodies is not known here: an edit may use all that there is.
+	return weir.Open(a.ctx, sqlite.File(a.store), weir.Config{MaxBody: 1 << 20})
 }
 
 const (
@@ -102,12 +103,12 @@ func (a *app) progress(format string, args ...any) {
 // fail ends the process: it says what is wrong and gives the exit code.
 func (a *app) fail(err error) int {
 	code := exitCode(err)
-	if err == nil || errors.Is(err, errWrong) {
+	if err == nil || err.Error() == errWrong.Error() {
 		return code
 	}
 	text := explain(a.ctx, err)
 	fmt.Fprintln(a.err, "weir: "+text)
-	if a.json {
+	if a.json && code != exitWrong { // else the command has printed its object
 		if err := a.printJSON(failure{Error: text, Code: code}); err != nil {
 			fmt.Fprintln(a.err, "weir: "+explain(a.ctx, err))
 		}

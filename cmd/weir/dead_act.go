@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -125,6 +126,9 @@ func (c *deadRetryCmd) Run(a *app) error {
 		return err
 	}
 	defer e.Close()
+	if err := c.checkBody(a, e, body); err != nil {
+		return err
+	}
 	acted, err := c.run(a, e, func(s weir.DeadSelection, b weir.Because) (weir.Acted, error) {
 		if c.Body != "" {
 			return e.EditDead(a.ctx, s, body, b)
@@ -158,6 +162,23 @@ func (c *deadRetryCmd) read(a *app) ([]byte, error) {
 		err = fmt.Errorf("--body %s: it is empty", c.Body)
 	}
 	return body, err
+}
+
+// checkBody refuses a body that is no JSON where JSON was: it would only die again.
+func (c *deadRetryCmd) checkBody(a *app, e *weir.Engine, body []byte) error {
+	if c.Body == "" || json.Valid(body) {
+		return nil
+	}
+	letters, err := e.Dead(a.ctx, weir.DeadQuery{ID: c.ID, Queue: c.Queue})
+	if err != nil {
+		return err
+	}
+	for _, d := range letters {
+		if json.Valid(d.Message.Body) {
+			return usageError(fmt.Errorf("--body %s is not JSON, and the body it replaces is", c.Body))
+		}
+	}
+	return nil
 }
 
 // deadDiscardCmd is weir dead discard.

@@ -78,7 +78,7 @@ func writeDead(w *tabwriter.Writer, d weir.DeadLetter) {
 		fmt.Fprintln(w, "\nattempts")
 	}
 	for _, t := range d.History {
-		fmt.Fprintln(w, "  "+attemptText(t))
+		fmt.Fprintln(w, "  "+teller{}.attempt(t))
 		if t.Stack != "" {
 			fmt.Fprintln(w, indent(safeLines(t.Stack), "      "))
 		}

@@ -25,6 +25,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"slices"
 	"syscall"
 
@@ -71,15 +72,8 @@ func main() {
 func run(ctx context.Context, args []string, std streams) int {
 	var c cli
 	helped := false
-	parser, err := kong.New(&c,
-		kong.Name("weir"),
-		kong.Description(description),
-		kong.Writers(std.out, std.err),
-		kong.Exit(func(int) { helped = true }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
-		kong.Vars{"by": operator()},
-	)
-	if err != nil { // the tags above are wrong: every test says so
+	parser, err := newParser(&c, std, func() { helped = true })
+	if err != nil { // the tags of cli are wrong: every test says so
 		fmt.Fprintln(std.err, "weir:", err)
 		return exitError
 	}
@@ -96,6 +90,18 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	a.store, a.json = c.Store, c.JSON
 	return a.fail(parsed.Run(a))
+}
+
+// newParser reads command lines into c; help is called when that was asked for and given.
+func newParser(c *cli, std streams, help func()) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("weir"),
+		kong.Description(description),
+		kong.Writers(std.out, std.err),
+		kong.Exit(func(int) { help() }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.Vars{"by": operator()},
+	)
 }
 
 // parsing makes kong's errors ours, with the help to ask for.
@@ -115,6 +121,9 @@ func operator() string {
 		if by := os.Getenv(name); by != "" {
 			return by
 		}
+	}
+	if u, err := user.Current(); err == nil { // containers often set none of them
+		return u.Username
 	}
 	return ""
 }

@@ -45,7 +45,9 @@ func (c *messageShowCmd) Run(a *app) error {
 			fmt.Fprintln(w, "  None takes this message.")
 		}
 		for _, q := range story.Queues {
-			writeQueueStory(w, story.Message, q, "  ")
+			for _, line := range (teller{}).queueStory(story.Message, q) {
+				fmt.Fprintln(w, "  "+line)
+			}
 		}
 	})
 }
@@ -55,13 +57,25 @@ func (a *app) printRaw(body []byte) error {
 	if a.json {
 		return usageError(errors.New("--body and --json exclude each other: with --json the body is a field"))
 	}
-	if f, ok := a.out.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return usageError(errors.New("--body is for a file or a pipe, not for a terminal, which might obey what is in it: leave it away to see the body"))
-		}
+	if terminal(a.out) {
+		return usageError(errors.New("--body is for a file or a pipe, not for a terminal, which might obey what is in it: leave it away to see the body"))
 	}
 	_, err := a.out.Write(body)
 	return err
+}
+
+// terminal says whether w is a device other than the one that takes everything.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // writeMessage tells what a message is, without its body.

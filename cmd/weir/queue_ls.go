@@ -54,7 +54,7 @@ func (c *queueLsCmd) Run(a *app) error {
 func queueGrid(queues []weir.QueueFigures, now time.Time) *grid {
 	g := newGrid("QUEUE", "KIND")
 	g.group("now", ">DEPTH", ">OF", ">FILL", ">LEASED", ">DEFER", ">DEAD", ">OLDEST")
-	g.group("last "+span(queues[0].Window), ">SENT/S", ">DONE/S", ">EMPTY IN", ">REFUSED")
+	g.group("last "+span(queues[0].Window), ">SENT/S", ">DONE/S", ">EMPTY IN", ">REJECTED")
 	g.group("wait", ">P50", ">P99")
 	g.group("work", ">P50", ">P99")
 	g.group("lead", ">P50", ">P99")

@@ -21,7 +21,7 @@ func (f becauseFlags) Validate() error {
 		return errors.New("--why is empty: the audit keeps the reason")
 	}
 	if strings.TrimSpace(f.By) == "" {
-		return errors.New("--by WHO is missing, and USER is not set: the audit keeps who acted")
+		return errors.New("--by WHO is missing: the audit keeps who acted")
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func writeQueue(w *tabwriter.Writer, q weir.QueueFigures, now time.Time) {
 	line("done", "%s (%s/s)", thousands(q.Done), rate(q.DonePerSecond))
 	line("failed", "%s", plural(q.Failed, "attempt"))
 	line("died", "%s", thousands(q.Died))
-	line("refused", "%s", plural(q.Rejected, "send"))
+	line("rejected", "%s", plural(q.Rejected, "send"))
 	line("wait", "%s", pair(q.Wait))
 	line("work", "%s", pair(q.Work))
 	line("lead", "%s", pair(q.Lead))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -112,20 +111,23 @@ var stateNames = map[string]string{
 	"discarded": "discarded",
 }
 
-// writeQueueStory tells what a queue did with a message, each line after margin.
-func writeQueueStory(w io.Writer, m weir.MessageRow, q weir.QueueStory, margin string) {
-	for _, line := range queueStory(m, q) {
-		fmt.Fprintln(w, margin+line)
+// teller tells a queue's story in lines. Times of attempts are told since origin, or
+// as they are if it is zero.
+type teller struct{ origin time.Time }
+
+func (t teller) at(when time.Time) string {
+	if t.origin.IsZero() {
+		return clockTime(when)
 	}
+	return "+" + span(max(when.Sub(t.origin), 0))
 }
 
-// queueStory is a queue's story in lines: the state, and the attempts if there is more to tell than one success.
-func queueStory(m weir.MessageRow, q weir.QueueStory) []string {
-	state := q.State
-	if name := stateNames[state]; name != "" {
-		state = name
+// queueStory is the state, and the attempts if there is more to tell than one success.
+func (t teller) queueStory(m weir.MessageRow, q weir.QueueStory) []string {
+	parts := []string{q.State}
+	if name := stateNames[q.State]; name != "" {
+		parts[0] = name
 	}
-	parts := []string{state}
 	if !q.Due.IsZero() {
 		parts[0] += " until " + clockTime(q.Due)
 	}
@@ -133,17 +135,19 @@ func queueStory(m weir.MessageRow, q weir.QueueStory) []string {
 		parts = append(parts, "waited "+span(wait), "worked "+span(q.Took))
 	}
 	if lead, ok := leadOf(m, q); ok && len(q.Attempts) > 0 {
-		parts = append(parts, fmt.Sprintf("done after %s and %s", span(lead), plural(int64(len(q.Attempts)), "attempt")))
+		parts = append(parts, fmt.Sprintf("%s and %s in all", plural(int64(len(q.Attempts)), "attempt"), span(lead)))
 	}
 	if q.Process > 0 {
-		parts = append(parts, fmt.Sprintf("process %d, batch %d", q.Process, q.Batch))
+		parts = append(parts, fmt.Sprintf("process %d", q.Process))
 	}
 	lines := []string{safe(q.Queue) + ": " + safe(strings.Join(parts, ", "))}
-	if len(q.Attempts) == 0 && q.Reason != "" {
-		lines = append(lines, "  "+safe(q.Reason))
+	told := ""
+	for _, a := range q.Attempts {
+		lines = append(lines, "  "+t.attempt(a))
+		told = a.Reason
 	}
-	for _, t := range q.Attempts {
-		lines = append(lines, "  "+attemptText(t))
+	if q.Reason != told { // such as who retried it
+		lines = append(lines, "  "+safe(q.Reason))
 	}
 	return lines
 }
@@ -157,21 +161,26 @@ var verdictNames = map[string]string{
 	"crashed": "its process ended meanwhile",
 }
 
-// attemptText is an attempt in one line.
-func attemptText(t store.Attempt) string {
-	verdict := t.Verdict
+// attempt is an attempt in one line.
+func (t teller) attempt(a store.Attempt) string {
+	if a.Verdict == "discarded" { // nothing was attempted; the reason says who and why
+		return safe(a.Reason)
+	}
+	verdict := a.Verdict
 	if name := verdictNames[verdict]; name != "" {
 		verdict = name
 	}
-	text := fmt.Sprintf("attempt %d: %s", t.No, verdict)
-	if !t.Started.IsZero() {
-		text += fmt.Sprintf(" after %s (%s)", span(t.Took), clockTime(t.Started))
+	text := fmt.Sprintf("attempt %d", a.No)
+	if !a.Started.IsZero() {
+		text += " at " + t.at(a.Started)
+		verdict += " after " + span(a.Took)
 	}
-	if t.Reason != "" {
-		text += ": " + t.Reason
+	text += ": " + verdict
+	if a.Reason != "" {
+		text += ": " + a.Reason
 	}
-	if !t.Due.IsZero() && !t.Started.IsZero() {
-		text += fmt.Sprintf("; again in %s", span(max(t.Due.Sub(t.Started.Add(t.Took)), 0)))
+	if !a.Due.IsZero() && !a.Started.IsZero() {
+		text += "; again in " + span(max(a.Due.Sub(a.Started.Add(a.Took)), 0))
 	}
 	return safe(text)
 }

@@ -72,7 +72,7 @@ func writeTrace(w io.Writer, key string, stories []weir.MessageStory) {
 			if q.State == "before" {
 				continue
 			}
-			for _, line := range queueStory(s.Message, q) {
+			for _, line := range (teller{first}).queueStory(s.Message, q) {
 				g.note(traceMargin + in + line)
 			}
 		}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// docs/cli.md names every verb, and every field that --json prints.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := string(text)
+	var c cli
+	parser, err := newParser(&c, streams{nil, io.Discard, io.Discard}, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range parser.Model.Leaves(true) {
+		if path := "weir " + verb.Path(); !strings.Contains(docs, "`"+path) {
+			t.Errorf("docs/cli.md has no `%s`", path)
+		}
+	}
+	for _, v := range []any{
+		failure{}, statusView{}, storeView{}, totalsView{}, problemView{}, processView{}, queueView{}, pauseView{}, queueActView{},
+		messageView{}, bodyView{}, storyView{}, queueStoryView{}, attemptView{}, deadView{}, deadGroup{}, actedView{},
+		auditView{}, doctorView{}, versionView{},
+	} {
+		for f := range reflect.TypeOf(v).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name != "" && !strings.Contains(docs, "`"+name+"`") && !strings.Contains(docs, `"`+name+`"`) {
+				t.Errorf("docs/cli.md has no `%s`, a field of %T", name, v)
+			}
+		}
+	}
+}
