@@ -25,6 +25,10 @@ type Reader interface {
 	Processes(ctx context.Context, max int) ([]Process, error)
 	// Audit lists operators' acts, newest first.
 	Audit(ctx context.Context, max int) ([]AuditRow, error)
+	// Changed reports whether another process, or a caller's own transaction, may
+	// have written since the last call. Cheap; a hint only: true once too often is fine,
+	// and the engine claims from time to time whatever it says.
+	Changed(ctx context.Context) (bool, error)
 	// Check looks for what should not be and says what to do; empty when all is well.
 	Check(ctx context.Context) ([]Finding, error)
 }

@@ -89,11 +89,6 @@ type Store interface {
 	// parked queue gives nothing but NextDue zero.
 	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
 
-	// Changed reports whether another process, or a caller's own transaction, may
-	// have written since the last call. Cheap; a hint only: true once too often is fine,
-	// and the engine claims from time to time whatever it says.
-	Changed(ctx context.Context) (bool, error)
-
 	// Operate carries out a person's act in one transaction with its audit row.
 	Operate(ctx context.Context, a Act) (Acted, error)
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"github.com/weir-go/weir/store"
@@ -24,6 +25,7 @@ type committer struct {
 	mu      sync.Mutex
 	leading bool
 	waiting []*entry
+	recent  int      // entries in the last groups, fading
 	spare   []*entry // the other half of a pair of slices, swapped by leaders
 	group   store.Group
 }
@@ -112,8 +114,10 @@ func (c *committer) withdraw(e *entry) bool {
 
 // lead commits one group, own among it, and hands the lead on.
 func (c *committer) lead(ctx context.Context, own *entry) {
+	c.gather()
 	c.mu.Lock()
 	taken := c.take(own)
+	c.recent = max(len(taken), c.recent/2)
 	c.mu.Unlock()
 
 	g := &c.group
@@ -144,6 +148,23 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	c.spare = taken[:0]
 	c.mu.Unlock()
 }
+
+// gather lets those come who are about to: after a group of many, they have just
+// been woken and are on their way to send again. Without it groups shrink to what
+// few happen to be early. A lone sender yields to nobody.
+func (c *committer) gather() {
+	for range gatherYields {
+		c.mu.Lock()
+		enough := len(c.waiting) >= c.recent/2
+		c.mu.Unlock()
+		if enough {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+const gatherYields = 3
 
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as the bound allows.

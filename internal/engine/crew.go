@@ -75,14 +75,17 @@ const (
 )
 
 // monitor sees what others did to the store: sends by other processes and callers'
-// transactions, pauses; and how deep the queues are.
+// transactions, operators' acts; and how deep the queues are.
 func (e *Engine) monitor(ctx context.Context) error {
 	var statesAt time.Time
 	active := true
 	return every(ctx, watchInterval, func() error {
-		changed, err := e.st.Changed(ctx)
+		changed, err := e.st.Reader().Changed(ctx)
 		if err != nil {
 			return ignoreStop(ctx, err)
+		}
+		if e.operated.Swap(false) { // here, so seen at once
+			changed, statesAt = true, time.Time{}
 		}
 		active = active || changed
 		if changed {
@@ -90,12 +93,34 @@ func (e *Engine) monitor(ctx context.Context) error {
 				q.more()
 			}
 		}
-		if now := time.Now(); active && now.Sub(statesAt) >= stateInterval {
+		if now := time.Now(); now.Sub(statesAt) >= stateInterval && (active || e.moves()) {
 			statesAt, active = now, false
 			return ignoreStop(ctx, e.watch(ctx, now))
 		}
 		return nil
 	})
+}
+
+// moves reports whether the queues' states may change without anybody else's doing.
+func (e *Engine) moves() bool {
+	for _, q := range e.queues {
+		q.mu.Lock()
+		moves := q.held > 0 || q.depth > 0 || q.rate > 0 || q.done != q.measuredDone
+		q.mu.Unlock()
+		if moves {
+			return true
+		}
+	}
+	return false
+}
+
+// Operate carries out a person's act.
+func (e *Engine) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
+	acted, err := e.st.Operate(ctx, a)
+	if err == nil && !a.DryRun {
+		e.operated.Store(true)
+	}
+	return acted, err
 }
 
 func ignoreStop(ctx context.Context, err error) error {
@@ -118,7 +143,7 @@ func (e *Engine) watch(ctx context.Context, now time.Time) error {
 			continue
 		}
 		q.mu.Lock()
-		q.depth = s.Depth
+		q.depth, q.deferred = s.Depth, s.Deferred
 		if paused := s.Paused != nil || s.Parked; paused != q.paused {
 			q.paused = paused
 			q.stale = true
@@ -134,14 +159,19 @@ func (e *Engine) watch(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+const rateMin = 0.01 // per second; less is nothing
+
 // measure smooths the rate at which the queue drains.
 func (q *queue) measure(now time.Time) {
 	if !q.measuredAt.IsZero() {
 		if seconds := now.Sub(q.measuredAt).Seconds(); seconds > 0 {
 			rate := float64(q.done-q.measuredDone) / seconds
 			q.rate += (rate - q.rate) * min(1, seconds/5) // over about 5 s
-			if q.rate < rate/10 {
+			switch {
+			case q.rate < rate/10:
 				q.rate = rate // the first measurement
+			case q.rate < rateMin:
+				q.rate = 0
 			}
 		}
 	}

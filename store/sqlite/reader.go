@@ -21,6 +21,9 @@ var _ store.Reader = reader{}
 // Reader answers people's questions.
 func (s *Store) Reader() store.Reader { return reader{s} }
 
+// Changed implements store.Reader.
+func (r reader) Changed(ctx context.Context) (bool, error) { return r.s.changed(ctx) }
+
 // listDefault is what a list returns that did not say how much: a screenful.
 const listDefault = 50
 

@@ -112,9 +112,9 @@ func (s *Store) End(ctx context.Context) error {
 	return lock.release()
 }
 
-// Changed implements store.Store. What the writer connection itself commits does
+// changed implements store.Reader's Changed. What the writer connection itself commits does
 // not count: the engine knows of that.
-func (s *Store) Changed(ctx context.Context) (bool, error) {
+func (s *Store) changed(ctx context.Context) (bool, error) {
 	if err := s.checkOpen(); err != nil {
 		return false, err
 	}

@@ -19,7 +19,6 @@ const (
 	Commit    Method = "Commit"
 	AppendIn  Method = "AppendIn"
 	Claim     Method = "Claim"
-	Changed   Method = "Changed"
 	Operate   Method = "Operate"
 	Prune     Method = "Prune"
 )
@@ -177,14 +176,6 @@ func (s *faulty) Claim(ctx context.Context, r store.ClaimRequest) (got store.Cla
 		return store.Claimed{}, err
 	}
 	return got, nil
-}
-
-func (s *faulty) Changed(ctx context.Context) (changed bool, err error) {
-	err = s.faults.strike(Changed, func() error {
-		changed, err = s.Store.Changed(ctx)
-		return err
-	})
-	return changed && err == nil, err
 }
 
 func (s *faulty) Operate(ctx context.Context, a store.Act) (acted store.Acted, err error) {

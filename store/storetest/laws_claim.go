@@ -14,6 +14,7 @@ func claimLaws() []Law {
 		{"claim/once", "Over all claims of a queue each message comes once, in the order of positions, at most Max at a time.", claimOnce},
 		{"claim/first", "A first delivery says so: attempt 1, no crashes, no first attempt yet; a batch is numbered, leased at the store's time.", claimFirst},
 		{"claim/more", "More is set as long as another claim would find work at once, and no longer.", claimMore},
+		{"claim/nothing", "A claim finds what there is, however much it has to file behind others first; one without a batch means that there is nothing to do now.", claimNothing},
 		{"claim/sorted", "A batch is in the order of positions, whatever it is made of.", claimSorted},
 		{"claim/concurrent", "Of concurrent claims no two get the same message, and together they get all.", claimConcurrent},
 		{"claim/depth", "Depth counts the waiting, the leased and the deferred; Leased those in open batches; Oldest is when the oldest of them was sent.", claimDepth},
@@ -87,6 +88,31 @@ func claimMore(s *scene) {
 	s.send(cook, "7")
 	if got := s.look(cook, 1); got.Batch == nil || !got.More {
 		s.Errorf("Claim(max 1) of a due and a fresh one = %q, more %t, want one and more", words(got.Batch), got.More)
+	}
+}
+
+func claimNothing(s *scene) {
+	s.declareCook()
+	s.send(cook, "a1 b1 c1 a2 b2 c2")
+	s.claim(cook, 1, "a1")
+	s.claim(cook, 2, "b1 c1")
+	s.claim(cook, 1, "a2")
+	s.claim(cook, 1, "b2")
+	s.claim(cook, 1, "c2")
+	s.crash()
+	s.fail(s.claim(cook, 9, "a1"), "a1", store.Retry)
+	b := s.claim(cook, 9, "b1 c1")
+	s.fail(b, "b1", store.Dead)
+	got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Queue: s.ids[cook], Max: 9, Abandoned: true})
+	if err != nil || words(got.Batch) != "c2" || got.More {
+		s.Fatalf("Claim(abandoned) past two batches of blocked messages = %q, more %t, %v, want \"c2\", no more", words(got.Batch), got.More, err)
+	}
+	s.done(b, "c1")
+	s.done(got.Batch, "c2")
+	s.send(cook, "a3 a4 b3 b4 a5 9")
+	s.claim(cook, 1, "9")
+	if got := s.look(cook, 1); got.Batch != nil || got.More {
+		s.Errorf("Claim() of blocked messages only = %q, more %t, want nothing", words(got.Batch), got.More)
 	}
 }
 
@@ -210,13 +236,13 @@ func claimChanged(s *scene) {
 	s.declareCook()
 	changed := func(after string) {
 		s.Helper()
-		if got, err := s.store.Changed(s.ctx()); err != nil || !got {
+		if got, err := s.store.Reader().Changed(s.ctx()); err != nil || !got {
 			s.Errorf("Changed() after %s = %t, %v, want true, nil", after, got, err)
 		}
 	}
 	other := s.open()
 	for range 3 { // whatever it says now, it forgets
-		if _, err := s.store.Changed(s.ctx()); err != nil {
+		if _, err := s.store.Reader().Changed(s.ctx()); err != nil {
 			s.Errorf("Changed() = %v, want nil", err)
 		}
 	}

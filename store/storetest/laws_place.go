@@ -87,7 +87,7 @@ func placeOnlyClaimsMove(s *scene) {
 	s.restart()
 	s.crash()
 	s.declareCook()
-	if _, err := s.store.Changed(s.ctx()); err != nil {
+	if _, err := s.store.Reader().Changed(s.ctx()); err != nil {
 		s.Errorf("Changed() = %v, want nil", err)
 	}
 	s.claim(cook, 5, "2 3")
