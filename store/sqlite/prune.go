@@ -152,17 +152,20 @@ func (p *pruner) processes() error {
 	}
 	var ended []int64
 	limit := p.share()
-	err := p.walk(processesFront, []any{limit}, func(s *sqlite.Stmt) age {
+	err := p.walk(processesFront, []any{limit + openSkipped}, func(s *sqlite.Stmt) age {
 		a := p.age(s.ColumnInt64(1))
 		if a == old {
 			ended = append(ended, s.ColumnInt64(0))
 		}
 		return a
 	})
-	p.pruned.More = p.pruned.More || len(ended) == limit
 	for _, id := range ended {
 		if err != nil {
 			return err
+		}
+		if limit == 0 {
+			p.pruned.More = true
+			return nil
 		}
 		_, owns, ownErr := p.c.number(ownsBatches, id)
 		if ownErr != nil || owns {
@@ -171,6 +174,7 @@ func (p *pruner) processes() error {
 		}
 		err = p.c.exec(deleteProcess, id)
 		p.other(1)
+		limit--
 	}
 	return err
 }
@@ -195,8 +199,8 @@ const (
 		where id >= ?1 and id < ?2 order by id limit ?3`
 	deleteBatch = `delete from batches where id = ?1`
 
-	// openSkipped is how many open batches at the front of a queue a step looks
-	// past; the janitor's next steps begin there again, so more would stop them.
+	// openSkipped is how many open batches, or processes that left some, a step
+	// looks past at the front; the next step begins there again, so more would stop it.
 	openSkipped = 1_000
 )
 

@@ -258,6 +258,10 @@ const (
 
 // kept deletes what was copied aside and is no longer needed.
 func (p *pruner) kept() error {
+	if p.left <= 0 {
+		p.pruned.More = true
+		return nil
+	}
 	turn, _, err := p.c.number(keptTurn)
 	if err != nil {
 		return err
@@ -281,7 +285,7 @@ func (p *pruner) kept() error {
 		}
 	}
 	next := int64(0) // the turn is over
-	if limit > 0 && len(looked) == limit {
+	if len(looked) == limit {
 		next = looked[len(looked)-1]
 		p.pruned.More = p.pruned.More || p.left < before
 	}

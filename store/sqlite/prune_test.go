@@ -245,3 +245,36 @@ func TestPruneTakesTurnsThroughKept(t *testing.T) {
 		t.Errorf("attempts holds %d, want %d", n, 1200-111)
 	}
 }
+
+// What an ended process left open is found through its row, so that stays, and
+// it does not make the janitor go round for ever.
+func TestPruneKeepsOwnersOfOpenBatches(t *testing.T) {
+	d := openDesk(t, command())
+	d.send(cook, "1")
+	d.claim(cook, "1")
+	for range 3 {
+		if err := d.store.End(d.ctx()); err != nil {
+			t.Fatalf("End = %v, want nil", err)
+		}
+		if err := d.store.Begin(d.ctx(), &store.Process{PID: 2, Host: "here", Version: "test"}); err != nil {
+			t.Fatalf("Begin = %v, want nil", err)
+		}
+	}
+	d.move(2 * time.Hour)
+	for range 10 {
+		if got, err := d.store.Prune(d.ctx(), store.Retention{Keep: time.Hour, Max: 1}); err != nil || !got.More {
+			break
+		}
+	}
+	processes, err := d.read.Processes(d.ctx(), 0)
+	if err != nil || len(processes) != 2 || processes[0].ID != 4 || processes[1].ID != 1 {
+		t.Errorf("Processes = %+v, %v, want the running one and the owner of a batch", processes, err)
+	}
+	if got := d.prune(time.Hour); got.Other != 0 || got.More {
+		t.Errorf("Prune again = %+v, want nothing", got)
+	}
+	d.work(cook, "1")
+	if got := d.prune(time.Hour); got.Other != 2 {
+		t.Errorf("Prune after the batch is closed = %+v, want the process and the copy of its message", got)
+	}
+}
