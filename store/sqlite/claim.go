@@ -116,11 +116,14 @@ func (k *claim) readRow(c *conn) error {
 
 // look reports whether there is work, and reads what can be read ahead.
 func (k *claim) look(c *conn) (work bool, err error) {
+	if err := k.s.checkLease(c, k.process); err != nil {
+		return false, err
+	}
 	if err := k.readRow(c); err != nil || k.row.stopped != 0 {
 		return false, err
 	}
 	k.loader = loader{inc: k.s.info.Incarnation, topic: k.row.name, kind: store.Kind(k.row.kind)}
-	abandoned, err := k.abandoned(c, 0)
+	abandoned, err := k.s.abandonedBatch(c, k.process, k.queueID(), 0)
 	if err != nil || abandoned != 0 {
 		return abandoned != 0, err
 	}
@@ -170,13 +173,6 @@ func (k *claim) moreFresh() bool {
 		(k.taken < read || read >= k.limit || k.loader.full() || k.row.lastPos != k.seenLast)
 }
 
-// abandoned is the first batch after one that an earlier process left open.
-func (k *claim) abandoned(c *conn, after int64) (int64, error) {
-	first, before := idRange(k.queueID())
-	id, _, err := c.number(sqlAbandoned, max(after, first), before, k.process)
-	return id, err
-}
-
 func (k *claim) readNextDue(c *conn) error {
 	next, found, err := c.number(sqlNextDue, k.queueID(), k.now)
 	if found {
@@ -213,7 +209,7 @@ func (k *claim) take(c *conn) error {
 		return err
 	}
 	k.q = &queueTail{id: k.queueID(), topic: k.row.topic, onDead: k.row.onDead}
-	id, err := k.abandoned(c, 0)
+	id, err := k.s.abandonedBatch(c, k.process, k.queueID(), 0)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,20 @@ func readCursor(c *conn, queue int64) (cursor, error) {
 	return end, err
 }
 
+// abandonedBatch is the first batch of a queue, after a batch, that an earlier
+// process left open; 0 when there is none.
+func (s *Store) abandonedBatch(c *conn, process, queue, after int64) (int64, error) {
+	if known, ok := s.worked.Load(queue); ok && known == process {
+		return 0, nil
+	}
+	first, before := idRange(queue)
+	id, found, err := c.number(sqlAbandoned, max(after, first), before, process)
+	if err == nil && !found && after == 0 {
+		s.worked.Store(queue, process)
+	}
+	return id, err
+}
+
 // newBatch is a batch to be inserted.
 type newBatch struct {
 	id, owner, high int64
@@ -90,8 +104,7 @@ func (t *commit) claimAppended(q *queueTail, top *tail, most int) (*store.Batch,
 	if err != nil {
 		return nil, err
 	}
-	after, before := idRange(q.id)
-	abandoned, _, err := t.c.number(sqlAbandoned, after, before, t.process)
+	abandoned, err := t.s.abandonedBatch(t.c, t.process, q.id, 0)
 	if err != nil || abandoned != 0 || end.high < top.before {
 		return nil, err
 	}

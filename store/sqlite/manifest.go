@@ -62,20 +62,27 @@ type ran struct {
 	start, took int64 // µs
 }
 
-// appendTimes adds a chunk.
-func appendTimes(b []byte, chunk []ran) []byte {
-	if len(chunk) == 0 {
-		return b
+// timesChunk is what one commit adds to a batch's times.
+type timesChunk struct {
+	count int
+	last  ran
+	text  []byte
+}
+
+func (c *timesChunk) add(r ran) {
+	c.text = binary.AppendVarint(c.text, int64(r.index-c.last.index))
+	c.text = binary.AppendVarint(c.text, r.start-c.last.start)
+	c.text = binary.AppendUvarint(c.text, uint64(max(r.took, 0)))
+	c.last = r
+	c.count++
+}
+
+// appendTo adds the chunk to the times.
+func (c *timesChunk) appendTo(times []byte) []byte {
+	if c.count == 0 {
+		return times
 	}
-	b = binary.AppendUvarint(b, uint64(len(chunk)))
-	var last ran
-	for _, r := range chunk {
-		b = binary.AppendVarint(b, int64(r.index-last.index))
-		b = binary.AppendVarint(b, r.start-last.start)
-		b = binary.AppendUvarint(b, uint64(max(r.took, 0)))
-		last = r
-	}
-	return b
+	return append(binary.AppendUvarint(times, uint64(c.count)), c.text...)
 }
 
 // decodeTimes calls each for every entry, in the order of their being settled.

@@ -61,6 +61,9 @@ type Store struct {
 
 	// watched is for the holder of the writer connection; see type watched.
 	watched map[int64]bits
+	// worked is the queues in which the process found no abandoned batch: there
+	// will be none until another Begin, for only processes that are gone leave them.
+	worked sync.Map // of int64 queue to int64 process
 }
 
 const readersMax = 4

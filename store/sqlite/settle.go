@@ -35,7 +35,7 @@ type leasedBatch struct {
 	times    []byte
 	queue    *queueTail
 	watched  bits // deliveries with a past; see Store.watched
-	chunk    []ran
+	ran      timesChunk
 	dirty    bool
 }
 
@@ -177,7 +177,7 @@ func (t *commit) settle(s *store.Settlement) error {
 	b.dirty = true
 	b.open--
 	if !s.Started.IsZero() {
-		b.chunk = append(b.chunk, ran{s.Index, us(s.Started) - b.claimed, s.Took.Microseconds()})
+		b.ran.add(ran{s.Index, us(s.Started) - b.claimed, s.Took.Microseconds()})
 	}
 	q := b.queue
 	past := b.watched.has(s.Index)
@@ -342,7 +342,7 @@ func (t *commit) writeBatches() error {
 		if !b.dirty {
 			continue
 		}
-		b.times = appendTimes(b.times, b.chunk)
+		b.times = b.ran.appendTo(b.times)
 		if b.open > 0 {
 			if err := t.c.exec(sqlSetBatch, b.id, b.open, []byte(b.bits), b.times); err != nil {
 				return err

@@ -179,7 +179,7 @@ func (k *claim) readHistory(first, last int64) (map[int64]history, error) {
 
 // moreAfter reports whether another claim would find work at once.
 func (k *claim) moreAfter(id int64) error {
-	next, err := k.abandoned(k.c, id)
+	next, err := k.s.abandonedBatch(k.c, k.process, k.queueID(), id)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,181 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/weir-go/weir/store"
+)
+
+const blankBytes = 200
+
+// blanks makes messages of 200 bytes.
+func blanks(n, keys int) []*store.Message {
+	out := make([]*store.Message, n)
+	for i := range out {
+		out[i] = message(cook.Topic, "", string(make([]byte, blankBytes)))
+		if keys > 0 {
+			out[i].Key = fmt.Sprint("table-", i%keys)
+		}
+	}
+	return out
+}
+
+// BenchmarkRaw is the limit: the same rows by prepared statements, and nothing else.
+func BenchmarkRaw(b *testing.B) {
+	for _, rows := range []int{1, 16} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := beginStore(b)
+			declare(b, s, cook)
+			messages := blanks(1000, 0)
+			pos := int64(1) << numberBits
+			text := insertOne
+			if rows == 16 {
+				text = insert16
+			}
+			for b.Loop() {
+				err := s.write(context.Background(), func(c *conn) error {
+					for rest := messages; len(rest) >= rows; rest = rest[rows:] {
+						st, err := c.prepare(text)
+						if err != nil {
+							return err
+						}
+						for i, m := range rest[:rows] {
+							pos++
+							p := i * messageColumnCount
+							st.BindInt64(p+1, pos)
+							st.BindInt64(p+2, pos)
+							st.BindInt64(p+3, 1)
+							st.BindBytes(p+9, m.Body)
+						}
+						if err := finish(st); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			perMessage(b, len(messages))
+		})
+	}
+}
+
+func perMessage(b *testing.B, n int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, c := range []struct{ n, keys int }{{1000, 0}, {1000, 100}, {64, 0}, {1, 0}} {
+		b.Run(fmt.Sprintf("n=%d/keys=%d", c.n, c.keys), func(b *testing.B) {
+			s := beginStore(b)
+			declare(b, s, cook)
+			messages := blanks(c.n, c.keys)
+			b.ReportAllocs()
+			for b.Loop() {
+				send(b, s, messages...)
+			}
+			perMessage(b, c.n)
+		})
+	}
+}
+
+// BenchmarkAppendSingles is a group of many single sends, as the committer makes it.
+func BenchmarkAppendSingles(b *testing.B) {
+	s := beginStore(b)
+	declare(b, s, cook)
+	g := &store.Group{}
+	for _, m := range blanks(64, 0) {
+		g.Changes = append(g.Changes, &store.Change{Sends: []*store.Message{m}, Outside: true})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Commit(context.Background(), g); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perMessage(b, 64)
+}
+
+// BenchmarkEmpty is what every commit costs: begin, a page, the fsync.
+func BenchmarkEmpty(b *testing.B) {
+	s := beginStore(b)
+	declare(b, s, cook)
+	n := 0
+	for b.Loop() {
+		n++
+		if err := s.write(context.Background(), func(c *conn) error { return c.exec(sqlSetSeq, n) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSettle(b *testing.B) {
+	for _, c := range []struct{ per, keys int }{{1000, 0}, {1000, 100}, {100, 0}, {10, 0}} {
+		b.Run(fmt.Sprintf("per=%d/keys=%d", c.per, c.keys), func(b *testing.B) {
+			s := beginStore(b)
+			q := declare(b, s, cook)[0]
+			b.ReportAllocs()
+			var g *store.Group
+			left := 0
+			var batch *store.Batch
+			for b.Loop() {
+				b.StopTimer()
+				if left == 0 {
+					send(b, s, blanks(1000, c.keys)...)
+					batch = claimBatch(b, s, q.ID, 1000)
+					left = 1000
+				}
+				g = &store.Group{}
+				for range c.per {
+					left--
+					g.Changes = append(g.Changes, &store.Change{Settle: []store.Settlement{settlement(batch, left, store.Done)}})
+				}
+				b.StartTimer()
+				if err := s.Commit(context.Background(), g); err != nil {
+					b.Fatal(err)
+				}
+				if g.Changes[0].Err != nil {
+					b.Fatal(g.Changes[0].Err)
+				}
+			}
+			perMessage(b, c.per)
+		})
+	}
+}
+
+func BenchmarkClaim(b *testing.B) {
+	for _, n := range []int{1000, 10} {
+		b.Run(fmt.Sprint("n=", n), func(b *testing.B) {
+			s := beginStore(b)
+			q := declare(b, s, cook)[0]
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				send(b, s, blanks(n, 100)...)
+				b.StartTimer()
+				got := claimBatch(b, s, q.ID, 1000)
+				b.StopTimer()
+				ch := &store.Change{}
+				for i := range got.Deliveries {
+					ch.Settle = append(ch.Settle, settlement(got, i, store.Done))
+				}
+				commit1(b, s, ch)
+				b.StartTimer()
+			}
+			perMessage(b, n)
+		})
+	}
+}
+
+func BenchmarkClaimNothing(b *testing.B) {
+	s := beginStore(b)
+	q := declare(b, s, cook)[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		claimAny(b, s, q.ID, 1000)
+	}
+}
