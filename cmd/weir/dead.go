@@ -87,9 +87,9 @@ func (c *deadLsCmd) Run(a *app) error {
 	for i, d := range letters {
 		view.Dead[i] = viewDead(d)
 	}
-	// A page may be shorter than asked for: a message dead in several queues is not divided.
-	if len(letters) > c.Max/2 {
-		more, err := e.Dead(a.ctx, weir.DeadQuery{Queue: c.Queue, Matching: c.Matching, Max: 1, After: letters[len(letters)-1].Message.Pos})
+	if len(letters) > 0 { // a page may be shorter than asked for, so only the next one tells
+		q.After, q.Max = letters[len(letters)-1].Message.Pos, 1
+		more, err := e.Dead(a.ctx, q)
 		if err != nil {
 			return err
 		}

@@ -93,6 +93,7 @@ type deadTally struct {
 func (t *deadTally) add(d weir.DeadLetter) {
 	t.scanned++
 	reason, _, _ := strings.Cut(d.Reason, "\n")
+	reason = strings.TrimSpace(reason)
 	key := groupKey{d.Queue, varying.ReplaceAllString(reason, "…")}
 	g := t.byKey[key]
 	if g == nil && len(t.byKey) >= groupMax {

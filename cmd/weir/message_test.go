@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -113,6 +116,25 @@ func TestViewBody(t *testing.T) {
 		if got, err := encodeJSON(viewBody([]byte(body))); err != nil || string(got) != want {
 			t.Errorf("viewBody(%q) = %s, %v, want %s", body, got, err, want)
 		}
+	}
+}
+
+// Raw bytes go to files, pipes and what takes everything, not to another device.
+func TestTerminal(t *testing.T) {
+	open := func(name string) *os.File {
+		t.Helper()
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	if terminal(io.Discard) || terminal(open(filepath.Join(t.TempDir(), "body"))) || terminal(open(os.DevNull)) {
+		t.Error("terminal(a writer, a file, the null device) = true, want false")
+	}
+	if !terminal(open("/dev/zero")) {
+		t.Error("terminal(/dev/zero) = false, want true of a device")
 	}
 }
 

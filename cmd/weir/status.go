@@ -129,19 +129,23 @@ func (s *state) write(w *tabwriter.Writer) {
 	g := newGrid("QUEUE", ">DEPTH", ">OF", ">OLDEST", ">SENT/S", ">DONE/S", ">DEAD", "STATE")
 	for _, q := range s.queues {
 		g.row(q.Name, thousands(q.Depth), capacity(q), age(s.now, q.Oldest), rate(q.SentPerSecond), rate(q.DonePerSecond),
-			thousands(q.Dead), shortState(q))
+			thousands(q.Dead), s.stateOf(q))
 	}
 	t := s.totals()
 	g.row("total", thousands(t.Depth), "", "", rate(t.SentPerSecond), rate(t.DonePerSecond), thousands(t.Dead), "")
 	g.write(w)
 }
 
-func shortState(q weir.QueueFigures) string {
+func (s *state) stateOf(q weir.QueueFigures) string {
 	switch {
 	case q.Paused != nil:
 		return "paused"
 	case q.Parked:
 		return "parked"
+	case !s.running:
+		return "stopped" // with the process
+	case !s.owns(q.Name):
+		return "unowned" // by the process
 	case full(q):
 		return "full"
 	}

@@ -25,7 +25,7 @@ func TestStatusRunning(t *testing.T) {
 	j.send(e, ticket{"order-1", "soup"})
 	j.settled(e, 0, 0)
 	j.weir(0, "status").has("store", j.file, "process", "running for", "owns kitchen, staff",
-		"QUEUE", "kitchen.cook", "running", "staff.serve", "total").lacks("problem")
+		"QUEUE", "kitchen.cook", "running", "staff.serve", "running", "total").lacks("problem")
 	var m map[string]any
 	j.weir(0, "status", "--json").object(&m)
 	fields(t, m, "ok", "store", "process", "queues", "totals", "problems")
@@ -52,7 +52,7 @@ func TestStatusRunning(t *testing.T) {
 func TestStatusProblems(t *testing.T) {
 	j := newJournal(t)
 	j.work(1, 0, ticket{"order-1", "no soup"})
-	j.weir(5, "status").has("none; the last ended", "1 problem:", "queue kitchen.cook has 1 dead letter", "weir dead ls kitchen.cook")
+	j.weir(5, "status").has("none; the last ended", "kitchen.cook", "stopped", "1 problem:", "queue kitchen.cook has 1 dead letter", "weir dead ls kitchen.cook")
 
 	e := j.service()
 	j.send(e, ticket{"order-2", "soup"})
