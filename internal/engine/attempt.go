@@ -39,8 +39,13 @@ type Attempt struct {
 	returned bool // the handler has returned, or is written off
 }
 
-// OnCommit adds a closure to the acknowledgement's transaction.
-func (a *Attempt) OnCommit(f store.Closure) { a.closures = append(a.closures, f) }
+// OnCommit adds a closure to the acknowledgement's transaction. Its context says
+// whose it is: a send through the engine would wait for the commit it is part of.
+func (a *Attempt) OnCommit(f store.Closure) {
+	a.closures = append(a.closures, func(ctx context.Context, tx store.Tx) error {
+		return f(context.WithValue(ctx, attemptKey{}, a), tx)
+	})
+}
 
 // Send adds messages to the acknowledgement's transaction, caused by this one.
 func (a *Attempt) Send(messages []*store.Message) error {
