@@ -78,13 +78,13 @@ type Because struct{ By, Why string }
 
 // PauseQueue stops handing out a queue's messages, in all processes, until it is resumed.
 func (e *Engine) PauseQueue(ctx context.Context, queue string, b Because) error {
-	_, err := e.st.Operate(ctx, store.Act{Verb: store.PauseQueue, Queue: queue, By: b.By, Why: b.Why})
+	_, err := e.core.Operate(ctx, store.Act{Verb: store.PauseQueue, Queue: queue, By: b.By, Why: b.Why})
 	return err
 }
 
 // ResumeQueue lets a paused or parked queue go on.
 func (e *Engine) ResumeQueue(ctx context.Context, queue string, b Because) error {
-	_, err := e.st.Operate(ctx, store.Act{Verb: store.ResumeQueue, Queue: queue, By: b.By, Why: b.Why})
+	_, err := e.core.Operate(ctx, store.Act{Verb: store.ResumeQueue, Queue: queue, By: b.By, Why: b.Why})
 	return err
 }
 
@@ -102,7 +102,7 @@ func (s DeadSelection) act(v store.Verb, b Because) store.Act {
 
 // RetryDead delivers dead letters again, with all their attempts before them.
 func (e *Engine) RetryDead(ctx context.Context, s DeadSelection, b Because) (Acted, error) {
-	return e.st.Operate(ctx, s.act(store.RetryDead, b))
+	return e.core.Operate(ctx, s.act(store.RetryDead, b))
 }
 
 // EditDead delivers the dead letter with s.ID again with another body, for that
@@ -113,10 +113,10 @@ func (e *Engine) EditDead(ctx context.Context, s DeadSelection, body []byte, b B
 	}
 	a := s.act(store.RetryDead, b)
 	a.Body = body
-	return e.st.Operate(ctx, a)
+	return e.core.Operate(ctx, a)
 }
 
 // DiscardDead drops dead letters for good; the journal and the audit remember them.
 func (e *Engine) DiscardDead(ctx context.Context, s DeadSelection, b Because) (Acted, error) {
-	return e.st.Operate(ctx, s.act(store.DiscardDead, b))
+	return e.core.Operate(ctx, s.act(store.DiscardDead, b))
 }

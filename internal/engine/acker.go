@@ -89,7 +89,7 @@ func (k *acker) report(batch []*Attempt) {
 				failed = append(failed, a)
 				continue
 			}
-			q.settled(a)
+			q.settled(a, now)
 			q.count(a, now)
 			if a.change.Err != nil || len(a.change.Sends) > 0 || a.settle[0].Verdict != store.Done {
 				failed = append(failed, a)
@@ -145,11 +145,19 @@ func (q *queue) note(a *Attempt, err error) {
 // defers notes that a message is due at a time, lest the claimer sleep past it.
 func (q *queue) defers(due time.Time) {
 	q.mu.Lock()
-	if q.due.IsZero() || due.Before(q.due) {
-		q.due = due
+	if q.dueBy(due) {
 		q.look()
 	}
 	q.mu.Unlock()
+}
+
+// dueBy notes a due time, if any; true if it is the earliest known.
+func (q *queue) dueBy(due time.Time) bool {
+	if due.IsZero() || !q.due.IsZero() && !due.Before(q.due) {
+		return false
+	}
+	q.due = due
+	return true
 }
 
 // feeding remembers which queues of this process a queue's handlers send to, so

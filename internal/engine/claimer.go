@@ -47,8 +47,9 @@ func (q *queue) fill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		q.mu.Lock()
 		due := !q.due.IsZero() && !q.due.After(time.Now())
+		q.stale = q.stale || due // without room a worker comes back to it
 		room := q.room()
-		if room == 0 || !(q.stale || due) {
+		if room == 0 || !q.stale {
 			q.mu.Unlock()
 			return nil
 		}
@@ -65,12 +66,15 @@ func (q *queue) fill(ctx context.Context) error {
 func (q *queue) take(ctx context.Context, room int) error {
 	q.claiming.Lock()
 	defer q.claiming.Unlock()
+	q.mu.Lock()
+	q.due = time.Time{} // what is deferred from here on may be unknown to the claim
+	q.mu.Unlock()
 	c, err := q.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: room})
 	if err != nil {
 		return err
 	}
 	q.mu.Lock()
-	q.due = c.NextDue
+	q.dueBy(c.NextDue)
 	q.stale = q.stale || c.More
 	if c.Batch != nil {
 		q.paced.claimed(time.Now(), q.done)

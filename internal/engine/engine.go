@@ -57,6 +57,8 @@ type Engine struct {
 	acks    acker
 	workers sync.WaitGroup // handlers' goroutines
 
+	operated atomic.Bool // a person has acted through this engine; the monitor has not looked yet
+
 	// Fixed once running is set.
 	running atomic.Bool
 	queues  []*queue

@@ -50,6 +50,8 @@ type queue struct {
 	due          time.Time         // when the next deferred message is due
 	stuck        int               // workers written off and not yet returned
 	depth        int64             // as last seen
+	deferred     int64             // of the depth
+	blockedAt    time.Time         // when a key was last blocked by its message's failure
 	figure       store.FigureDelta // since the last flush
 	rate         float64           // done per second, smoothed
 	done         int64             // settled as done, since the start
@@ -158,11 +160,14 @@ func (q *queue) next(slot int) *Attempt {
 }
 
 // settled is told of a delivery whose settlement is committed: the next of its key is free.
-func (q *queue) settled(a *Attempt) {
+func (q *queue) settled(a *Attempt, now time.Time) {
 	q.leave(a)
 	k := a.Message.Key
 	if k == "" {
 		return
+	}
+	if q.deferred > 0 || now.Sub(q.blockedAt) < 2*stateInterval {
+		q.stale = true // followers may have been released with it
 	}
 	c := q.keys[k]
 	if c == nil {

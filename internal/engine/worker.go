@@ -110,6 +110,7 @@ func (q *queue) block(a *Attempt) {
 	q.leave(a)
 	q.count(a, time.Now())
 	q.stale = true // followers may be released, or refused and still here
+	q.blockedAt = time.Now()
 	q.mu.Unlock()
 	if err != nil && !errors.Is(err, store.ErrFenced) {
 		q.e.fail(err)
