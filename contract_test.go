@@ -186,7 +186,7 @@ func TestCodecEncodesBodiesAndReplies(t *testing.T) {
 	e := openEngine(t, newFile(t), weir.Config{Codec: reversing{}})
 	got := make(chan *weir.Message[plate], 1)
 	weir.Answer(e, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) { return plate(m.Body), nil })
-	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(got))
+	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(got), weir.FromEarliest)
 	run(t, e)
 	send(t, e, cook, ticket{"terrace", 3})
 	if m := receive(t, got); m.Body != (plate{"terrace", 3}) {

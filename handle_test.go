@@ -547,7 +547,7 @@ func TestQueuesAreWorkedSideBySide(t *testing.T) {
 	weir.Handle(e, prepare, into(got))
 	cooked := make(chan *weir.Message[plate], 100)
 	weir.Answer(e, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) { return plate(m.Body), nil })
-	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(cooked))
+	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(cooked), weir.FromEarliest)
 	run(t, e)
 	for n := range 100 {
 		send(t, e, clean, ticket{N: n})

@@ -268,12 +268,12 @@ func TestCauseAndCorrelationFollowTheConversation(t *testing.T) {
 	weir.Subscribe(e, ready, "staff.bring", func(ctx context.Context, m *weir.Message[plate]) error {
 		events <- m
 		return weir.Send(ctx, m, cook, ticket(m.Body))
-	})
+	}, weir.FromEarliest)
 	weir.Answer(e, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) {
 		commands <- m
 		return plate(m.Body), nil
 	})
-	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(events))
+	weir.Subscribe(e, cook.Reply(), "staff.cooked", into(events), weir.FromEarliest)
 	run(t, e)
 	send(t, e, prepare, ticket{"terrace", 1})
 	root, event, request, reply := receive(t, commands), receive(t, events), receive(t, commands), receive(t, events)

@@ -124,6 +124,28 @@ func TestFullKitchen(t *testing.T) {
 	wantCount(t, file, book, menu)
 }
 
+// A plate that nobody has ordered is not served: it goes to the dead letters.
+func TestPlateForNobody(t *testing.T) {
+	book, menu := generated(t, 6, 5)
+	file := filepath.Join(t.TempDir(), "restaurant.db")
+	kitchen, err := weir.Open(t.Context(), sqlite.File(file), weir.Config{Owns: []string{"kitchen"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plate := restaurant.Plate{Order: 1, Line: 999, Dish: "Lentil Stew"}
+	if err := errors.Join(weir.Publish(t.Context(), kitchen, restaurant.FoodReady, plate), kitchen.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := openRestaurant(t, file, menu).Work(t.Context(), book, restaurant.All); err != nil {
+		t.Fatalf("Work = %v, want nil", err)
+	}
+	wantCount(t, file, book, menu)
+	dead, err := openEngine(t, file).Dead(t.Context(), weir.DeadQuery{Queue: "wait-staff.serve-food"})
+	if err != nil || len(dead) != 1 || dead[0].Reason != "line 999 of order 1 was never taken" {
+		t.Errorf("Dead = %+v, %v, want one: line 999 of order 1 was never taken", dead, err)
+	}
+}
+
 // checkDead: the bad lines are the dead letters, each with its reason.
 func checkDead(t *testing.T, eng *weir.Engine, book restaurant.Book, menu restaurant.Menu) {
 	t.Helper()
