@@ -53,7 +53,7 @@ func (s *scene) same(call string, got, want *store.Message) {
 		{"SentAt", got.SentAt.UTC(), want.SentAt.UTC()}, {"Due", got.Due.UTC(), want.Due.UTC()},
 	} {
 		if f.got != f.want {
-			s.Errorf("%s(%s).%s = %.99v, want %.99v", call, want.ID, f.field, f.got, f.want)
+			s.Errorf("%s(%s).%s = %.99q, want %.99q", call, want.ID, f.field, fmt.Sprint(f.got), fmt.Sprint(f.want))
 		}
 	}
 }

@@ -53,7 +53,8 @@ func walkFrom(s *scene, seed uint64) {
 	skips.Capacity, skips.Required = 25, true
 	for _, q := range []store.Queue{{Name: cook, Capacity: 20}, {Name: serve}, parks, skips} {
 		st := s.declare(q)[0]
-		w.lines[q.Name] = &line{Queue: st.Queue, id: st.ID, suspect: map[int64]bool{}}
+		q.Topic = st.Topic
+		w.lines[q.Name] = &line{Queue: q, id: st.ID, suspect: map[int64]bool{}}
 		w.names = append(w.names, q.Name)
 	}
 	defer func() {
@@ -82,13 +83,13 @@ func (w *walk) odds(n int) bool { return w.rnd.IntN(n) == 0 }
 
 func (w *walk) step() {
 	switch n := w.rnd.IntN(100); {
-	case n < 22:
+	case n < 16:
 		w.commitSends()
-	case n < 50:
+	case n < 46:
 		w.claimSome()
-	case n < 78:
+	case n < 76:
 		w.settleSome()
-	case n < 82:
+	case n < 81:
 		w.settleStale()
 	case n < 87:
 		d := time.Duration(w.rnd.IntN(90)) * time.Second
@@ -107,12 +108,17 @@ func (w *walk) step() {
 		w.log("prune, keep %s", keep)
 		w.prune(store.Retention{Keep: keep, Max: 1 + w.rnd.IntN(50)})
 	}
+	for _, name := range w.names { // no pause is long, or little would happen
+		if l := w.lines[name]; l.paused && w.odds(5) {
+			w.pause(l)
+		}
+	}
 }
 
 // invent makes a message for a random topic.
 func (w *walk) invent() *store.Message {
 	w.sent++
-	key := []string{"", "", "a", "b", "c", "d"}[w.rnd.IntN(6)]
+	key := []string{"", "", "a", "a", "b", "c"}[w.rnd.IntN(6)]
 	m := message([]string{cook, cook, serve, ready}[w.rnd.IntN(4)], key+strconv.Itoa(w.sent))
 	// A delay is for messages without a key: a key's order is that of the sends.
 	if key == "" && w.odds(6) {
@@ -221,22 +227,24 @@ func (w *walk) claimSome() {
 			w.Errorf("Claim(%s, abandoned) = a new batch, %q", l.Name, words(b))
 		}
 		w.handed(l, b, r.Max)
-	} else if !r.Abandoned {
-		w.overlooked(l, got)
+	} else {
+		w.overlooked(l, got, r.Abandoned)
 	}
 }
 
 // settleSome settles some of what this process holds, each by a change of its own.
 func (w *walk) settleSome() {
-	l := w.line()
 	g := &store.Group{}
 	of := map[*store.Change][]*copyOf{}
-	for _, c := range l.workable() {
-		if w.odds(3) {
-			continue
+	for _, name := range w.names {
+		l := w.lines[name]
+		for _, c := range l.workable() {
+			if w.odds(2) {
+				continue
+			}
+			ch, settled := w.verdictOn(l, c)
+			g.Changes, of[ch] = append(g.Changes, ch), settled
 		}
-		ch, settled := w.verdictOn(l, c)
-		g.Changes, of[ch] = append(g.Changes, ch), settled
 	}
 	w.rnd.Shuffle(len(g.Changes), func(i, j int) { g.Changes[i], g.Changes[j] = g.Changes[j], g.Changes[i] })
 	if w.odds(4) && len(g.Changes) > 0 {
@@ -248,11 +256,11 @@ func (w *walk) settleSome() {
 			return
 		}
 		if ch.Err != nil {
-			w.Errorf("Commit(%s: settle %q): Err = %v, want nil", l.Name, of[ch][0].Body, ch.Err)
+			w.Errorf("Commit(settle %q of %s): Err = %v, want nil", of[ch][0].Body, of[ch][0].Topic, ch.Err)
 			return
 		}
 		for i, c := range of[ch] {
-			w.log("  %s: %q verdict %d", l.Name, c.Body, ch.Settle[i].Verdict)
+			w.log("  %s: %q verdict %d", c.Topic, c.Body, ch.Settle[i].Verdict)
 			c.settled(ch.Settle[i])
 		}
 		w.accept(ch.Sends)
@@ -263,8 +271,8 @@ func (w *walk) settleSome() {
 func (w *walk) verdictOn(l *line, c *copyOf) (*store.Change, []*copyOf) {
 	v := []store.Verdict{
 		store.Done, store.Done, store.Done, store.Done, store.Done, store.Done,
-		store.Retry, store.Retry, store.NotYet, store.Dead, store.Discarded,
-	}[w.rnd.IntN(11)]
+		store.Retry, store.Retry, store.NotYet, store.Dead, store.Dead, store.Discarded,
+	}[w.rnd.IntN(12)]
 	set := w.verdict(c.batch, w.deliveryOf(c), v)
 	if v == store.Retry || v == store.NotYet {
 		set.Due = w.clock.Now().Add(time.Duration(w.rnd.IntN(60)) * time.Second)
@@ -289,16 +297,22 @@ func (w *walk) deliveryOf(c *copyOf) store.Delivery {
 	return store.Delivery{Message: c.Message, Index: c.index, Attempt: c.attempt}
 }
 
-// settleStale settles what is not this process's to settle.
+// settleStale settles what is not this process's to settle: what is over, what
+// another process left, or what this one holds, under an epoch before.
 func (w *walk) settleStale() {
 	l := w.line()
 	for _, c := range l.copies {
-		if !c.claimed || c.fate == leased && c.mine || !w.odds(8) {
+		ref := c.batch
+		if c.fate == leased && c.mine {
+			ref = c.before
+		}
+		if ref.No == 0 || !w.odds(4) {
 			continue
 		}
-		ch := change(w.verdict(c.batch, w.deliveryOf(c), store.Done))
+		set := w.verdict(ref, w.deliveryOf(c), store.Done)
+		ch := change(set)
 		ch.Sends, ch.Closures = w.inventSome(2), []store.Closure{w.note("stale")}
-		w.log("%s: settle %q of batch %d/%d, which is %s", l.Name, c.Body, c.batch.No, c.batch.Epoch, c.fate)
+		w.log("%s: settle %q of batch %d/%d, which is %s", l.Name, c.Body, ref.No, ref.Epoch, c.fate)
 		w.refuse(ch, store.ErrFenced)
 		return
 	}
@@ -438,7 +452,7 @@ func (w *walk) workOff() bool {
 			busy = true
 			continue
 		}
-		w.overlooked(l, got)
+		w.overlooked(l, got, false)
 		w.judgeDead(l)
 		if l.count(died) > 0 {
 			w.retryAll(l)

@@ -26,6 +26,7 @@ func (w *walk) handed(l *line, b *store.Batch, max int) {
 		}
 		last = c.Pos
 		w.delivered(l, c, d)
+		c.before = c.batch
 		c.fate, c.mine, c.batch, c.index, c.due = leased, true, b.BatchRef, d.Index, time.Time{}
 	}
 	for _, d := range b.Deliveries {
@@ -127,18 +128,21 @@ func (w *walk) delivered(l *line, c *copyOf, d store.Delivery) {
 }
 
 // overlooked judges a claim that found nothing.
-func (w *walk) overlooked(l *line, got store.Claimed) {
+func (w *walk) overlooked(l *line, got store.Claimed, onlyAbandoned bool) {
 	now := w.clock.Now()
+	if got.More {
+		w.Errorf("%s: a claim found nothing, yet says that there is more", l.Name)
+	}
 	if l.paused {
-		if !got.NextDue.IsZero() || got.More {
-			w.Errorf("%s is paused, yet a claim says more %t, next due %s", l.Name, got.More, got.NextDue)
+		if !got.NextDue.IsZero() {
+			w.Errorf("%s is paused, yet a claim says that the next is due %s", l.Name, got.NextDue)
 		}
 		return
 	}
 	for _, no := range l.abandoned() {
 		w.takeOver(l, no, nil)
 	}
-	if got.More {
+	if onlyAbandoned {
 		return
 	}
 	for _, c := range l.copies {
@@ -174,7 +178,9 @@ func (w *walk) judge() {
 			w.Errorf("Queues() = %s, which was never declared", st.Name)
 			continue
 		}
-		w.judgeDead(l)
+		if st.Dead > 0 || l.count(died) > 0 {
+			w.judgeDead(l)
+		}
 		if st.Depth != l.depth() || st.Leased != l.count(leased) || st.Dead != l.count(died) || (st.Paused != nil) != l.paused {
 			w.Errorf("%s: depth %d, leased %d, dead %d, paused %t, want %d, %d, %d, %t", l.Name, st.Depth, st.Leased, st.Dead,
 				st.Paused != nil, l.depth(), l.count(leased), l.count(died), l.paused)

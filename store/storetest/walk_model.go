@@ -31,6 +31,7 @@ type copyOf struct {
 	*store.Message
 	fate    fate
 	batch   store.BatchRef // the last that leased it
+	before  store.BatchRef // the one that leased it before
 	index   int
 	mine    bool      // leased to the process that lives
 	due     time.Time // of the postponed; zero when it waits for no time
