@@ -103,18 +103,48 @@ func ReadFigures(ctx context.Context, r store.Reader, window time.Duration) ([]Q
 	if err != nil {
 		return nil, err
 	}
+	processes, err := r.Processes(ctx, processesMax)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]QueueFigures, len(states))
 	for i, s := range states {
-		all[i] = summarise(s, minutes, since, now)
+		all[i] = summarise(s, minutes, span{since: since, now: now, began: earliest(processes)})
 	}
 	return all, nil
 }
 
+// processesMax bounds how many starts are looked at.
+const processesMax = 100
+
+// earliest is when the oldest of some processes started; zero for none.
+func earliest(processes []store.Process) time.Time {
+	var first time.Time
+	for i := range processes {
+		if at := processes[i].StartedAt; first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// span is what figures are asked of: since until now, on a store that nobody worked before began.
+type span struct{ since, now, began time.Time }
+
+// covered is the part of the span in which something could be counted, the minutes
+// with figures beginning with first: a rate is per second of that.
+func (s span) covered(first time.Time) time.Duration {
+	if s.began.After(first) {
+		first = s.began
+	}
+	return max(s.now.Sub(first), time.Second)
+}
+
 // summarise adds up a queue's minutes. It does no I/O.
-func summarise(s store.QueueState, minutes []store.FigureMinute, since, now time.Time) QueueFigures {
-	f := QueueFigures{QueueState: s, Window: now.Sub(since)}
+func summarise(s store.QueueState, minutes []store.FigureMinute, asked span) QueueFigures {
+	f := QueueFigures{QueueState: s, Window: asked.now.Sub(asked.since)}
 	var sum store.FigureDelta
-	first := now
+	first := asked.now
 	for i := range minutes {
 		m := &minutes[i]
 		if m.Queue != s.ID {
@@ -134,7 +164,7 @@ func summarise(s store.QueueState, minutes []store.FigureMinute, since, now time
 	}
 	f.Failed, f.Rejected = sum.Failed, sum.Rejected
 	f.Wait, f.Work, f.Lead = times(&sum.Wait), times(&sum.Work), times(&sum.Lead)
-	covered := max(now.Sub(first), time.Second).Seconds()
+	covered := asked.covered(first).Seconds()
 	f.SentPerSecond, f.DonePerSecond = float64(f.Sent)/covered, float64(f.Done)/covered
 	f.Drains = drains(s.Depth, f.DonePerSecond-f.SentPerSecond)
 	return f

@@ -149,12 +149,17 @@ func TestSummarise(t *testing.T) {
 		return m
 	}
 	minutes := []store.FigureMinute{minute(1, 1, 90, 180), minute(1, 0, 90, 180), minute(2, 0, 7, 7)}
-	got := summarise(store.QueueState{ID: 1, Depth: 100}, minutes, since, now)
+	asked := span{since: since, now: now}
+	got := summarise(store.QueueState{ID: 1, Depth: 100}, minutes, asked)
 	if got.Sent != 180 || got.Done != 360 || got.SentPerSecond != 2 || got.DonePerSecond != 4 {
 		t.Errorf("summarise = sent %d (%v/s), done %d (%v/s), want 180 (2/s), 360 (4/s)", got.Sent, got.SentPerSecond, got.Done, got.DonePerSecond)
 	}
 	if got.Drains != 50*time.Second {
 		t.Errorf("Drains = %v, want 50s", got.Drains)
+	}
+	asked.began = now.Add(-45 * time.Second) // the store is young: its first minute had not begun with it
+	if got := summarise(store.QueueState{ID: 1}, minutes, asked); got.SentPerSecond != 4 {
+		t.Errorf("SentPerSecond of a store begun 45 s ago = %v, want 4", got.SentPerSecond)
 	}
 	if d := drains(10, 0); d >= 0 {
 		t.Errorf("drains at no outflow = %v, want never", d)
