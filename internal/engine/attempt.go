@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -42,7 +43,12 @@ type Attempt struct {
 // OnCommit adds a closure to the acknowledgement's transaction. Its context says
 // whose it is: a send through the engine would wait for the commit it is part of.
 func (a *Attempt) OnCommit(f store.Closure) {
-	a.closures = append(a.closures, func(ctx context.Context, tx store.Tx) error {
+	a.closures = append(a.closures, func(ctx context.Context, tx store.Tx) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = &panicError{p, debug.Stack()}
+			}
+		}()
 		return f(context.WithValue(ctx, attemptKey{}, a), tx)
 	})
 }
