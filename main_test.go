@@ -47,7 +47,8 @@ var quick = weir.Retry{Max: 3, Base: time.Millisecond, Cap: time.Millisecond}
 // newFile is the path of a store that does not exist yet.
 func newFile(t testing.TB) string { return filepath.Join(t.TempDir(), "weir.db") }
 
-// openEngine opens an engine that owns kitchen and staff, if c does not say otherwise.
+// openEngine opens an engine that owns kitchen and staff and stops soon, if c does
+// not say otherwise.
 func openEngine(t testing.TB, file string, c weir.Config) *weir.Engine {
 	t.Helper()
 	return openStore(t, sqlite.File(file), c)
@@ -61,6 +62,9 @@ func openStore(t testing.TB, open store.Opener, c weir.Config) *weir.Engine {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 10 * time.Millisecond // for handlers that wait for their context
 	}
 	e, err := weir.Open(t.Context(), open, c)
 	if err != nil {

@@ -28,7 +28,7 @@ func runs(ctx context.Context, e *weir.Engine) <-chan error {
 func TestStopLetsRunningHandlersFinish(t *testing.T) {
 	file := newFile(t)
 	db := openTable(t, file, effects)
-	e := openEngine(t, file, weir.Config{})
+	e := openEngine(t, file, weir.Config{StopTimeout: time.Minute})
 	const working = 4
 	started, release := make(chan struct{}, working), make(chan struct{})
 	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
@@ -83,21 +83,19 @@ func meeting(n int64) func(context.Context, *weir.Message[ticket]) error {
 func TestStopHandsBackWhatNobodyTouched(t *testing.T) {
 	file := newFile(t)
 	first := openEngine(t, file, weir.Config{})
-	started, release := make(chan struct{}, 1), make(chan struct{})
-	weir.Handle(first, clean, func(context.Context, *weir.Message[ticket]) error {
-		started <- struct{}{}
-		<-release
-		return nil
+	let := make(chan struct{})
+	weir.Handle(first, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+		select {
+		case <-let: // one of them
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}, weir.Queue{Concurrency: 1})
 	send(t, first, clean, tickets("terrace", 9)...)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := runs(ctx, first)
-	receive(t, started)
-	cancel()
-	close(release)
-	if err := receive(t, done); err != nil {
-		t.Errorf("Run = %v, want nil", err)
-	}
+	stop := run(t, first)
+	let <- struct{}{}
+	stop()
 	if f := figures(t, first, clean.Name()); f.Depth != 8 || f.Done != 1 {
 		t.Errorf("after the stop Depth = %d, Done = %d, want 8 and 1", f.Depth, f.Done)
 	}
@@ -116,7 +114,7 @@ func TestStopHandsBackWhatNobodyTouched(t *testing.T) {
 
 func TestStopCancelsAfterItsTimeoutAndCountsNoAttempt(t *testing.T) {
 	file := newFile(t)
-	first := openEngine(t, file, weir.Config{StopTimeout: time.Millisecond})
+	first := openEngine(t, file, weir.Config{})
 	started, causes := make(chan struct{}, 2), make(chan error, 2)
 	handle := func(ctx context.Context, _ *weir.Message[ticket]) error {
 		started <- struct{}{}
@@ -268,7 +266,7 @@ func (l logged) wait(t testing.TB, level slog.Level, text string) {
 func TestAbandonedWorkRunsAloneAndOnce(t *testing.T) {
 	file := newFile(t)
 	db := openTable(t, file, effects)
-	first := openStore(t, abandon(file), weir.Config{StopTimeout: time.Millisecond})
+	first := openStore(t, abandon(file), weir.Config{})
 	const messages = 12
 	atWork := make(chan struct{}, messages)
 	weir.Handle(first, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
@@ -319,7 +317,7 @@ func TestMessageThatEndsItsProcessIsQuarantined(t *testing.T) {
 	db := openTable(t, file, effects)
 	// crash works the file until the poison runs, then ends without handing back.
 	crash := func() {
-		e := openStore(t, abandon(file), weir.Config{StopTimeout: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+		e := openStore(t, abandon(file), weir.Config{Log: slog.New(slog.DiscardHandler)})
 		poisoned := make(chan struct{}, 1)
 		weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
 			if m.Body.N != 3 {
@@ -480,7 +478,7 @@ func TestProcessStopsWhenAllWorkersOfAQueueAreLost(t *testing.T) {
 // Slow: the grace is 5 s.
 func TestStopSaysWhichHandlersIgnoreIt(t *testing.T) {
 	t.Parallel()
-	e := openEngine(t, newFile(t), weir.Config{StopTimeout: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	e := openEngine(t, newFile(t), weir.Config{Log: slog.New(slog.DiscardHandler)})
 	started, wake, home := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
 		defer close(home)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -113,17 +112,16 @@ func TestClosuresErrorIsTheAttempts(t *testing.T) {
 	}, weir.Queue{Retry: quick})
 	send(t, e, clean, tickets("", 4)...)
 	run(t, e)
-	var got []string
-	for _, d := range deadLetters(t, e, clean.Name(), 3) {
-		got = append(got, fmt.Sprintf("%d attempts: %s", d.Attempts, d.Reason))
-	}
-	for i, want := range []string{"no such table", "the milk burns", "never"} {
-		attempts := quick.Max
-		if want == "never" {
-			attempts = 1
+	for i, d := range deadLetters(t, e, clean.Name(), 3) {
+		want := []struct {
+			reason   string
+			attempts int
+		}{{"no such table", quick.Max}, {"commit: panic: the milk burns", quick.Max}, {"commit: never", 1}}[i]
+		if d.Attempts != want.attempts || !strings.Contains(d.Reason, want.reason) {
+			t.Errorf("dead for %q after %d attempts, want %q after %d", d.Reason, d.Attempts, want.reason, want.attempts)
 		}
-		if !strings.HasPrefix(got[i], fmt.Sprintf("%d attempts", attempts)) || !strings.Contains(got[i], want) {
-			t.Errorf("dead after %q, want %d attempts and %q", got[i], attempts, want)
+		if panicked := i == 1; strings.Contains(d.History[0].Stack, "weir_test.burn") != panicked {
+			t.Errorf("the stack of %q is %q", d.Reason, d.History[0].Stack)
 		}
 	}
 	emptied(t, e, clean.Name()) // the fourth was in nobody's company
