@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -21,21 +24,33 @@ const suspectPatience = 5 * time.Second
 type suspicion struct {
 	e       *Engine
 	gone    chan *Attempt // suspects that are settled
-	running int
+	running []*Attempt    // suspects that may not be, of all queues
 }
 
 func (e *Engine) takeOver(ctx context.Context) error {
-	for _, q := range e.queues {
-		s := suspicion{e: e}
-		innocent, err := s.admit(ctx, q)
-		if err == nil {
-			err = s.work(ctx, q)
-		}
+	s := suspicion{e: e}
+	var suspects []*Attempt
+	innocent := make([][]*Attempt, len(e.queues))
+	for i, q := range e.queues {
+		found, err := s.admit(ctx, q)
 		if err != nil {
 			return err
 		}
+		suspects = append(suspects, found...)
+		innocent[i] = s.line(q)
+	}
+	s.gone = make(chan *Attempt, len(suspects))
+	for _, a := range suspects {
+		a.gone = s.gone
+	}
+	for _, q := range e.queues {
+		if err := s.work(ctx, q); err != nil {
+			return err
+		}
+	}
+	for i, q := range e.queues {
 		q.mu.Lock()
-		for _, a := range innocent {
+		for _, a := range innocent[i] {
 			q.ready.push(a)
 		}
 		q.mu.Unlock()
@@ -44,9 +59,8 @@ func (e *Engine) takeOver(ctx context.Context) error {
 }
 
 // admit puts all that was left into the queue's lines, so that keys keep their
-// order, and takes out of the ready what is no suspect.
-func (s *suspicion) admit(ctx context.Context, q *queue) (innocent []*Attempt, err error) {
-	var suspects []*Attempt
+// order, and tells who is a suspect.
+func (s *suspicion) admit(ctx context.Context, q *queue) (suspects []*Attempt, err error) {
 	for {
 		c, err := s.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: store.MaxBatch, Abandoned: true})
 		if err != nil {
@@ -66,28 +80,32 @@ func (s *suspicion) admit(ctx context.Context, q *queue) (innocent []*Attempt, e
 		}
 		q.mu.Unlock()
 	}
-	s.gone = make(chan *Attempt, len(suspects))
-	for _, a := range suspects {
-		a.gone = s.gone
-	}
 	if len(suspects) > 0 {
 		s.e.log.Warn("the process before ended without handing back its work: these messages run one at a time",
 			keyQueue, q.settings.Queue.Name, "messages", len(suspects))
 	}
-	return s.innocents(q), nil
+	return suspects, nil
 }
 
-// innocents takes the ready that are no suspects out of the queue.
-func (s *suspicion) innocents(q *queue) []*Attempt {
+// line leaves only suspects among the ready, and gives back the others. Those with
+// crashes come first, so that no more processes die than need be to be sure of
+// them; the others by chance: in the same order each time, one that runs for long
+// would always stand before the culprit, which then never crashes alone.
+func (s *suspicion) line(q *queue) (innocent []*Attempt) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var innocent []*Attempt
-	for n := q.ready.len(); n > 0; n-- {
+	var suspects []*Attempt
+	for q.ready.len() > 0 {
 		if a := q.ready.pop(); a.suspect {
-			q.ready.push(a)
+			suspects = append(suspects, a)
 		} else {
 			innocent = append(innocent, a)
 		}
+	}
+	rand.Shuffle(len(suspects), func(i, j int) { suspects[i], suspects[j] = suspects[j], suspects[i] })
+	slices.SortStableFunc(suspects, func(a, b *Attempt) int { return cmp.Compare(b.crashes, a.crashes) })
+	for _, a := range suspects {
+		q.ready.push(a)
 	}
 	return innocent
 }
@@ -98,12 +116,7 @@ func (s *suspicion) work(ctx context.Context, q *queue) error {
 		if err := s.drain(ctx); err != nil {
 			return err
 		}
-		q.mu.Lock()
-		var a *Attempt
-		if q.ready.len() > 0 && q.ready.items[q.ready.head].suspect && len(q.free) > 0 {
-			a = q.ready.pop()
-		}
-		q.mu.Unlock()
+		a := q.popSuspect()
 		if a == nil {
 			return nil
 		}
@@ -113,18 +126,36 @@ func (s *suspicion) work(ctx context.Context, q *queue) error {
 	}
 }
 
+// popSuspect takes the first suspect out of the ready, if there is a slot for it.
+// Others may stand before it: what follows a suspect in its key need not be one.
+func (q *queue) popSuspect() *Attempt {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.free) == 0 {
+		return nil
+	}
+	for n := q.ready.len(); n > 0; n-- {
+		a := q.ready.pop()
+		if a.suspect {
+			return a
+		}
+		q.ready.push(a)
+	}
+	return nil
+}
+
 // drain waits until no suspect runs, or one has run for longer than patience.
 func (s *suspicion) drain(ctx context.Context) error {
 	patience := time.NewTimer(suspectPatience)
 	defer patience.Stop()
-	for s.running > 0 {
+	for len(s.running) > 0 {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-patience.C:
 			return nil
-		case <-s.gone:
-			s.running--
+		case a := <-s.gone:
+			s.running = slices.DeleteFunc(s.running, func(r *Attempt) bool { return r == a })
 		}
 	}
 	return nil
@@ -132,15 +163,14 @@ func (s *suspicion) drain(ctx context.Context) error {
 
 // start records the start of a suspect and runs it, or quarantines it.
 func (s *suspicion) start(ctx context.Context, q *queue, a *Attempt) error {
-	alone := s.running == 0
-	s.running++
+	others := s.running
+	s.running = append(s.running, a)
 	if a.crashes >= store.CrashLimit {
 		q.settle(a, verdict{Verdict: store.Dead, quarantined: true,
 			reason: fmt.Sprintf("quarantined: the process ended %d times while this message ran alone", a.crashes)})
 		return nil
 	}
-	change := store.Change{Starts: []store.Start{{Batch: a.ref, Index: a.index, Lone: alone}}}
-	if err := s.e.commits.commitOne(ctx, &change); err != nil && !errors.Is(err, store.ErrFenced) {
+	if err := s.record(ctx, a, others); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -156,5 +186,21 @@ func (s *suspicion) start(ctx context.Context, q *queue, a *Attempt) error {
 			q.serve(slot)
 		}
 	})
+	return nil
+}
+
+// record writes that a begins to run, and that those still running are from now on
+// no more alone than it is: they began so, and would be blamed for its crash.
+func (s *suspicion) record(ctx context.Context, a *Attempt, others []*Attempt) error {
+	changes := []*store.Change{{Starts: []store.Start{{Batch: a.ref, Index: a.index, Lone: len(others) == 0}}}}
+	for _, o := range others { // refused, and rightly, for one that is settled meanwhile
+		changes = append(changes, &store.Change{Starts: []store.Start{{Batch: o.ref, Index: o.index}}})
+	}
+	if err := s.e.commits.commit(ctx, changes); err != nil {
+		return err
+	}
+	if err := changes[0].Err; err != nil && !errors.Is(err, store.ErrFenced) {
+		return err
+	}
 	return nil
 }
