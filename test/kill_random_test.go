@@ -1,0 +1,64 @@
+package test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// At random: processes that send and handle much at once are killed at random
+// moments, some before they are up, and each is followed at once by the next. The
+// last one works off what is left. Nothing is lost, nothing is done twice.
+func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
+	kills := 20
+	if long() {
+		kills = 200
+	}
+	seed := rand.Uint64() >> 33
+	if s := number(envSeed); s != 0 {
+		seed = uint64(s)
+	}
+	t.Logf("seed: %s=%d", envSeed, seed)
+	luck := rand.New(rand.NewPCG(seed, 0))
+
+	file := filepath.Join(t.TempDir(), "weir.db")
+	db := openTables(t, file)
+	held := fences{}
+	for n := range kills {
+		c := start(t, "load", file, life(n+1), seeded(seed))
+		up := luck.IntN(3) > 0
+		c.killAfter(time.Duration(luck.IntN(200_000))*time.Microsecond, up)
+		if now, ok := tryFences(t, db); ok {
+			held.check(t, now)
+			held = now
+		}
+	}
+	start(t, "drain", file, life(kills+1), seeded(seed)).succeed()
+	held.check(t, readFences(t, db))
+	b := audit(t, file)
+	b.tally(t, kills)
+}
+
+func seeded(seed uint64) string { return envSeed + "=" + strconv.FormatUint(seed, 10) }
+
+// tally tells what happened, and wants enough of it.
+func (b *books) tally(t *testing.T, kills int) {
+	t.Helper()
+	verbs := map[string]int{}
+	for _, l := range b.reported {
+		verbs[l.verb]++
+	}
+	retried := 0
+	for _, e := range b.effects {
+		retried += one(e.attempt > 1)
+	}
+	t.Logf("%d kills: %d messages, %d effects (%d after a failed attempt), %d dead; calls: %s",
+		kills, len(b.journal), len(b.effects), retried, len(b.dead), fmt.Sprint(verbs))
+	if len(b.effects) < 10*kills || verbs["ack"] < 2*kills || retried == 0 || len(b.dead) == 0 {
+		t.Error("too little happened for the kills to meet anything")
+	}
+}

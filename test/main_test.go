@@ -1,0 +1,202 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// What a parent tells its child.
+const (
+	envRole = "WEIR_TEST_ROLE" // what to be; see roles
+	envFile = "WEIR_TEST_FILE" // the store
+	envLife = "WEIR_TEST_LIFE" // its number among the processes that worked the file, from 1
+	envSeed = "WEIR_TEST_SEED" // of what is left to chance
+	envFuse = "WEIR_TEST_FUSE" // where to die: "before 7" or "after 7"
+	envMost = "WEIR_TEST_MOST" // how large a file may become, in bytes
+)
+
+// long reports whether the long forms were asked for; CONTRIBUTING tells when.
+func long() bool { return os.Getenv("WEIR_TEST_LONG") != "" }
+
+// TestMain is also a child's main function.
+func TestMain(m *testing.M) {
+	if role := os.Getenv(envRole); role != "" {
+		os.Exit(live(role))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// roles are what a child can be.
+func roles() map[string]func(*shop, context.Context) error {
+	return map[string]func(*shop, context.Context) error{
+		"script": (*shop).script,
+		"load":   (*shop).load,
+		"drain":  (*shop).drain,
+		"work":   (*shop).workOff,
+		"calm":   (*shop).calmLoad,
+		"fill":   (*shop).fill,
+	}
+}
+
+// live is a child's life: 0 when it came to its own end.
+func live(role string) int {
+	go func() { // a child does not outlive its parent
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(exitOrphan)
+	}()
+	ctx, stop := stopSignal()
+	defer stop()
+	s, err := openShop(ctx, os.Getenv(envFile))
+	if err == nil {
+		err = errors.Join(roles()[role](s, ctx), s.close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, role+":", err)
+		return exitFailed
+	}
+	return 0
+}
+
+const (
+	exitFailed = 3
+	exitOrphan = 4
+)
+
+// number is a number that the parent gave, 0 if none.
+func number(env string) int {
+	n, _ := strconv.Atoi(os.Getenv(env))
+	return n
+}
+
+// patience is how long a child may take for what takes it a second.
+const patience = 2 * time.Minute
+
+// child is a process that this test started. It is reaped before the test ends.
+type child struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	stdin io.Closer
+	up    chan struct{} // closed when it has said that it is up
+	ended chan struct{} // closed when it is reaped
+
+	mu  sync.Mutex
+	out bytes.Buffer // what it said
+}
+
+// start starts a child with a role on a file; env is more of what it is told.
+func start(t testing.TB, role, file string, env ...string) *child {
+	t.Helper()
+	c := &child{t: t, up: make(chan struct{}), ended: make(chan struct{})}
+	c.cmd = exec.Command(os.Args[0])
+	c.cmd.Env = append(os.Environ(), envRole+"="+role, envFile+"="+file)
+	c.cmd.Env = append(c.cmd.Env, env...)
+	c.cmd.Stdout, c.cmd.Stderr = &upSignal{c: c}, c
+	stdin, err := c.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stdin = stdin
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = c.cmd.Wait() // its state is what counts
+		close(c.ended)
+	}()
+	t.Cleanup(func() {
+		c.kill()
+		<-c.ended
+	})
+	return c
+}
+
+// Write keeps what the child says on standard error.
+func (c *child) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.Len() < 64<<10 {
+		c.out.Write(p)
+	}
+	return len(p), nil
+}
+
+func (c *child) said() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.String()
+}
+
+// upSignal is a child's standard output: whatever comes says that it is up.
+type upSignal struct {
+	c    *child
+	once sync.Once
+}
+
+func (u *upSignal) Write(p []byte) (int, error) {
+	u.once.Do(func() { close(u.c.up) })
+	return len(p), nil
+}
+
+// kill ends the child as kill -9 does.
+func (c *child) kill() { _ = c.cmd.Process.Kill() }
+
+// stop asks the child to stop.
+func (c *child) stop() { _ = c.cmd.Process.Signal(syscall.SIGTERM) }
+
+// wait waits for the child's end: 0 when it came to its own, negative when it was killed.
+func (c *child) wait() int {
+	c.t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+	case <-timer.C:
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT) // all its goroutines' stacks
+		<-c.ended
+		c.t.Errorf("child %d has not ended within %s; it said:\n%s", c.cmd.Process.Pid, patience, c.said())
+	}
+	return c.cmd.ProcessState.ExitCode()
+}
+
+// succeed waits for the child and wants it to come to its own end.
+func (c *child) succeed() {
+	c.t.Helper()
+	if code := c.wait(); code != 0 {
+		c.t.Fatalf("child ended with %d, want 0; it said:\n%s", code, c.said())
+	}
+}
+
+// killAfter waits for the child, killing it when so much time has passed since it
+// started, or, with up, since it was up.
+func (c *child) killAfter(d time.Duration, up bool) {
+	c.t.Helper()
+	if up {
+		select {
+		case <-c.up:
+		case <-c.ended:
+		}
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.ended:
+		c.t.Errorf("the child ended before it was killed; it said:\n%s", c.said())
+	}
+	c.kill()
+	<-c.ended
+}
+
+func life(n int) string { return envLife + "=" + strconv.Itoa(n) }
