@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,9 +19,7 @@ func TestWorkTheBook(t *testing.T) {
 	book, menu := generated(t, 1, 300)
 	file := filepath.Join(t.TempDir(), "restaurant.db")
 	r := openRestaurant(t, file, menu)
-	if err := r.Work(t.Context(), book, restaurant.All); err != nil {
-		t.Fatalf("Work = %v, want nil", err)
-	}
+	workAll(t, r, book)
 	wantCount(t, file, book, menu)
 	eng := openEngine(t, file)
 	checkDead(t, eng, book, menu)
@@ -49,9 +48,7 @@ func TestWorkInShifts(t *testing.T) {
 	}
 	for range 2 {
 		r := openRestaurant(t, file, menu)
-		if err := r.Work(t.Context(), book, restaurant.All); err != nil {
-			t.Fatalf("Work = %v, want nil", err)
-		}
+		workAll(t, r, book)
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -86,9 +83,7 @@ func TestFullKitchen(t *testing.T) {
 	book, menu := generated(t, 4, 1)
 	file := filepath.Join(t.TempDir(), "restaurant.db")
 	r := openRestaurant(t, file, menu)
-	if err := r.Work(t.Context(), book, restaurant.All); err != nil {
-		t.Fatalf("Work = %v, want nil", err)
-	}
+	workAll(t, r, book)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -136,12 +131,10 @@ func TestPlateForNobody(t *testing.T) {
 	if err := errors.Join(weir.Publish(t.Context(), kitchen, restaurant.FoodReady, plate), kitchen.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := openRestaurant(t, file, menu).Work(t.Context(), book, restaurant.All); err != nil {
-		t.Fatalf("Work = %v, want nil", err)
-	}
+	workAll(t, openRestaurant(t, file, menu), book)
 	wantCount(t, file, book, menu)
 	dead, err := openEngine(t, file).Dead(t.Context(), weir.DeadQuery{Queue: "wait-staff.serve-food"})
-	if err != nil || len(dead) != 1 || dead[0].Reason != "line 999 of order 1 was never taken" {
+	if err != nil || len(dead) != 1 || !strings.HasSuffix(dead[0].Reason, "line 999 of order 1 was never taken") {
 		t.Errorf("Dead = %+v, %v, want one: line 999 of order 1 was never taken", dead, err)
 	}
 }
@@ -222,6 +215,16 @@ func wantCount(t *testing.T, file string, book restaurant.Book, menu restaurant.
 	want.Cooked = want.Served
 	if got := count(t, file); got != want {
 		t.Errorf("CountAll = %+v,\nwant %+v", got, want)
+	}
+}
+
+// workAll works the book to its end, which must come within a minute.
+func workAll(t *testing.T, r *restaurant.Restaurant, book restaurant.Book) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := r.Work(ctx, book, restaurant.All); err != nil {
+		t.Fatalf("Work = %v, want nil", err)
 	}
 }
 

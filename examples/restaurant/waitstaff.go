@@ -62,8 +62,10 @@ type WaitStaff struct {
 
 // register makes known what the wait staff handles.
 func (w *WaitStaff) register() {
-	// From the earliest: no plate is left on the pass, whenever this began to run.
-	weir.Subscribe(w.eng, FoodReady, "wait-staff.serve-food", w.serve, weir.FromEarliest)
+	weir.Subscribe(w.eng, FoodReady, "wait-staff.serve-food", w.serve,
+		weir.FromEarliest, // no plate is left on the pass, whenever this began to run
+		// A plate that nobody has ordered must not keep the order's others waiting.
+		weir.Queue{OnDead: weir.Skip})
 }
 
 // Take takes an order: its rows and a command for each of its lines commit
