@@ -18,6 +18,20 @@ const faultsShown = 20
 // audit wants the books of a file on which all is done to be in order, and gives them back.
 func audit(t testing.TB, file string) *books {
 	t.Helper()
+	b := examine(t, file)
+	for i, f := range b.faults {
+		if i == faultsShown {
+			t.Errorf("… and %d more", len(b.faults)-i)
+			break
+		}
+		t.Error(f)
+	}
+	return b
+}
+
+// examine opens the books and notes their faults.
+func examine(t testing.TB, file string) *books {
+	t.Helper()
 	b := openBooks(t, file)
 	b.checkConservation()
 	b.checkEffects()
@@ -27,13 +41,6 @@ func audit(t testing.TB, file string) *books {
 	b.checkCauses()
 	b.checkOrders()
 	b.checkStore(t)
-	for i, f := range b.faults {
-		if i == faultsShown {
-			t.Errorf("… and %d more", len(b.faults)-i)
-			break
-		}
-		t.Error(f)
-	}
 	return b
 }
 
@@ -116,14 +123,15 @@ func (b *books) checkOrder() {
 	}
 }
 
-// checkLives: what an ended process did comes before all that its successors did.
+// checkLives: once a process has begun to handle, none before it writes any more.
 func (b *books) checkLives() {
-	newest := 0
 	for _, e := range b.effects {
-		if e.life < newest {
-			b.fault("stale: process %d wrote the effect of %s in %s after process %d had begun to write", e.life, e.tag, e.queue, newest)
+		for life, after := range b.begun {
+			if e.life < life && e.id > after {
+				b.fault("stale: process %d wrote the effect of %s in %s after process %d had begun", e.life, e.tag, e.queue, life)
+				break
+			}
 		}
-		newest = max(newest, e.life)
 	}
 }
 

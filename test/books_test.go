@@ -23,6 +23,7 @@ type books struct {
 	dead     map[place]letter
 	dropped  map[place]bool // discarded
 	orders   map[string]int // by tag
+	begun    map[int]int    // the last effect when a process began to handle, by its number
 	reported []line
 	faults   []string
 }
@@ -43,6 +44,7 @@ type account struct {
 
 // effect is a row that a handler left.
 type effect struct {
+	id               int
 	queue, tag, key  string
 	pos              store.Pos
 	n, attempt, life int
@@ -66,6 +68,7 @@ func openBooks(t testing.TB, file string) *books {
 	t.Helper()
 	b := &books{
 		file: file, journal: map[store.Pos]entry{}, dead: map[place]letter{}, dropped: map[place]bool{}, orders: map[string]int{},
+		begun: map[int]int{},
 	}
 	db := openTables(t, file)
 	var err error
@@ -73,7 +76,7 @@ func openBooks(t testing.TB, file string) *books {
 		t.Fatal(err)
 	}
 	for _, read := range []func(context.Context, *sql.DB) error{
-		b.readJournal, b.readQueues, b.readEffects, b.readDead, b.readDropped, b.readOrders, b.readLeft,
+		b.readJournal, b.readQueues, b.readEffects, b.readDead, b.readDropped, b.readOrders, b.readBegun, b.readLeft,
 	} {
 		if err := read(t.Context(), db); err != nil {
 			t.Fatalf("read the books of %s: %v", file, err)
@@ -140,14 +143,14 @@ func (b *books) readEffects(ctx context.Context, db *sql.DB) error {
 	return each(ctx, db, func(scan func(...any) error) error {
 		var e effect
 		var id string
-		if err := scan(&e.queue, &id, &e.tag, &e.key, &e.n, &e.attempt, &e.life); err != nil {
+		if err := scan(&e.id, &e.queue, &id, &e.tag, &e.key, &e.n, &e.attempt, &e.life); err != nil {
 			return err
 		}
 		var err error
 		_, e.pos, err = store.ParseID(id)
 		b.effects = append(b.effects, e)
 		return err
-	}, `select queue, message, tag, key, n, attempt, life from effects order by id`)
+	}, `select id, queue, message, tag, key, n, attempt, life from effects order by id`)
 }
 
 func (b *books) readDead(ctx context.Context, db *sql.DB) error {
@@ -176,6 +179,15 @@ func (b *books) readOrders(ctx context.Context, db *sql.DB) error {
 		b.orders[tag]++
 		return err
 	}, `select tag from orders`)
+}
+
+func (b *books) readBegun(ctx context.Context, db *sql.DB) error {
+	return each(ctx, db, func(scan func(...any) error) error {
+		var life, after int
+		err := scan(&life, &after)
+		b.begun[life] = after
+		return err
+	}, `select life, after from begun`)
 }
 
 // readLeft notes what should be gone when all is done, and damage.

@@ -82,7 +82,7 @@ func (p *producer) one(ctx context.Context) error {
 	switch p.luck.IntN(12) {
 	case 0, 1:
 		b.Tag = "own-" + b.Tag
-		b.Lines = p.luck.IntN(4)
+		b.Lines, b.Smooth = p.luck.IntN(4), p.calm
 		return p.own(ctx, b)
 	case 2:
 		return p.void(ctx, b)
@@ -95,8 +95,11 @@ func (p *producer) one(ctx context.Context) error {
 		return p.shop.sent(clean.Name(), tagsOf(all), func() error { return weir.SendAll(ctx, p.eng, clean, all, room) })
 	case 4, 5:
 		err := command(ctx, p.shop, quote, b, room, weir.Dedup(b.Tag))
-		if err == nil { // again: it must not be there twice
-			err = command(ctx, p.shop, quote, b, room, weir.Dedup(b.Tag))
+		if err == nil { // again: it must not be there twice, and there is room for what is there
+			err = weir.Send(ctx, p.eng, quote, b, weir.Dedup(b.Tag))
+			if _, full := errors.AsType[*weir.FullError](err); full {
+				err = fmt.Errorf("Send of what was sent before = %v, want nil", err)
+			}
 		}
 		return err
 	case 6:

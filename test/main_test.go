@@ -58,7 +58,7 @@ func live(role string) int {
 	}()
 	ctx, stop := stopSignal()
 	defer stop()
-	s, err := openShop(ctx, os.Getenv(envFile))
+	s, err := open(ctx, premises{file: os.Getenv(envFile), life: number(envLife), fuse: os.Getenv(envFuse), log: os.Stderr})
 	if err == nil {
 		err = errors.Join(roles()[role](s, ctx), s.close())
 	}

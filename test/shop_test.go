@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
 )
 
@@ -24,6 +26,7 @@ type job struct {
 	Key    string
 	N      int    // rises within the key
 	Lines  int    // of an order: the dishes it makes
+	Smooth bool   // of an order: none of them fails
 	Fails  int    // attempts that fail first …
 	At     string // … in this queue
 	Rotten bool   // no attempt can do it
@@ -50,12 +53,13 @@ const (
 )
 
 // tables are the boundaries' own: append-only, and nothing in them is unique, so
-// that what happens twice shows.
+// that what happens twice shows. begun says how many effects there were when a process ran its first handler.
 const tables = `
 create table if not exists orders (id integer primary key, tag text not null, life integer not null) strict;
 create table if not exists effects (
   id integer primary key, queue text not null, message text not null, tag text not null, key text not null,
-  n integer not null, attempt integer not null, life integer not null) strict;`
+  n integer not null, attempt integer not null, life integer not null) strict;
+create table if not exists begun (life integer not null, after integer not null) strict;`
 
 // shop is a program that uses weir: two boundaries in one file, with tables of their own.
 type shop struct {
@@ -69,6 +73,8 @@ type shop struct {
 	calm   bool       // nothing fails, and handlers that are told to be long are
 	alone  bool       // nobody sees to the dead
 	seen   sync.Map   // messages postponed by this process
+	gate   *gate      // of handlers told to wait at one
+	begun  sync.Once
 	end    context.CancelFunc
 	ran    chan error // what Run has returned; nil before Run
 }
@@ -76,20 +82,32 @@ type shop struct {
 // quick is a policy under which failures cost a test no time.
 var quick = weir.Retry{Base: time.Millisecond, Cap: 5 * time.Millisecond}
 
-// openShop opens the file and registers all handlers. Nothing runs yet.
-func openShop(ctx context.Context, file string) (*shop, error) {
-	s := &shop{file: file, life: number(envLife), queue: weir.Queue{Concurrency: 4, Retry: quick, Capacity: 300}}
+// premises are where a shop opens.
+type premises struct {
+	file string
+	life int
+	fuse string       // see newFuse
+	open store.Opener // default: the file, with the fuse on it
+	log  io.Writer
+}
+
+// open opens the file. Nothing runs yet.
+func open(ctx context.Context, at premises) (*shop, error) {
+	s := &shop{file: at.file, life: at.life, queue: weir.Queue{Concurrency: 4, Retry: quick, Capacity: 300}}
 	var err error
-	if s.report, err = openReport(file); err != nil {
+	if s.report, err = openReport(at.file); err != nil {
 		return nil, err
 	}
-	s.fuse = newFuse(os.Getenv(envFuse), s.report)
-	if s.db, err = sqlite.OpenDB(file); err != nil {
+	s.fuse = newFuse(at.fuse, s.report)
+	if s.db, err = sqlite.OpenDB(at.file); err != nil {
 		return nil, err
 	}
-	s.eng, err = weir.Open(ctx, s.fuse.opener(file), weir.Config{
+	if at.open == nil {
+		at.open = s.fuse.opener(at.file)
+	}
+	s.eng, err = weir.Open(ctx, at.open, weir.Config{
 		Owns:        []string{"staff", "kitchen"},
-		Log:         slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log:         slog.New(slog.NewTextHandler(at.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		StopTimeout: 100 * time.Millisecond,
 	})
 	if err != nil {
@@ -134,7 +152,7 @@ func (s *shop) close() error {
 func (s *shop) take(ctx context.Context, m *weir.Message[job]) error {
 	for i := range m.Body.Lines {
 		dish := job{Tag: fmt.Sprintf("%s/%d", m.Body.Tag, i+1), Key: m.Body.Tag, N: i + 1}
-		if !s.calm {
+		if !m.Body.Smooth {
 			dish.Fails, dish.At = 1+i%2, []string{prepare.Name(), bringFood}[i%2]
 		}
 		if err := weir.Send(ctx, m, prepare, dish); err != nil {
@@ -166,6 +184,13 @@ const rotten = "rotten: no attempt mends it"
 
 // do is what all handlers do: fail as they are told, or leave one row in effects.
 func (s *shop) do(ctx context.Context, m *weir.Message[job], queue string) error {
+	var err error
+	s.begun.Do(func() {
+		_, err = s.db.ExecContext(ctx, `insert into begun select ?, coalesce(max(id), 0) from effects`, s.life)
+	})
+	if err != nil {
+		return err
+	}
 	b := &m.Body
 	switch {
 	case b.Rotten:
@@ -199,6 +224,10 @@ func (s *shop) deed(ctx context.Context, deed, id string) error {
 			return weir.NotYet("the oven is cold", time.Millisecond)
 		}
 		return nil
+	case "gate": // whatever its context says
+		s.gate.arrived <- ctx
+		<-s.gate.opened
+		return nil
 	case "dawdle":
 		wait = 2 * time.Millisecond
 	case "slow": // longer than a suspect is waited for
@@ -218,6 +247,14 @@ func (s *shop) deed(ctx context.Context, deed, id string) error {
 		return context.Cause(ctx)
 	}
 }
+
+// gate holds handlers until it is opened.
+type gate struct {
+	arrived chan context.Context // of each handler that waits
+	opened  chan struct{}
+}
+
+func newGate() *gate { return &gate{make(chan context.Context, 1), make(chan struct{})} }
 
 // die ends this process as kill -9 does.
 func die() {
