@@ -138,6 +138,10 @@ func (p *producer) trouble(b job) job {
 // fill serves and sends large things until the store takes no more.
 func (s *shop) fill(ctx context.Context) error {
 	s.serve()
+	first := command(ctx, s, clean, job{Tag: "first"})
+	if err := errors.Join(first, s.rest(ctx), limitFiles()); err != nil { // from here on it runs
+		return err
+	}
 	pad := strings.Repeat("x", 8<<10)
 	for n := 1; ; n++ {
 		if err := command(ctx, s, clean, job{Tag: fmt.Sprintf("f%d-%d", s.life, n), Pad: pad}, weir.WaitForRoom(time.Minute)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -24,7 +25,9 @@ type report struct {
 	file *os.File // to write to; nil for a reader
 }
 
-func reportOf(file string) report { return report{path: file + ".report"} }
+// reportOf is what was said of a file. It is kept beside the file's directory, lest
+// a full disk silence it.
+func reportOf(file string) report { return report{path: filepath.Dir(file) + ".report"} }
 
 func openReport(file string) (report, error) {
 	r := reportOf(file)
