@@ -145,8 +145,15 @@ func (e *Engine) committed(g *store.Group, err error) {
 	for _, eager := range g.Eager {
 		e.byID[eager.Queue].claiming.Unlock()
 	}
-	if err == nil && e.running.Load() {
+	if !e.running.Load() {
+		return
+	}
+	if err == nil {
 		e.announce(g)
+	} else if e.work.Err() == nil {
+		// Whoever's the commit was: after a failed sync the next one can succeed
+		// and lie, so a sender's error is the engine's too.
+		e.fail(err)
 	}
 }
 
