@@ -19,12 +19,13 @@ import (
 
 // What a parent tells its child.
 const (
-	envRole = "WEIR_TEST_ROLE" // what to be; see roles
-	envFile = "WEIR_TEST_FILE" // the store
-	envLife = "WEIR_TEST_LIFE" // its number among the processes that worked the file, from 1
-	envSeed = "WEIR_TEST_SEED" // of what is left to chance
-	envFuse = "WEIR_TEST_FUSE" // where to die: "before 7" or "after 7"
-	envMost = "WEIR_TEST_MOST" // how large a file may become, in bytes
+	envRole  = "WEIR_TEST_ROLE"  // what to be; see roles
+	envFile  = "WEIR_TEST_FILE"  // the store
+	envLife  = "WEIR_TEST_LIFE"  // its number among the processes that worked the file, from 1
+	envSeed  = "WEIR_TEST_SEED"  // of what is left to chance
+	envFuse  = "WEIR_TEST_FUSE"  // where to die: "before 7" or "after 7"
+	envMost  = "WEIR_TEST_MOST"  // how large a file may become, in bytes
+	envDoubt = "WEIR_TEST_DOUBT" // whether an error of a send leaves open if it was sent
 )
 
 // long reports whether the long forms were asked for; CONTRIBUTING tells when.
@@ -58,7 +59,10 @@ func live(role string) int {
 	}()
 	ctx, stop := stopSignal()
 	defer stop()
-	s, err := open(ctx, premises{file: os.Getenv(envFile), life: number(envLife), fuse: os.Getenv(envFuse), log: os.Stderr})
+	s, err := open(ctx, premises{
+		file: os.Getenv(envFile), life: number(envLife), log: os.Stderr,
+		fuse: os.Getenv(envFuse), doubt: os.Getenv(envDoubt) != "",
+	})
 	if err == nil {
 		err = errors.Join(roles()[role](s, ctx), s.close())
 	}
@@ -98,8 +102,15 @@ type child struct {
 // start starts a child with a role on a file; env is more of what it is told.
 func start(t testing.TB, role, file string, env ...string) *child {
 	t.Helper()
+	return startUnder(t, nil, role, file, env...)
+}
+
+// startUnder is start with a command that runs the child.
+func startUnder(t testing.TB, command []string, role, file string, env ...string) *child {
+	t.Helper()
 	c := &child{t: t, up: make(chan struct{}), ended: make(chan struct{})}
-	c.cmd = exec.Command(os.Args[0])
+	command = append(command, os.Args[0])
+	c.cmd = exec.Command(command[0], command[1:]...)
 	c.cmd.Env = append(os.Environ(), envRole+"="+role, envFile+"="+file)
 	c.cmd.Env = append(c.cmd.Env, env...)
 	c.cmd.Stdout, c.cmd.Stderr = &upSignal{c: c}, c

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -17,12 +18,11 @@ func (s *shop) script(ctx context.Context) error {
 		s.takeOrders, s.askPrice, s.cleanUp, s.sendSpoiled, s.sendLate, s.rest,
 	} {
 		if err := step(ctx); err != nil {
-			return err
+			return errors.Join(err, s.stopped(ctx)) // nothing but a failing store makes a step fail
 		}
 	}
 	s.end()
-	err := <-s.ran
-	s.ran <- err
+	err := s.stopped(ctx)
 	s.report.say("count %d", s.fuse.count)
 	return err
 }

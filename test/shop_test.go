@@ -75,6 +75,7 @@ type shop struct {
 	seen   sync.Map   // messages postponed by this process
 	gate   *gate      // of handlers told to wait at one
 	begun  sync.Once
+	doubt  bool // an error of a send leaves open if it was sent
 	end    context.CancelFunc
 	ran    chan error // what Run has returned; nil before Run
 }
@@ -84,16 +85,17 @@ var quick = weir.Retry{Base: time.Millisecond, Cap: 5 * time.Millisecond}
 
 // premises are where a shop opens.
 type premises struct {
-	file string
-	life int
-	fuse string       // see newFuse
-	open store.Opener // default: the file, with the fuse on it
-	log  io.Writer
+	file  string
+	life  int
+	fuse  string // see newFuse
+	doubt bool
+	open  store.Opener // default: the file, with the fuse on it
+	log   io.Writer
 }
 
 // open opens the file. Nothing runs yet.
 func open(ctx context.Context, at premises) (*shop, error) {
-	s := &shop{file: at.file, life: at.life, queue: weir.Queue{Concurrency: 4, Retry: quick, Capacity: 300}}
+	s := &shop{file: at.file, life: at.life, doubt: at.doubt, queue: weir.Queue{Concurrency: 4, Retry: quick, Capacity: 300}}
 	var err error
 	if s.report, err = openReport(at.file); err != nil {
 		return nil, err
@@ -349,7 +351,9 @@ func (s *shop) mend(ctx context.Context, of weir.DeadSelection) (weir.Acted, err
 func (s *shop) sent(of string, tags string, send func() error) error {
 	s.report.say("try %s %s", of, tags)
 	if err := send(); err != nil {
-		s.report.say("refuse %s %s", of, tags)
+		if !s.doubt {
+			s.report.say("refuse %s %s", of, tags)
+		}
 		return err
 	}
 	s.report.say("ack %s %s", of, tags)
