@@ -8,6 +8,7 @@ import (
 )
 
 const (
+	sqlAsItWas  = `update deferred set attempt = ?3, crashes = ?4, first_us = ?5 where queue = ?1 and pos = ?2`
 	sqlTakeOver = `update batches set epoch = ?2, owner = ?3, state = ?4, open = ?5, bits = ?6, done_us = ?7 where id = ?1`
 
 	sqlOldStarts = `select pos, process, started_us, lone from starts where queue = ?1 and pos between ?2 and ?3 and process <> ?4`
@@ -98,12 +99,18 @@ func (k *claim) leaseRest(b *leasedBatch) ([]store.Delivery, error) {
 		if err != nil {
 			return nil, err
 		}
+		h, past := history[b.manifest[i]]
 		if filed {
 			b.bits.set(i)
+			if past { // it waits as it was
+				if err := k.c.exec(sqlAsItWas, k.q.id, b.manifest[i], max(h.next, 1), h.crashes, timeOrNull(at(h.first))); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		d := store.Delivery{Message: m, Index: i, Attempt: 1}
-		if h, ok := history[b.manifest[i]]; ok {
+		if past {
 			d.Attempt, d.Crashes, d.FirstAt = max(int(h.next), 1), int(h.crashes), at(h.first)
 			k.watch = append(k.watch, watched{b.id, i, len(b.manifest)})
 		}

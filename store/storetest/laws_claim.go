@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ func claimLaws() []Law {
 		{"claim/concurrent", "Of concurrent claims no two get the same message, and together they get all.", claimConcurrent},
 		{"claim/depth", "Depth counts the waiting, the leased and the deferred; Leased those in open batches; Oldest is when the oldest of them was sent.", claimDepth},
 		{"claim/paused", "A paused queue gives nothing: neither fresh nor due nor abandoned messages, nor a time to wait for; resumed it goes on where it was.", claimPaused},
+		{"claim/large", "Large messages come like small ones, each once and in order, in as many batches as they need.", claimLarge},
 		{"claim/changed", "Changed says so when another process or a caller's own transaction has written.", claimChanged},
 		{"claim/owned", "What a claim handed out is not changed by later calls.", claimOwned},
 	}
@@ -230,6 +232,42 @@ func claimPaused(s *scene) {
 	}
 	s.claim(cook, 9, "2")
 	s.claim(cook, 9, "1 3")
+}
+
+func claimLarge(s *scene) {
+	s.declareCook()
+	const n, size = 20, 1 << 20
+	for i := range n {
+		m := message(cook, "")
+		m.Body = bytes.Repeat([]byte{byte('a' + i)}, size)
+		s.commit(sends(m))
+	}
+	b := s.look(cook, 1).Batch
+	s.commit(change(s.verdict(b.BatchRef, b.Deliveries[0], store.Retry)))
+	s.clock.move(time.Minute)
+	var got []byte
+	for {
+		found := s.look(cook, n)
+		if b = found.Batch; b == nil {
+			break
+		}
+		if more := len(got)+len(b.Deliveries) < n; found.More != more {
+			s.Errorf("Claim() after %d of %d = more %t, want %t", len(got)+len(b.Deliveries), n, found.More, more)
+		}
+		for _, d := range b.Deliveries {
+			if len(d.Message.Body) != size {
+				s.Fatalf("Claim() = a body of %d bytes, want %d", len(d.Message.Body), size)
+			}
+			got = append(got, d.Message.Body[size-1])
+		}
+	}
+	if string(got) != "abcdefghijklmnopqrst" {
+		s.Errorf("Claim() until nothing, of %d messages of a megabyte = %q, want each once in order", n, got)
+	}
+	s.crash()
+	if again := s.look(cook, 1).Batch; again == nil || len(again.Deliveries) == 0 {
+		s.Errorf("Claim() of an abandoned batch of large messages = nothing, want it")
+	}
 }
 
 func claimChanged(s *scene) {

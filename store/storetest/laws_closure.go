@@ -15,6 +15,7 @@ func closureLaws() []Law {
 		{"closure/fails", "A closure that returns an error refuses its own change with that error, and no other.", closureFails},
 		{"closure/panics", "A closure that panics refuses its own change, and no other; the store goes on.", closurePanics},
 		{"closure/fenced", "A closure of a refused change leaves nothing.", closureFenced},
+		{"closure/figures", "A group's figures are added once, and what is sent after is claimed, however many closures of it fail.", closureFigures},
 		{"closure/tx-ends", "A closure's transaction is of no use once the closure has returned.", closureTxEnds},
 		{"closure/many-fail", "However many changes of a group fail by their closures, the writes of the others are there once each.", closureManyFail},
 	}
@@ -132,6 +133,25 @@ func (s *scene) lateNote(tx store.Tx) (err error) {
 		}
 	}()
 	return s.h.Note(s.ctx(), tx, "late")
+}
+
+func closureFigures(s *scene) {
+	s.declareCook()
+	g := &store.Group{Figures: []store.FigureDelta{{Queue: s.ids[cook], Failed: 3}}, Eager: []store.Eager{{Queue: s.ids[cook], Max: 9}}}
+	for i := range 12 {
+		c := &store.Change{Sends: messages(cook, fmt.Sprint(i))}
+		if i < 10 {
+			c.Closures = []store.Closure{failing}
+		}
+		g.Changes = append(g.Changes, c)
+	}
+	s.group(g)
+	s.figures(cook, store.FigureMinute{Sent: 2, FigureDelta: store.FigureDelta{Failed: 3}})
+	var b *store.Batch
+	if len(g.Claimed) > 0 {
+		b = g.Claimed[0]
+	}
+	s.together(b, cook, "10 11")
 }
 
 func closureManyFail(s *scene) {

@@ -17,6 +17,7 @@ func deadLaws() []Law {
 		{"dead/retried-blocks", "A dead message that is retried and waits or fails again holds its key like any other, whatever the policy.", deadRetriedBlocks},
 		{"dead/depth", "A death takes the message out of the depth, a retry puts it back, a discard leaves it out.", deadDepth},
 		{"dead/kept", "Dead letters survive crashes, and are listed oldest first, page by page.", deadKept},
+		{"dead/any-reason", "A reason may be any bytes: what is no text is made readable, and nothing is wedged by it.", deadAnyReason},
 		{"dead/truncated", "Of a reason MaxReason bytes are kept, of a stack MaxStack.", deadTruncated},
 	}
 }
@@ -208,6 +209,28 @@ func deadKept(s *scene) {
 	if err != nil || len(all) != 5 {
 		s.Errorf("Dead() = %d letters, %v, want 5, nil", len(all), err)
 	}
+}
+
+func deadAnyReason(s *scene) {
+	s.declareCook()
+	ms := s.send(cook, "1 2")
+	b := s.claim(cook, 9, "1 2")
+	for i, v := range []store.Verdict{store.Dead, store.Retry} {
+		set := s.settle(b, string(ms[i].Body), v)
+		set.Reason, set.Stack = "\xff\xfe\x00 no soup <b>'%s'", "\x00\xc3"
+		s.commit(change(set))
+	}
+	if l := s.letter(cook, ms[0].ID); !strings.Contains(l.Reason, "no soup <b>'%s'") {
+		s.Errorf("Dead(): reason %q, want what was readable of it", l.Reason)
+	}
+	if st := s.told(cook, ms[1], "deferred"); !strings.Contains(st.Reason, "no soup <b>'%s'") {
+		s.Errorf("Message(): reason %q, want what was readable of it", st.Reason)
+	}
+	if got := s.operate(store.Act{Verb: store.RetryDead, Queue: cook, Matching: "soup <b>'%s'"}); got.Count != 1 {
+		s.Errorf("Operate(retry matching its reason) = %+v, want 1", got)
+	}
+	s.clock.move(time.Minute)
+	s.drain(cook, 9, "1 2")
 }
 
 func deadTruncated(s *scene) {

@@ -11,6 +11,8 @@ func dedupLaws() []Law {
 	return []Law{
 		{"dedup/same-body", "A second send with the same deduplication key and body is a no-op with the ID of the first.", dedupSame},
 		{"dedup/other-body", "A second send with the same deduplication key and another body is refused with a DuplicateError that names the first; nothing of its change is written.", dedupOther},
+		{"dedup/settles-nothing", "A change that a used deduplication key refuses settles nothing either.", dedupSettles},
+		{"dedup/retried", "A dead message is retried like any other when a newer one has got its deduplication key since.", dedupRetried},
 		{"dedup/expires", "A deduplication key is free again when its time is over, and not before, over crashes and retention.", dedupExpires},
 		{"dedup/scope", "A deduplication key belongs to its topic.", dedupScope},
 		{"dedup/together", "Within a change and within a group the second send of a key repeats the first.", dedupTogether},
@@ -77,6 +79,35 @@ func dedupOther(s *scene) {
 	s.listed(cook, "1")
 	s.notes("")
 	s.holds(cook, 1, 0)
+}
+
+func dedupSettles(s *scene) {
+	s.declareCook()
+	first := unique(cook, "1", "order-7")
+	s.commit(sends(first))
+	b := s.claim(cook, 9, "1")
+	c := change(s.settle(b, "1", store.Done))
+	c.Sends = []*store.Message{unique(cook, "2", "order-7")}
+	s.group(&store.Group{Changes: []*store.Change{c}})
+	s.duplicate(c.Err, first)
+	s.holds(cook, 1, 0)
+	s.done(b, "1")
+	s.holds(cook, 0, 0)
+}
+
+func dedupRetried(s *scene) {
+	s.declareCook()
+	old := unique(cook, "1", "order-7")
+	s.commit(sends(old))
+	s.fail(s.claim(cook, 9, "1"), "1", store.Dead)
+	s.clock.move(2 * time.Hour)
+	fresh := unique(cook, "2", "order-7")
+	s.commit(sends(fresh))
+	s.operate(store.Act{Verb: store.RetryDead, ID: old.ID})
+	s.drain(cook, 9, "1 2")
+	again := unique(cook, "2", "order-7")
+	s.commit(sends(again))
+	s.repeats(again, fresh)
 }
 
 func dedupExpires(s *scene) {

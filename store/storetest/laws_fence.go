@@ -147,6 +147,19 @@ func fenceLeaseLost(s *scene) {
 			s.Errorf("Commit(%d settlements) after a take-over = %v, Err %v, want ErrLeaseLost", len(c.Settle), err, c.Err)
 		}
 	}
+	_, declare := zombie.Declare(s.ctx(), nil, []store.Queue{{Name: cook, Topic: store.Topic{Name: cook, Kind: store.KindCommand}, Capacity: 1}})
+	_, operate := zombie.Operate(s.ctx(), by(store.Act{Verb: store.PauseQueue, Queue: cook}))
+	_, prune := zombie.Prune(s.ctx(), store.Retention{Max: 10})
+	for name, err := range map[string]error{"Declare": declare, "Operate": operate, "Prune": prune} {
+		if !errors.Is(err, store.ErrLeaseLost) {
+			s.Errorf("%s after a take-over = %v, want ErrLeaseLost", name, err)
+		}
+	}
+	s.own(true, func(tx store.Tx) {
+		if err := zombie.AppendIn(s.ctx(), tx, messages(cook, "97")); !errors.Is(err, store.ErrLeaseLost) {
+			s.Errorf("AppendIn after a take-over = %v, want ErrLeaseLost", err)
+		}
+	})
 	got, err := zombie.Claim(s.ctx(), store.ClaimRequest{Queue: s.ids[cook], Max: 5})
 	if !errors.Is(err, store.ErrLeaseLost) || got.Batch != nil {
 		s.Errorf("Claim after a take-over = %q, %v, want ErrLeaseLost", words(got.Batch), err)

@@ -13,9 +13,11 @@ func keyLaws() []Law {
 		{"keys/blank", "Messages without a key hold back nobody.", keysBlank},
 		{"keys/behind-untouched", "A message that waited behind another comes as it was: same attempt, no failure recorded.", keysBehindUntouched},
 		{"keys/delay-holds-nobody", "A sender's own delay does not hold its key back.", keysDelay},
+		{"keys/delayed-behind", "A delayed message whose time comes while an earlier one of its key waits goes behind it.", keysDelayedBehind},
 		{"keys/queues-apart", "A key that is blocked in one queue is free in the others, and a topic's key has nothing to do with another's.", keysQueuesApart},
 		{"keys/over-crash", "A blocked key stays blocked over crashes, and its followers come after it.", keysOverCrash},
 		{"keys/abandoned-behind", "A follower in an abandoned batch does not come past the message of its key that failed meanwhile.", keysAbandonedBehind},
+		{"keys/abandoned-untouched", "A follower that goes behind another out of an abandoned batch comes as it was: same attempt, same first attempt, its crashes.", keysAbandonedUntouched},
 		{"keys/handed-back", "A blocked key stays blocked when what follows was handed back.", keysHandedBack},
 		{"keys/due-together", "When a retry is due, it and a fresh message of its key come in the order of positions, or one after the other.", keysDueTogether},
 	}
@@ -117,6 +119,19 @@ func keysDelay(s *scene) {
 	s.drain(cook, 9, "a1")
 }
 
+func keysDelayedBehind(s *scene) {
+	s.declareCook()
+	ms := messages(cook, "a1 a2 b1")
+	ms[1].Due, ms[2].Due = s.clock.Now().Add(30*time.Second), s.clock.Now().Add(30*time.Second)
+	s.commit(sends(ms...))
+	b := s.claim(cook, 9, "a1")
+	s.fail(b, "a1", store.Retry)
+	s.clock.move(30 * time.Second)
+	s.drain(cook, 9, "b1")
+	s.clock.move(30 * time.Second)
+	s.drain(cook, 9, "a1 a2")
+}
+
 func keysQueuesApart(s *scene) {
 	s.declare(subscriber(waiter), subscriber(billing), store.Queue{Name: cook})
 	s.send(ready, "a1 a2")
@@ -161,6 +176,25 @@ func keysAbandonedBehind(s *scene) {
 	s.drain(cook, 9, "b1")
 	s.clock.move(time.Minute)
 	s.drain(cook, 9, "a1 a2")
+}
+
+func keysAbandonedUntouched(s *scene) {
+	s.declare(store.Queue{Name: cook, OnDead: store.Skip})
+	head := s.send(cook, "a1 a2")[0]
+	first := s.clock.Now()
+	b := s.claim(cook, 9, "a1 a2")
+	s.fail(b, "a1", store.Dead)
+	s.fail(b, "a2", store.Retry)
+	s.clock.move(time.Minute)
+	s.claim(cook, 9, "a2")
+	s.crash()
+	s.start(s.claim(cook, 9, "a2"), "a2", true)
+	s.crash()
+	s.operate(store.Act{Verb: store.RetryDead, ID: head.ID})
+	s.done(s.claim(cook, 9, "a1"), "a1")
+	if d := s.claim(cook, 9, "a2").Deliveries[0]; d.Attempt != 2 || d.Crashes != 1 || !d.FirstAt.Equal(first) {
+		s.Errorf("Claim() of a released follower = attempt %d, %d crashes, first at %s, want 2, 1, %s", d.Attempt, d.Crashes, d.FirstAt, first)
+	}
 }
 
 func keysHandedBack(s *scene) {

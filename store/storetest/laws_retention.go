@@ -17,6 +17,9 @@ func retentionLaws() []Law {
 		{"retention/positions", "Positions and batch numbers never start again, even when everything was deleted.", retentionPositions},
 		{"retention/place", "A queue's newest batch is kept: its place outlives the messages.", retentionPlace},
 		{"retention/steps", "A step deletes at most Max rows, says what, and More as long as there is more.", retentionSteps},
+		{"retention/ends", "Steps come to an end, and get to what is to go, also past much that is old and must be kept.", retentionEnds},
+		{"retention/late", "A late subscriber from the earliest finds what is kept, each once, and its depth says how much.", retentionLate},
+		{"retention/edited", "What a person replaced is kept until it is worked.", retentionEdited},
 		{"retention/unread", "A topic without queues is kept as long as any other.", retentionUnread},
 		{"retention/depth", "Deleting changes no count: depth, the dead, and what a late subscriber finds are as before.", retentionDepth},
 	}
@@ -179,6 +182,74 @@ func retentionSteps(s *scene) {
 	if again := s.prune(store.Retention{Keep: time.Minute}); again.Messages+again.Batches != 0 {
 		s.Errorf("Prune() again = %+v, want nothing", again)
 	}
+}
+
+func retentionEnds(s *scene) {
+	s.declare(store.Queue{Name: cook}, store.Queue{Name: serve})
+	for i := range 6 { // each process leaves a batch, a dead and a deferred one behind
+		line := fmt.Sprintf("%d %d %d %d", 10*i, 10*i+1, 10*i+2, 10*i+3)
+		ms := s.send(cook, line)
+		b := s.look(cook, 4).Batch
+		for b != nil && b.Suspect {
+			b = s.look(cook, 4).Batch
+		}
+		s.fail(b, string(ms[1].Body), store.Dead)
+		retry := s.settle(b, string(ms[2].Body), store.Retry)
+		retry.Due = s.clock.Now().Add(1000 * time.Hour)
+		s.commit(change(retry))
+		s.done(b, string(ms[3].Body))
+		s.crash()
+	}
+	s.send(serve, "1 2 3")
+	s.drain(serve, 1, "1 2 3")
+	s.clock.move(100 * time.Hour)
+	if got := s.prune(store.Retention{Keep: time.Minute, Max: 1}); got.Messages != 6*4+3 {
+		s.Errorf("Prune(max 1) until no more = %d messages, want %d", got.Messages, 6*4+3)
+	}
+	s.listed(serve, "")
+	s.holds(cook, 12, 6)
+}
+
+func retentionLate(s *scene) {
+	s.declare(subscriber(waiter))
+	ms := s.send(ready, "1 2 3 k4")
+	b := s.claim(waiter, 3, "1 2 3")
+	s.done(b, "1 3")
+	s.fail(b, "2", store.Dead)
+	s.clock.move(100 * time.Hour)
+	s.send(ready, "5")
+	s.prune(store.Retention{Keep: time.Minute})
+	early := subscriber(billing)
+	early.FromEarliest = true
+	depth := s.declare(early)[0].Depth
+	s.gone(ms[0].ID)
+	n := int64(0)
+	for b := s.look(billing, 9).Batch; b != nil; b = s.look(billing, 9).Batch {
+		n += int64(len(b.Deliveries))
+		s.done(b, words(b))
+	}
+	if n != depth || n < 2 {
+		s.Errorf("Declare(from earliest) after Prune = depth %d, and %d came, want the same", depth, n)
+	}
+	s.holds(billing, 0, 0)
+	s.drain(waiter, 9, "k4 5")
+}
+
+func retentionEdited(s *scene) {
+	s.declareCook()
+	m := s.kill(cook, "1")[0]
+	s.operate(store.Act{Verb: store.RetryDead, ID: m.ID, Body: []byte("mended")})
+	s.clock.move(100 * time.Hour)
+	s.prune(store.Retention{Keep: time.Minute})
+	b := s.claim(cook, 9, "mended")
+	s.fail(b, "mended", store.Retry)
+	s.clock.move(100 * time.Hour)
+	s.prune(store.Retention{Keep: time.Minute})
+	s.crash()
+	s.drain(cook, 9, "mended")
+	s.clock.move(100 * time.Hour)
+	s.prune(store.Retention{Keep: time.Minute})
+	s.gone(m.ID)
 }
 
 func retentionUnread(s *scene) {

@@ -11,6 +11,7 @@ func storyLaws() []Law {
 		{"story/states", "A message's story tells for each queue where it is: before, waiting, leased, done, deferred, behind, dead, discarded.", storyStates},
 		{"story/claim", "A story tells which process claimed the message, in which batch and when, and of its run when it began and how long it took.", storyClaim},
 		{"story/attempts", "A story tells every attempt but a first success, in order: retries, postponements, the success after them.", storyAttempts},
+		{"story/clock-back", "A run that began, by a clock that was set back, before its claim is told as it was measured.", storyClockBack},
 		{"story/queues", "A story tells each of its queues' part apart.", storyQueues},
 		{"story/not-found", "A message that never was is ErrNotFound.", storyNotFound},
 		{"story/kept", "A story stays true over crashes.", storyKept},
@@ -114,6 +115,27 @@ func storyAttempts(s *scene) {
 	}
 	s.done(b, "1")
 	s.attempts(s.told(cook, m, "done"), []string{"retry", "not-yet", "retry", "done"}, []int{1, 2, 2, 3})
+}
+
+func storyClockBack(s *scene) {
+	s.declareCook()
+	ms := s.send(cook, "1 2 3")
+	b := s.claim(cook, 9, "1 2 3")
+	s.clock.move(-time.Hour)
+	back := s.clock.Now()
+	s.done(b, "1")
+	s.clock.move(time.Hour)
+	s.done(b, "2")
+	s.clock.move(-2 * time.Hour)
+	s.fail(b, "3", store.Retry)
+	if st := s.told(cook, ms[0], "done"); !st.Started.Equal(back) || st.Took != 5*time.Millisecond {
+		s.Errorf("Message(): started %s, took %s, want %s, 5ms", st.Started, st.Took, back)
+	}
+	if st := s.told(cook, ms[1], "done"); !st.Started.Equal(back.Add(time.Hour)) {
+		s.Errorf("Message(): started %s, want %s", st.Started, back.Add(time.Hour))
+	}
+	s.clock.move(time.Minute)
+	s.drain(cook, 9, "3")
 }
 
 func storyQueues(s *scene) {

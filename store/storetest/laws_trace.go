@@ -144,6 +144,12 @@ func messagesPaged(s *scene) {
 	page := list(store.MessageQuery{Topic: cook, Max: 2}, "6 k5")
 	page = list(store.MessageQuery{Topic: cook, Max: 2, Before: page[1].Pos}, "3 k2")
 	list(store.MessageQuery{Topic: cook, Max: 2, Before: page[1].Pos}, "1")
+	var before store.Pos
+	for _, want := range []string{"7 6", "k5 k4", "3 k2", "1", ""} {
+		if page = list(store.MessageQuery{Max: 2, Before: before}, want); len(page) > 0 {
+			before = page[len(page)-1].Pos
+		}
+	}
 	list(store.MessageQuery{Key: "k", Topic: cook}, "k5 k2")
 	list(store.MessageQuery{Key: "k"}, "k5 k4 k2")
 	list(store.MessageQuery{Topic: cook, Since: later}, "6 k5")

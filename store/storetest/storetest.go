@@ -63,7 +63,7 @@ func Laws() []Law {
 		leaseLaws(), suspectLaws(), keyLaws(), releaseLaws(), deadLaws(),
 		capacityLaws(), lagLaws(), dedupLaws(), retentionLaws(),
 		operateLaws(), figureLaws(), storyLaws(), traceLaws(), readerLaws(), limitLaws(),
-		walkLaws(),
+		concurrentLaws(), walkLaws(),
 	} {
 		all = append(all, subject...)
 	}

@@ -59,7 +59,7 @@ func walkFrom(s *scene, seed uint64) {
 	}
 	defer func() {
 		if s.Failed() {
-			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-60):], "\n"))
+			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-80):], "\n"))
 		}
 	}()
 	for range walkSteps {
@@ -232,35 +232,39 @@ func (w *walk) claimSome() {
 	}
 }
 
-// settleSome settles some of what this process holds, each by a change of its own.
+// settleSome settles some of what this process holds, each by a change of its
+// own. As from an engine, the messages of a key are settled in their order, and
+// one comes after another only if that one did not hold the key.
 func (w *walk) settleSome() {
 	g := &store.Group{}
 	of := map[*store.Change][]*copyOf{}
 	for _, name := range w.names {
 		l := w.lines[name]
 		for _, c := range l.workable() {
-			if w.odds(2) {
-				continue
+			for c != nil && w.odds(2) {
+				ch, settled := w.verdictOn(l, c)
+				g.Changes, of[ch] = append(g.Changes, ch), settled
+				if after := l.followers(c); len(settled) == 1 && ch.Settle[0].Verdict != store.NotYet && ch.Settle[0].Verdict != store.Retry && len(after) > 0 {
+					c = after[0]
+				} else {
+					c = nil
+				}
 			}
-			ch, settled := w.verdictOn(l, c)
-			g.Changes, of[ch] = append(g.Changes, ch), settled
+			if n := len(g.Changes); n > 0 && w.odds(12) {
+				g.Changes[n-1].Closures = append(g.Changes[n-1].Closures, failing)
+			}
 		}
-	}
-	w.rnd.Shuffle(len(g.Changes), func(i, j int) { g.Changes[i], g.Changes[j] = g.Changes[j], g.Changes[i] })
-	if w.odds(4) && len(g.Changes) > 0 {
-		bad := g.Changes[w.rnd.IntN(len(g.Changes))]
-		bad.Closures = append(bad.Closures, failing)
 	}
 	w.commitEager(g, func(ch *store.Change) {
 		if n := len(ch.Closures); n > 0 && errors.Is(ch.Err, errClosure) {
 			return
 		}
 		if ch.Err != nil {
-			w.Errorf("Commit(settle %q of %s): Err = %v, want nil", of[ch][0].Body, of[ch][0].Topic, ch.Err)
+			w.Errorf("Commit(settle %q of %s): Err = %v, want nil", of[ch][0].Body, of[ch][0].queue, ch.Err)
 			return
 		}
 		for i, c := range of[ch] {
-			w.log("  %s: %q verdict %d", c.Topic, c.Body, ch.Settle[i].Verdict)
+			w.log("  %s: %q verdict %d", c.queue, c.Body, ch.Settle[i].Verdict)
 			c.settled(ch.Settle[i])
 		}
 		w.accept(ch.Sends)

@@ -29,6 +29,7 @@ func (f fate) String() string {
 // copyOf is a message in one queue.
 type copyOf struct {
 	*store.Message
+	queue   string
 	fate    fate
 	batch   store.BatchRef // the last that leased it
 	before  store.BatchRef // the one that leased it before
@@ -61,7 +62,7 @@ func (l *line) at(pos store.Pos) *copyOf {
 
 // append takes a message into the queue.
 func (l *line) append(m *store.Message) {
-	l.copies = append(l.copies, &copyOf{Message: m, attempt: 1})
+	l.copies = append(l.copies, &copyOf{Message: m, queue: l.Name, attempt: 1})
 }
 
 func (l *line) count(fates ...fate) int64 {
