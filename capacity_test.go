@@ -49,6 +49,7 @@ func running(t testing.TB, e *weir.Engine, queue string) {
 }
 
 func TestFullQueueRefusesWithDepthAndCapacity(t *testing.T) {
+	t.Parallel()
 	e, let := held(t, weir.Queue{Capacity: 3, Concurrency: 1})
 	send(t, e, clean, tickets("", 3)...) // one of them in work, which counts
 	err := weir.Send(t.Context(), e, clean, ticket{N: 4})
@@ -147,6 +148,7 @@ func TestUnboundedQueue(t *testing.T) {
 }
 
 func TestWaitForRoomWaits(t *testing.T) {
+	t.Parallel()
 	e, let := held(t, weir.Queue{Capacity: 1})
 	send(t, e, clean, ticket{N: 1})
 	sent := make(chan error, 1)
@@ -226,6 +228,7 @@ func TestOnlyRequiredSubscribersRefuseThePublisher(t *testing.T) {
 }
 
 func TestLaggingSubscriberIsParkedAndGoesOnWhenResumed(t *testing.T) {
+	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
 	gate := make(chan struct{})
 	got := make(chan *weir.Message[plate], 20)
@@ -269,6 +272,7 @@ func TestLaggingSubscriberIsParkedAndGoesOnWhenResumed(t *testing.T) {
 }
 
 func TestRetryAfterIsMeasured(t *testing.T) {
+	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
 	var hold atomic.Bool
 	weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
@@ -307,6 +311,7 @@ func TestRetryAfterIsMeasured(t *testing.T) {
 // What leaves with an acknowledgement is admitted; so the source of a full queue
 // must give way, down to one at a time.
 func TestSourceOfAFullQueueIsSlowed(t *testing.T) {
+	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
 	var running, freely atomic.Int64
 	pulse := make(chan struct{})

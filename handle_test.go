@@ -16,6 +16,7 @@ import (
 )
 
 func TestEachSubscriberGetsEachEvent(t *testing.T) {
+	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
 	const events = 50
 	got := map[string]chan *weir.Message[plate]{}
@@ -533,6 +534,7 @@ func TestConcurrencyIsReachedAndNotExceeded(t *testing.T) {
 }
 
 func TestQueuesAreWorkedSideBySide(t *testing.T) {
+	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
 	release := make(chan struct{})
 	weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {

@@ -84,6 +84,7 @@ func policies() map[string]weir.OnDead {
 // Each key's messages take effect strictly 1, 2, 3, …, one at a time, whatever
 // fails in between: the handler, the transaction closure, or a postponement.
 func TestEachKeyInOrderWhateverFails(t *testing.T) {
+	t.Parallel()
 	for name, policy := range policies() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,6 +182,7 @@ func served5(t *testing.T, db *sql.DB, want ...int) {
 var mended = weir.Because{By: "ada", Why: "the dish is back on the menu"}
 
 func TestBlockedKeyWaitsForAPerson(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		act  func(e *weir.Engine, s weir.DeadSelection) (weir.Acted, error)
@@ -248,6 +250,7 @@ func TestSkippedKeyGoesOn(t *testing.T) {
 // A follower that is waiting in memory behind its key's failing message must not
 // slip past it.
 func TestFailingKeyHoldsBackWhatIsClaimedAlready(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
 	db := openTable(t, file, effects)
 	e := openEngine(t, file, weir.Config{})

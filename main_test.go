@@ -2,6 +2,7 @@ package weir_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -14,7 +15,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // the parallel tests mostly wait
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // The contracts of most tests.
 type (

@@ -15,6 +15,7 @@ import (
 )
 
 func TestPausedQueueWaitsUntilResumed(t *testing.T) {
+	t.Parallel()
 	for name, operator := range map[string]func(t *testing.T, file string, worker *weir.Engine) *weir.Engine{
 		"by its own engine": func(_ *testing.T, _ string, worker *weir.Engine) *weir.Engine { return worker },
 		"by another process's": func(t *testing.T, file string, _ *weir.Engine) *weir.Engine {
@@ -301,6 +302,7 @@ func TestDiscardDeadDropsForGood(t *testing.T) {
 }
 
 func TestFiguresTellWhatHappenedAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
 	e := openEngine(t, file, weir.Config{})
 	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {

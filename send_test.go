@@ -235,25 +235,38 @@ func TestDelayedMessageIsNotEarly(t *testing.T) {
 }
 
 func TestDelaySurvivesARestart(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
-	e := openEngine(t, file, weir.Config{})
-	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error { return nil })
-	stop := run(t, e)
+	at, marked := make(chan time.Time, 2), make(chan struct{}, 1)
+	open := func() *weir.Engine {
+		e := openEngine(t, file, weir.Config{})
+		weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			if m.Body.N == 0 {
+				marked <- struct{}{}
+				return nil
+			}
+			at <- time.Now()
+			return nil
+		})
+		return e
+	}
+	first := open()
 	due := time.Now().Add(300 * time.Millisecond)
-	if err := weir.Send(t.Context(), e, clean, ticket{N: 1}, weir.At(due)); err != nil {
+	if err := weir.Send(t.Context(), first, clean, ticket{N: 1}, weir.At(due)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is deferred", func() bool { return figures(t, e, clean.Name()).Deferred == 1 })
+	send(t, first, clean, ticket{N: 0})
+	stop := run(t, first)
+	receive(t, marked) // so the one before it is claimed, and put off
 	stop()
-	next := openEngine(t, file, weir.Config{})
-	at := make(chan time.Time, 1)
-	weir.Handle(next, clean, func(context.Context, *weir.Message[ticket]) error {
-		at <- time.Now()
-		return nil
-	})
-	run(t, next)
+	second := open()
+	run(t, second)
 	if got := receive(t, at); got.Before(due) {
 		t.Errorf("came %s early", due.Sub(got))
+	}
+	emptied(t, second, clean.Name())
+	if len(at) != 0 {
+		t.Error("came twice")
 	}
 }
 

@@ -264,6 +264,7 @@ func (l logged) wait(t testing.TB, level slog.Level, text string) {
 
 // A process that ends without handing back leaves suspects: whichever killed it runs alone now.
 func TestAbandonedWorkRunsAloneAndOnce(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
 	db := openTable(t, file, effects)
 	first := openStore(t, abandon(file), weir.Config{})
@@ -313,6 +314,7 @@ func TestAbandonedWorkRunsAloneAndOnce(t *testing.T) {
 }
 
 func TestMessageThatEndsItsProcessIsQuarantined(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
 	db := openTable(t, file, effects)
 	// crash works the file until the poison runs, then ends without handing back.

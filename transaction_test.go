@@ -44,6 +44,7 @@ func TestRowsSendsAndAcknowledgementCommitTogether(t *testing.T) {
 
 // What an attempt that fails has sent and written must not be there, however it fails.
 func TestFailedAttemptLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(m *weir.Message[ticket]) error{
 		"by an error":        func(*weir.Message[ticket]) error { return errors.New("no") },
 		"by a panic":         func(*weir.Message[ticket]) error { panic("no") },
@@ -129,6 +130,7 @@ func TestClosuresErrorIsTheAttempts(t *testing.T) {
 
 // Closures of a group are committed together; one that fails must take no other with it.
 func TestFailingClosureTakesNoOtherWithIt(t *testing.T) {
+	t.Parallel()
 	file := newFile(t)
 	db := openTable(t, file, effects)
 	e := openEngine(t, file, weir.Config{})
@@ -344,6 +346,7 @@ func TestSendInNoTransactionIsAnError(t *testing.T) {
 // Ten thousand messages, some of them failing once in each way there is, from
 // several senders: each takes effect exactly once.
 func TestTenThousandTakeEffectOnce(t *testing.T) {
+	t.Parallel()
 	const n = 10_000
 	file := newFile(t)
 	db := openTable(t, file, effects)
