@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -73,9 +74,12 @@ func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
 		defer end() // without a kitchen no orders are taken
 		run <- r.eng.Run(day)
 	}()
-	err := r.Staff.TakeAll(day, b, most)
+	err := until(day, r.kitchenKnown)
 	if err == nil {
-		err = r.untilSettled(day, b)
+		err = r.Staff.TakeAll(day, b, most)
+	}
+	if err == nil {
+		err = until(day, func(ctx context.Context) (bool, error) { return r.settled(ctx, b) })
 	}
 	end()
 	if failure := <-run; failure != nil {
@@ -87,16 +91,15 @@ func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
 	return err
 }
 
-// lookEvery is how often untilSettled looks.
+// lookEvery is how often until looks.
 const lookEvery = 20 * time.Millisecond
 
-// untilSettled waits until every order of the book is taken and settled.
-func (r *Restaurant) untilSettled(ctx context.Context, b Book) error {
+// until waits for what there is no signal of.
+func until(ctx context.Context, holds func(context.Context) (bool, error)) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		settled, err := r.settled(ctx, b)
-		if err != nil || settled {
+		if ok, err := holds(ctx); ok || err != nil {
 			return err
 		}
 		select {
@@ -105,6 +108,13 @@ func (r *Restaurant) untilSettled(ctx context.Context, b Book) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// kitchenKnown says whether the kitchen has ever been open on this store. Before,
+// nobody has said how many tickets it takes, and a whole book would be sent to it.
+func (r *Restaurant) kitchenKnown(ctx context.Context) (bool, error) {
+	queues, err := r.eng.Queues(ctx, 0)
+	return slices.ContainsFunc(queues, func(q weir.QueueFigures) bool { return q.Capacity == capacity }), err
 }
 
 // settled says whether all orders are taken, no guest waits, and no message either:

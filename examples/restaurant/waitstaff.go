@@ -171,7 +171,7 @@ func (w *WaitStaff) TakeAll(ctx context.Context, b Book, most int) error {
 
 // waitMax bounds a wait for room: a kitchen that stood still for a while promises
 // room late, and may go on at any moment.
-const waitMax = 200 * time.Millisecond
+const waitMax = 50 * time.Millisecond
 
 // takeWhenRoom is Take for who would rather wait than be refused. (WaitForRoom is
 // for sends in a commit of their own: inside a transaction nobody must wait, since
