@@ -460,7 +460,10 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Mes
 		return err
 	}
 	a := newAppender(j, s.info.Incarnation, s.now())
-	refused, err := a.append(messages, true)
+	refused, err := error(nil), checkLease(j, s.process.Load())
+	if err == nil {
+		refused, err = a.append(messages, true)
+	}
 	if err == nil && refused == nil {
 		err = a.flush()
 	}

@@ -20,9 +20,6 @@ import (
 type bridge struct {
 	c  *conn
 	db *sql.DB
-	// ending is set while the engine ends the sql.Tx: an end at any other time is the closure's doing.
-	ending bool
-	ended  bool
 	// kept are idle statements of earlier closures, which mostly repeat, by their text.
 	kept map[string]*sqlite.Stmt
 	// decl is the declared types of tables' columns, read when first needed.
@@ -47,24 +44,29 @@ func newBridge(c *conn) *bridge {
 	return b
 }
 
+// begin lends the transaction. A statement still running when ctx is done is
+// interrupted. The sql.Tx itself does not hear of ctx: database/sql would end it
+// from a goroutine of its own, and nobody could wait for that.
 func (b *bridge) begin(ctx context.Context) (*sql.Tx, error) {
-	b.ended = false
-	return b.db.BeginTx(ctx, nil)
+	tx, err := b.db.BeginTx(context.WithoutCancel(ctx), nil)
+	if err == nil {
+		b.c.c.SetInterrupt(ctx.Done())
+	}
+	return tx, err
 }
 
 var errEndedTx = errors.New("closure ended the engine's transaction: Commit and Rollback are the engine's; return an error to undo the change")
 
 // end finishes the closure's sql.Tx. That waits for rows and statements still in use.
 func (b *bridge) end(ctx context.Context, tx *sql.Tx) error {
-	b.ending = true
 	err := tx.Rollback()
-	b.ending = false
+	b.c.c.SetInterrupt(nil)
 	switch {
-	case b.c.c.AutocommitEnabled():
-		return errors.New("closure's statement rolled back the engine's transaction")
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, sql.ErrTxDone) || b.ended:
+	case b.c.c.AutocommitEnabled():
+		return errors.New("closure's statement rolled back the engine's transaction")
+	case errors.Is(err, sql.ErrTxDone):
 		return errEndedTx
 	}
 	return err
@@ -112,16 +114,18 @@ func (b *bridge) give(query string, st *sqlite.Stmt) error {
 		return st.Finalize()
 	}
 	b.kept[query] = st
-	// What Reset returns is the failure of the last step, which was returned then.
+	// What Reset returns is the failure of the last step, which was returned then;
+	// what ClearBindings does not free, after an interrupt, the next bind does.
 	_ = st.Reset()
-	return st.ClearBindings()
+	_ = st.ClearBindings()
+	return nil
 }
 
 type bridgeConn struct{ b *bridge }
 
 func (c *bridgeConn) Close() error { return nil }
 
-func (c *bridgeConn) Begin() (driver.Tx, error) { return &bridgeTx{c.b}, nil }
+func (c *bridgeConn) Begin() (driver.Tx, error) { return bridgeTx{}, nil }
 
 func (c *bridgeConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) { return c.Begin() }
 
@@ -155,19 +159,10 @@ func (c *bridgeConn) QueryContext(ctx context.Context, query string, args []driv
 }
 
 // bridgeTx is the engine's transaction; nothing here ends it.
-type bridgeTx struct{ b *bridge }
+type bridgeTx struct{}
 
-func (t *bridgeTx) Commit() error {
-	t.b.ended = true
-	return errEndedTx
-}
-
-// Rollback is called by the engine's end, by the closure, or by database/sql when
-// the closure's time is over.
-func (t *bridgeTx) Rollback() error {
-	t.b.ended = t.b.ended || !t.b.ending
-	return nil
-}
+func (bridgeTx) Commit() error   { return errEndedTx }
+func (bridgeTx) Rollback() error { return nil }
 
 type bridgeStmt struct {
 	b     *bridge

@@ -116,7 +116,7 @@ func (k *claim) readRow(c *conn) error {
 
 // look reports whether there is work, and reads what can be read ahead.
 func (k *claim) look(c *conn) (work bool, err error) {
-	if err := k.s.checkLease(c, k.process); err != nil {
+	if err := checkLease(c, k.process); err != nil {
 		return false, err
 	}
 	if err := k.readRow(c); err != nil || k.row.stopped != 0 {
@@ -201,10 +201,10 @@ func (k *claim) due(c *conn) (due []deferral, more bool, err error) {
 
 // take leases, in the writer's transaction.
 func (k *claim) take(c *conn) error {
-	k.c, k.claimed = c, store.Claimed{}
-	if err := k.s.checkLease(c, k.process); err != nil {
-		return err
+	if k.process != k.s.process.Load() { // it ended while this claim looked
+		return errNotBegun
 	}
+	k.c, k.claimed = c, store.Claimed{}
 	if err := k.readRow(c); err != nil || k.row.stopped != 0 {
 		return err
 	}

@@ -111,9 +111,6 @@ func (t *commit) attempt(c *conn) error {
 }
 
 func (t *commit) run(c *conn) error {
-	if err := t.s.checkLease(c, t.process); err != nil {
-		return err
-	}
 	for _, ch := range t.changes {
 		var err error
 		if ch.Err, err = t.apply(ch); err != nil {
@@ -208,11 +205,9 @@ func (t *commit) runClosure(f store.Closure) (err error) {
 			err = end
 		}
 	}()
-	if err := f(ctx, tx); err != nil {
-		return err
+	err = f(ctx, tx)
+	if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) { // also when f did not notice
+		err = errors.Join(context.Cause(ctx), err)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	return err
 }

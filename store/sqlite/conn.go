@@ -182,6 +182,9 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) error) (e
 	if err := s.noticeOthers(c); err != nil {
 		return err
 	}
+	if err := checkLease(c, s.process.Load()); err != nil {
+		return err
+	}
 	if err := f(c); err != nil {
 		return err
 	}

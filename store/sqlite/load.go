@@ -29,7 +29,9 @@ type loader struct {
 type textSpan struct{ id, key int }
 
 const (
-	arenaChunk = 64 << 10
+	// Chunks grow with what was read; what keeps one message keeps its chunk.
+	arenaMin = 4 << 10
+	arenaMax = 64 << 10
 	// loadMax ends a batch early: what a claim brings into memory is bounded.
 	loadMax = 16 << 20
 
@@ -87,7 +89,7 @@ func (l *loader) blob(st *sqlite.Stmt, col int) []byte {
 	}
 	l.bytes += n
 	if n > len(l.arena) {
-		l.arena = make([]byte, max(arenaChunk, n))
+		l.arena = make([]byte, max(n, min(l.bytes, arenaMax), arenaMin))
 	}
 	b := l.arena[:n:n]
 	l.arena = l.arena[n:]

@@ -12,7 +12,7 @@ import (
 const (
 	sqlNextProcess = `update meta set v = v + 1 where k = 'process' returning v`
 	sqlNewProcess  = `insert into processes (id, pid, host, version, owns, started_us, beat_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?6)`
-	sqlNewest      = `select max(id) from processes`
+	sqlNewest      = `select coalesce(max(id), 0) from processes`
 	sqlBeat        = `update processes set beat_us = ?2 where id = ?1`
 	sqlEnd         = `update processes set beat_us = ?2, ended_us = ?2 where id = ?1`
 	sqlNoStarts    = `delete from starts where process = ?1`
@@ -36,6 +36,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	if err != nil {
 		return err
 	}
+	s.process.Store(0) // should it have lost the lease before
 	var id int64
 	err = s.write(ctx, func(c *conn) error {
 		var err error
@@ -54,12 +55,14 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 }
 
 // checkLease refuses what a process does that is no longer the one working the
-// store. Processes that never began pass: they only send.
-func (s *Store) checkLease(c *conn, process int64) error {
+// store, in the transaction that would do it. Processes that never began pass:
+// they only send, read and operate.
+func checkLease(j journal, process int64) error {
 	if process == 0 {
 		return nil
 	}
-	newest, _, err := c.number(sqlNewest)
+	var newest int64
+	err := j.rows(sqlNewest, nil, []any{&newest}, func() error { return nil })
 	if err == nil && newest != process {
 		err = store.ErrLeaseLost
 	}
@@ -73,9 +76,6 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		return errNotBegun
 	}
 	return s.write(ctx, func(c *conn) error {
-		if err := s.checkLease(c, process); err != nil {
-			return err
-		}
 		return c.exec(sqlBeat, process, s.now())
 	})
 }
@@ -91,29 +91,31 @@ func (s *Store) End(ctx context.Context) error {
 	if process == 0 {
 		return nil
 	}
-	err := s.write(ctx, func(c *conn) error {
-		if err := s.checkLease(c, process); err != nil {
-			return err
-		}
+	c, err := s.takeWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.giveWriter(c)
+	err = s.transact(ctx, c, func(c *conn) error {
 		for _, statement := range []string{sqlHandBack, sqlNoStarts} {
 			if err := c.exec(statement, process); err != nil {
 				return err
 			}
 		}
-		clear(s.watched)
 		return c.exec(sqlEnd, process, s.now())
 	})
 	if err != nil {
 		return err // one that lost its lease keeps its number, and is refused from now on
 	}
-	s.process.Store(0)
+	s.process.Store(0) // before another can write: nothing more is leased to this process
+	clear(s.watched)
 	lock := s.lock
 	s.lock = nil
 	return lock.release()
 }
 
-// changed implements store.Reader's Changed. What the writer connection itself commits does
-// not count: the engine knows of that.
+// changed implements store.Reader's Changed. What the writer connection itself
+// commits does not count: the engine knows of that.
 func (s *Store) changed(ctx context.Context) (bool, error) {
 	if err := s.checkOpen(); err != nil {
 		return false, err
