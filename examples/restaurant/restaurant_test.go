@@ -87,9 +87,10 @@ func TestFullKitchen(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for id := range int64(6) { // five fill the kitchen's 1,000 places
+	const fill = 100 // orders of 10 lines fill the kitchen's 1,000 places
+	for id := range int64(fill + 1) {
 		o := restaurant.Order{ID: 100 + id, TakenAt: time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)}
-		for line := range int64(200) {
+		for line := range int64(10) {
 			o.Lines = append(o.Lines, restaurant.Line{ID: o.ID*1000 + line, Row: 1, Item: "101"})
 		}
 		book.Orders, book.Lines = append(book.Orders, o), book.Lines+len(o.Lines)
@@ -102,12 +103,12 @@ func TestFullKitchen(t *testing.T) {
 	r = openRestaurant(t, file, menu)
 	ended := make(chan error, 1)
 	go func() { ended <- r.Work(t.Context(), book, restaurant.All) }()
-	await(t, file, func(c restaurant.Count) bool { return c.Orders == 6 })
-	full, ok := errors.AsType[*weir.FullError](r.Staff.Take(t.Context(), book.Orders[6]))
+	await(t, file, func(c restaurant.Count) bool { return c.Orders == 1+fill })
+	full, ok := errors.AsType[*weir.FullError](r.Staff.Take(t.Context(), book.Orders[1+fill]))
 	if !ok || full.Depth != 1000 || full.Capacity != 1000 {
 		t.Errorf("Take with a full kitchen = %v, want a FullError with depth 1000 of 1000", full)
 	}
-	if c := count(t, file); c.Orders != 6 || c.Lines != book.Lines-200 {
+	if c := count(t, file); c.Orders != 1+fill || c.Lines != book.Lines-10 {
 		t.Errorf("a refused order left rows: %d orders, %d lines", c.Orders, c.Lines)
 	}
 	if err := eng.ResumeQueue(t.Context(), restaurant.PrepareFood.Name(), because); err != nil {
