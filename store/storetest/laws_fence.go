@@ -121,6 +121,7 @@ func fenceUnknown(s *scene) {
 		"index":    func(x *store.Settlement) { x.Index = 1 },
 		"negative": func(x *store.Settlement) { x.Index = -1 },
 		"far":      func(x *store.Settlement) { x.Index = 1 << 20 },
+		"position": func(x *store.Settlement) { x.Pos++ },
 		"zero":     func(x *store.Settlement) { x.Batch = store.BatchRef{} },
 	} {
 		bad := good

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -185,8 +186,36 @@ func (w *walk) judge() {
 			w.Errorf("%s: depth %d, leased %d, dead %d, paused %t, want %d, %d, %d, %t", l.Name, st.Depth, st.Leased, st.Dead,
 				st.Paused != nil, l.depth(), l.count(leased), l.count(died), l.paused)
 		}
+		if least := l.count(postponed); st.Deferred < least || st.Deferred > least+l.count(waits) || !st.Oldest.Equal(l.oldest()) {
+			w.Errorf("%s: %d deferred, the oldest sent %s, want at least %d, %s", l.Name, st.Deferred, st.Oldest, least, l.oldest())
+		}
 		if total := st.Depth + st.Dead + l.count(worked, dropped); total != int64(len(l.copies)) {
 			w.Errorf("%s: %d accepted, but depth %d, dead %d, done or discarded %d", l.Name, len(l.copies), st.Depth, st.Dead, l.count(worked, dropped))
+		}
+	}
+}
+
+// judgeStory compares what a message's story says of one queue.
+func (w *walk) judgeStory() {
+	l := w.line()
+	if len(l.copies) == 0 {
+		return
+	}
+	c := l.copies[w.rnd.IntN(len(l.copies))]
+	m, err := w.store.Reader().Message(w.ctx(), c.ID)
+	if err != nil {
+		if c.fate != worked && c.fate != dropped {
+			w.Errorf("Message(%q), which is %s in %s = %v, want its story", c.Body, c.fate, l.Name, err)
+		}
+		return // deleted
+	}
+	want := map[fate][]string{
+		waits: {"waiting", "behind", "deferred"}, leased: {"leased"}, postponed: {"deferred", "behind"},
+		died: {"dead"}, worked: {"done"}, dropped: {"discarded"},
+	}[c.fate]
+	for _, q := range m.Queues {
+		if q.Queue == l.Name && !slices.Contains(want, q.State) {
+			w.Errorf("Message(%q): %q in %s, want %q", c.Body, q.State, l.Name, want)
 		}
 	}
 }
@@ -205,6 +234,7 @@ func (w *walk) judgeDead(l *line) {
 			w.Errorf("%s: %q is dead, want it %s: %s", l.Name, c.Body, c.fate, w.row(l, c.Key))
 		default:
 			c.fate, c.mine = died, false
+			c.deaths++
 		}
 	}
 }

@@ -40,6 +40,7 @@ type copyOf struct {
 	first   time.Time // when the first attempt began
 	retried bool      // by a person: its first attempt is another now
 	claimed bool      // once at least
+	deaths  int64     // how often it joined the dead
 }
 
 // line is a queue.
@@ -73,6 +74,27 @@ func (l *line) count(fates ...fate) int64 {
 		}
 	}
 	return n
+}
+
+// deaths is how often a message joined the queue's dead.
+func (l *line) deaths() int64 {
+	n := int64(0)
+	for _, c := range l.copies {
+		n += c.deaths
+	}
+	return n
+}
+
+// oldest is when the oldest of the depth was sent.
+func (l *line) oldest() time.Time {
+	var oldest time.Time
+	for _, c := range l.copies {
+		pending := c.fate == waits || c.fate == leased || c.fate == postponed
+		if pending && (oldest.IsZero() || c.SentAt.Before(oldest)) {
+			oldest = c.SentAt
+		}
+	}
+	return oldest
 }
 
 func (l *line) depth() int64 { return l.count(waits, leased, postponed) }
@@ -209,6 +231,7 @@ func (c *copyOf) settled(s store.Settlement) {
 		c.fate = dropped
 	case store.Dead:
 		c.fate = died
+		c.deaths++
 	case store.Retry:
 		c.fate, c.due, c.attempt = postponed, s.Due, c.attempt+1
 	case store.NotYet:
