@@ -47,6 +47,10 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 // finish (Config.StopTimeout), hands back what it had claimed, and joins its goroutines.
 func (e *Engine) Run(ctx context.Context) error { return e.core.Run(ctx) }
 
+// Ready is closed once Run has made its queues known to the store, with their
+// capacities, and begins to work them.
+func (e *Engine) Ready() <-chan struct{} { return e.core.Ready() }
+
 // Close ends all use of the engine and its store. A running Run is stopped first.
 func (e *Engine) Close() error {
 	return errors.Join(e.core.Close(), e.st.Close())

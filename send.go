@@ -192,8 +192,9 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 		if !ok || left <= 0 {
 			return err
 		}
-		// A tenth to all of RetryAfter: those who wait together do not come together.
-		pause := min(left, full.RetryAfter/10+rand.N(full.RetryAfter*9/10+1))
+		// A tenth to all of it: those who wait together do not come together.
+		most := min(full.RetryAfter, roomPoll)
+		pause := min(left, most/10+rand.N(most*9/10+1))
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -204,6 +205,10 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 		err = e.core.Send(ctx, o.messages)
 	}
 }
+
+// roomPoll bounds the pauses of WaitForRoom: a paused queue may be resumed, and a
+// slow one drained by others, long before its RetryAfter.
+const roomPoll = 250 * time.Millisecond
 
 func (e *Engine) engine() *Engine { return e }
 

@@ -61,6 +61,7 @@ type Engine struct {
 
 	// Fixed once running is set.
 	running atomic.Bool
+	ready   chan struct{} // closed then
 	queues  []*queue
 	byName  map[string]*queue
 	byTopic map[string][]*queue
@@ -83,7 +84,7 @@ func New(st store.Store, c Config) *Engine {
 	e := &Engine{
 		st: st, config: c, log: c.Log,
 		byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
-		rejected: map[string]int64{},
+		rejected: map[string]int64{}, ready: make(chan struct{}),
 	}
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}
@@ -136,6 +137,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	return e.operate(ctx)
 }
 
+// Ready is closed when the queues are known to the store.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
 // begin takes the store and makes the queues known.
 func (e *Engine) begin(ctx context.Context) error {
 	host, _ := os.Hostname()
@@ -157,6 +161,7 @@ func (e *Engine) begin(ctx context.Context) error {
 		e.byID[q.id] = q
 	}
 	e.running.Store(true)
+	close(e.ready)
 	e.log.Info("weir runs", "store", e.st.Info().Name, "process", p.ID, "queues", len(e.queues))
 	return nil
 }
