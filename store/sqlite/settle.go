@@ -333,6 +333,10 @@ func (t *commit) start(s *store.Start) error {
 		return err
 	}
 	t.watch = append(t.watch, watched{b.id, s.Index, len(b.manifest)})
+	if b.watched == nil {
+		b.watched = newBits(len(b.manifest))
+	}
+	b.watched.set(s.Index) // for a settlement in the same group; one too many is no harm
 	return t.c.exec(sqlStart, b.queue.id, b.manifest[s.Index], t.process, t.now, s.Lone)
 }
 
