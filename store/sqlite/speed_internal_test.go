@@ -179,3 +179,28 @@ func BenchmarkClaimNothing(b *testing.B) {
 		claimAny(b, s, q.ID, 1000)
 	}
 }
+
+// BenchmarkClosure is a group of 64 changes, each with a row of the user's own.
+func BenchmarkClosure(b *testing.B) {
+	s := beginStore(b)
+	err := s.write(context.Background(), func(c *conn) error {
+		return c.exec(`create table cooked (id integer primary key, dish text)`)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := &store.Group{}
+	for range 64 {
+		g.Changes = append(g.Changes, &store.Change{Closures: []store.Closure{func(ctx context.Context, tx store.Tx) error {
+			_, err := SQL(tx).ExecContext(ctx, `insert into cooked (dish) values (?)`, "soup")
+			return err
+		}}})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Commit(context.Background(), g); err != nil || g.Changes[0].Err != nil {
+			b.Fatal(err, g.Changes[0].Err)
+		}
+	}
+	perMessage(b, len(g.Changes))
+}
