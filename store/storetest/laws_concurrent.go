@@ -18,7 +18,7 @@ func concurrentLaws() []Law {
 
 const (
 	crowdSenders = 3
-	crowdEach    = 30
+	crowdEach    = 18
 )
 
 // crowd is everybody who uses a store at once.

@@ -15,8 +15,8 @@ import (
 // walks is how many seeds are walked; WEIR_WALKS sets another number. The seed is
 // in the law's name, so that a failure is repeated by -run.
 const (
-	walks     = 6
-	walkSteps = 150
+	walks     = 5
+	walkSteps = 120
 )
 
 func walkLaws() []Law {
