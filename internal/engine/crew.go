@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -29,14 +28,7 @@ const heartbeatInterval = 5 * time.Second
 
 // heartbeat says that the process lives, and stops it when another has taken over.
 func (e *Engine) heartbeat(ctx context.Context) error {
-	return every(ctx, heartbeatInterval, func() error {
-		err := e.st.Heartbeat(ctx)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrLeaseLost) {
-			e.log.Warn("heartbeat not written", keyError, err)
-			return nil
-		}
-		return err
-	})
+	return every(ctx, heartbeatInterval, func() error { return ignoreStop(ctx, e.st.Heartbeat(ctx)) })
 }
 
 // every calls f at each interval until it fails or ctx is done.
