@@ -279,7 +279,7 @@ func readFences(t testing.TB, db *sql.DB) fences {
 		err := scan(&id, &f.epoch, &f.owner, &f.open, &f.bits)
 		all[id] = f
 		return err
-	}, `select id, epoch, owner, open, bits from batches`)
+	}, `select id, epoch, owner, open, bits from weir_batches`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (b *books) readJournal(ctx context.Context, db *sql.DB) error {
 		err := json.Unmarshal(body, &e.body)
 		b.journal[pos] = e
 		return err
-	}, `select m.pos, t.name, coalesce(m.key, ''), m.body, coalesce(m.cause, '') from messages m join topics t on t.id = m.pos >> 40`)
+	}, `select m.pos, t.name, coalesce(m.key, ''), m.body, coalesce(m.cause, '') from weir_messages m join weir_topics t on t.id = m.pos >> 40`)
 }
 
 func (b *books) readQueues(ctx context.Context, db *sql.DB) error {
@@ -136,7 +136,7 @@ func (b *books) readQueues(ctx context.Context, db *sql.DB) error {
 		b.queues = append(b.queues, a)
 		return err
 	}, `select q.id, q.name, t.name, q.start_pos, t.appended - q.base - q.done - q.gone, q.done, q.on_dead
-		from queues q join topics t on t.id = q.topic order by q.name`)
+		from weir_queues q join weir_topics t on t.id = q.topic order by q.name`)
 }
 
 func (b *books) readEffects(ctx context.Context, db *sql.DB) error {
@@ -160,7 +160,7 @@ func (b *books) readDead(ctx context.Context, db *sql.DB) error {
 		err := scan(&p.queue, &p.pos, &l.reason, &l.quarantined, &l.attempts)
 		b.dead[p] = l
 		return err
-	}, `select q.name, d.pos, d.reason, d.quarantined, d.attempts from dead d join queues q on q.id = d.queue`)
+	}, `select q.name, d.pos, d.reason, d.quarantined, d.attempts from weir_dead d join weir_queues q on q.id = d.queue`)
 }
 
 func (b *books) readDropped(ctx context.Context, db *sql.DB) error {
@@ -169,7 +169,7 @@ func (b *books) readDropped(ctx context.Context, db *sql.DB) error {
 		err := scan(&p.queue, &p.pos)
 		b.dropped[p] = true
 		return err
-	}, `select q.name, a.pos from attempts a join queues q on q.id = a.queue where a.verdict = 'discarded'`)
+	}, `select q.name, a.pos from weir_attempts a join weir_queues q on q.id = a.queue where a.verdict = 'discarded'`)
 }
 
 func (b *books) readOrders(ctx context.Context, db *sql.DB) error {
@@ -193,9 +193,9 @@ func (b *books) readBegun(ctx context.Context, db *sql.DB) error {
 // readLeft notes what should be gone when all is done, and damage.
 func (b *books) readLeft(ctx context.Context, db *sql.DB) error {
 	for what, query := range map[string]string{
-		"rows in deferred": `select count(*) from deferred`,
-		"open batches":     `select count(*) from batches where state < 2`,
-		"suspects started": `select count(*) from starts`,
+		"rows in deferred": `select count(*) from weir_deferred`,
+		"open batches":     `select count(*) from weir_batches where state < 2`,
+		"suspects started": `select count(*) from weir_starts`,
 	} {
 		var n int
 		if err := db.QueryRowContext(ctx, query).Scan(&n); err != nil {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"syscall"
@@ -36,8 +38,15 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(envRole); role != "" {
 		os.Exit(live(role))
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
+
+// atOnce is how many tests run at once: most of the time all wait, for a disk or for a slow message.
+const atOnce = 6
 
 // roles are what a child can be.
 func roles() map[string]func(*shop, context.Context) error {
@@ -57,6 +66,10 @@ func live(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(exitOrphan)
 	}()
+	time.AfterFunc(patience, func() { // nor does it hang without a word
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		os.Exit(exitHangs)
+	})
 	ctx, stop := stopSignal()
 	defer stop()
 	s, err := open(ctx, premises{
@@ -76,6 +89,7 @@ func live(role string) int {
 const (
 	exitFailed = 3
 	exitOrphan = 4
+	exitHangs  = 5
 )
 
 // number is a number that the parent gave, 0 if none.
@@ -84,8 +98,8 @@ func number(env string) int {
 	return n
 }
 
-// patience is how long a child may take for what takes it a second.
-const patience = 2 * time.Minute
+// patience is how long a child may take for what takes it a second or ten.
+const patience = time.Minute
 
 // child is a process that this test started. It is reaped before the test ends.
 type child struct {
@@ -169,14 +183,14 @@ func (c *child) stop() { _ = c.cmd.Process.Signal(syscall.SIGTERM) }
 // wait waits for the child's end: 0 when it came to its own, negative when it was killed.
 func (c *child) wait() int {
 	c.t.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(2 * patience)
 	defer timer.Stop()
 	select {
 	case <-c.ended:
 	case <-timer.C:
-		_ = c.cmd.Process.Signal(syscall.SIGQUIT) // all its goroutines' stacks
+		c.kill()
 		<-c.ended
-		c.t.Errorf("child %d has not ended within %s; it said:\n%s", c.cmd.Process.Pid, patience, c.said())
+		c.t.Errorf("child %d did not end and was killed; it said:\n%s", c.cmd.Process.Pid, c.said())
 	}
 	return c.cmd.ProcessState.ExitCode()
 }

@@ -18,6 +18,9 @@ func (s *shop) script(ctx context.Context) error {
 		s.takeOrders, s.askPrice, s.cleanUp, s.sendSpoiled, s.sendLate, s.rest,
 	} {
 		if err := step(ctx); err != nil {
+			if errors.As(err, new(ownError)) {
+				return err // which the engine does not know of
+			}
 			return errors.Join(err, s.stopped(ctx)) // nothing but a failing store makes a step fail
 		}
 	}

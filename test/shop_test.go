@@ -381,22 +381,27 @@ func (s *shop) void(ctx context.Context, b job) error {
 func (s *shop) inOwn(ctx context.Context, b job, end func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return ownError{err}
 	}
 	_, err = tx.ExecContext(ctx, `insert into orders (tag, life) values (?, ?)`, b.Tag, s.life)
 	if err == nil {
 		err = weir.Send(ctx, s.eng.In(sqlite.Tx(tx)), takeOrder, b)
 	}
 	if err != nil {
-		return errors.Join(err, tx.Rollback())
+		return ownError{errors.Join(err, tx.Rollback())}
 	}
 	s.fuse.burn(ownEnd, false)
 	if err := end(tx); err != nil {
-		return err
+		return ownError{err}
 	}
 	s.fuse.burn(ownEnd, true)
 	return nil
 }
+
+// ownError is the failure of a transaction of the shop's own.
+type ownError struct{ error }
+
+func (e ownError) Unwrap() error { return e.error }
 
 // stopSignal is done when the parent asks for a stop.
 func stopSignal() (context.Context, context.CancelFunc) {

@@ -36,10 +36,10 @@ func TestGracefulStop(t *testing.T) {
 		if said := c.said(); strings.Contains(said, "ended without handing back") {
 			t.Errorf("process %d took over suspects; it said:\n%s", n+1, said)
 		}
-		if leased := count(t, db, `select count(*) from batches where state = 0`); leased != 0 {
+		if leased := count(t, db, `select count(*) from weir_batches where state = 0`); leased != 0 {
 			t.Errorf("process %d has left %d batches leased, want 0", n+1, leased)
 		}
-		handedBack += count(t, db, `select count(*) from batches where state = 1`)
+		handedBack += count(t, db, `select count(*) from weir_batches where state = 1`)
 	}
 	b := audit(t, file)
 	for _, e := range b.effects {
@@ -48,9 +48,9 @@ func TestGracefulStop(t *testing.T) {
 		}
 	}
 	for what, query := range map[string]string{
-		"failed attempts":          `select count(*) from attempts`,
-		"dead letters":             `select count(*) from dead`,
-		"processes without an end": `select count(*) from processes where ended_us is null`,
+		"failed attempts":          `select count(*) from weir_attempts`,
+		"dead letters":             `select count(*) from weir_dead`,
+		"processes without an end": `select count(*) from weir_processes where ended_us is null`,
 	} {
 		if n := count(t, db, query); n != 0 {
 			t.Errorf("%d %s, want 0", n, what)
