@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -49,26 +50,27 @@ func running(t testing.TB, e *weir.Engine, queue string) {
 }
 
 func TestFullQueueRefusesWithDepthAndCapacity(t *testing.T) {
-	t.Parallel()
-	e, let := held(t, weir.Queue{Capacity: 3, Concurrency: 1})
-	send(t, e, clean, tickets("", 3)...) // one of them in work, which counts
-	err := weir.Send(t.Context(), e, clean, ticket{N: 4})
-	full, ok := errors.AsType[*weir.FullError](err)
-	if !ok {
-		t.Fatalf("Send to a full queue = %v, want a *FullError", err)
-	}
-	if full.Queue != clean.Name() || full.Depth != 3 || full.Capacity != 3 || full.RetryAfter < 10*time.Millisecond || full.RetryAfter > time.Minute {
-		t.Errorf("refused with %+v, want depth 3 of 3 and a time to come back", full)
-	}
-	let <- struct{}{}
-	eventually(t, "there is room for one", func() bool { return weir.Send(t.Context(), e, clean, ticket{N: 4}) == nil })
-	if err := weir.Send(t.Context(), e, clean, ticket{N: 5}); !isFull(err) {
-		t.Errorf("Send of another = %v, want a *FullError", err)
-	}
-	eventually(t, "the refusals are counted", func() bool { return figures(t, e, clean.Name()).Rejected >= 2 })
-	if f := figures(t, e, clean.Name()); f.Depth != 3 || f.Capacity != 3 {
-		t.Errorf("figures say depth %d of %d, want 3 of 3", f.Depth, f.Capacity)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		e, let := held(t, weir.Queue{Capacity: 3, Concurrency: 1})
+		send(t, e, clean, tickets("", 3)...) // one of them in work, which counts
+		err := weir.Send(t.Context(), e, clean, ticket{N: 4})
+		full, ok := errors.AsType[*weir.FullError](err)
+		if !ok {
+			t.Fatalf("Send to a full queue = %v, want a *FullError", err)
+		}
+		if full.Queue != clean.Name() || full.Depth != 3 || full.Capacity != 3 || full.RetryAfter < 10*time.Millisecond || full.RetryAfter > time.Minute {
+			t.Errorf("refused with %+v, want depth 3 of 3 and a time to come back", full)
+		}
+		let <- struct{}{}
+		eventually(t, "there is room for one", func() bool { return weir.Send(t.Context(), e, clean, ticket{N: 4}) == nil })
+		if err := weir.Send(t.Context(), e, clean, ticket{N: 5}); !isFull(err) {
+			t.Errorf("Send of another = %v, want a *FullError", err)
+		}
+		eventually(t, "the refusals are counted", func() bool { return figures(t, e, clean.Name()).Rejected >= 2 })
+		if f := figures(t, e, clean.Name()); f.Depth != 3 || f.Capacity != 3 {
+			t.Errorf("figures say depth %d of %d, want 3 of 3", f.Depth, f.Capacity)
+		}
+	})
 }
 
 func TestSendAllBeyondCapacityLeavesNothing(t *testing.T) {
@@ -148,35 +150,38 @@ func TestUnboundedQueue(t *testing.T) {
 }
 
 func TestWaitForRoomWaits(t *testing.T) {
-	t.Parallel()
-	e, let := held(t, weir.Queue{Capacity: 1})
-	send(t, e, clean, ticket{N: 1})
-	sent := make(chan error, 1)
-	go func() { sent <- weir.Send(context.Background(), e, clean, ticket{N: 2}, weir.WaitForRoom(time.Minute)) }()
-	eventually(t, "it was refused at least once", func() bool { return figures(t, e, clean.Name()).Rejected > 0 })
-	select {
-	case err := <-sent:
-		t.Fatalf("Send = %v while the queue is full", err)
-	default:
-	}
-	let <- struct{}{}
-	if err := receive(t, sent); err != nil {
-		t.Errorf("Send = %v with room, want nil", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		e, let := held(t, weir.Queue{Capacity: 1})
+		send(t, e, clean, ticket{N: 1})
+		sent := make(chan error, 1)
+		go func() { sent <- weir.Send(context.Background(), e, clean, ticket{N: 2}, weir.WaitForRoom(time.Minute)) }()
+		eventually(t, "it was refused at least once", func() bool { return figures(t, e, clean.Name()).Rejected > 0 })
+		select {
+		case err := <-sent:
+			t.Fatalf("Send = %v while the queue is full", err)
+		default:
+		}
+		let <- struct{}{}
+		if err := receive(t, sent); err != nil {
+			t.Errorf("Send = %v with room, want nil", err)
+		}
+	})
 }
 
 func TestWaitForRoomEnds(t *testing.T) {
-	e, _ := held(t, weir.Queue{Capacity: 1})
-	send(t, e, clean, ticket{N: 1})
-	if err := weir.Send(t.Context(), e, clean, ticket{N: 2}, weir.WaitForRoom(30*time.Millisecond)); !isFull(err) {
-		t.Errorf("Send that waited in vain = %v, want a *FullError", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	err := weir.Send(ctx, e, clean, ticket{N: 2}, weir.WaitForRoom(time.Hour))
-	if !errors.Is(err, context.DeadlineExceeded) || !isFull(err) {
-		t.Errorf("Send whose context ended = %v, want its end and the refusal", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := held(t, weir.Queue{Capacity: 1})
+		send(t, e, clean, ticket{N: 1})
+		if err := weir.Send(t.Context(), e, clean, ticket{N: 2}, weir.WaitForRoom(30*time.Millisecond)); !isFull(err) {
+			t.Errorf("Send that waited in vain = %v, want a *FullError", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		err := weir.Send(ctx, e, clean, ticket{N: 2}, weir.WaitForRoom(time.Hour))
+		if !errors.Is(err, context.DeadlineExceeded) || !isFull(err) {
+			t.Errorf("Send whose context ended = %v, want its end and the refusal", err)
+		}
+	})
 }
 
 // A handler must be able to acknowledge: what it sends is admitted.
@@ -272,40 +277,41 @@ func TestLaggingSubscriberIsParkedAndGoesOnWhenResumed(t *testing.T) {
 }
 
 func TestRetryAfterIsMeasured(t *testing.T) {
-	t.Parallel()
-	e := openEngine(t, newFile(t), weir.Config{})
-	var hold atomic.Bool
-	weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
-		if hold.Load() {
-			<-ctx.Done()
-		}
-		return ctx.Err()
-	}, weir.Queue{Capacity: 200})
-	running(t, e, clean.Name())
-	var last *weir.FullError
-	eventually(t, "a refusal knows the rate", func() bool {
-		// Drain much, then be full: what was drained lately says when to come back.
-		hold.Store(false)
-		for range 200 {
-			if err := weir.Send(t.Context(), e, clean, ticket{}, weir.WaitForRoom(time.Minute)); err != nil {
-				t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		var hold atomic.Bool
+		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			if hold.Load() {
+				<-ctx.Done()
 			}
+			return ctx.Err()
+		}, weir.Queue{Capacity: 200})
+		running(t, e, clean.Name())
+		var last *weir.FullError
+		eventually(t, "a refusal knows the rate", func() bool {
+			// Drain much, then be full: what was drained lately says when to come back.
+			hold.Store(false)
+			for range 200 {
+				if err := weir.Send(t.Context(), e, clean, ticket{}, weir.WaitForRoom(time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			emptied(t, e, clean.Name())
+			hold.Store(true)
+			err := weir.SendAll(t.Context(), e, clean, tickets("", 201))
+			var ok bool
+			if last, ok = errors.AsType[*weir.FullError](err); !ok {
+				t.Fatalf("SendAll of more than the capacity = %v, want a *FullError", err)
+			}
+			return last.RetryAfter != time.Second // which it says when it knows nothing
+		})
+		if last.RetryAfter < 10*time.Millisecond || last.RetryAfter > time.Second {
+			t.Errorf("RetryAfter = %v of a queue that drains hundreds a second, want 10ms to 1s", last.RetryAfter)
 		}
-		emptied(t, e, clean.Name())
-		hold.Store(true)
-		err := weir.SendAll(t.Context(), e, clean, tickets("", 201))
-		var ok bool
-		if last, ok = errors.AsType[*weir.FullError](err); !ok {
-			t.Fatalf("SendAll of more than the capacity = %v, want a *FullError", err)
+		if want := fmt.Sprintf("queue %s is full", clean.Name()); len(last.Error()) < len(want) || last.Error()[:len(want)] != want {
+			t.Errorf("the refusal says %q", last.Error())
 		}
-		return last.RetryAfter != time.Second // which it says when it knows nothing
 	})
-	if last.RetryAfter < 10*time.Millisecond || last.RetryAfter > time.Second {
-		t.Errorf("RetryAfter = %v of a queue that drains hundreds a second, want 10ms to 1s", last.RetryAfter)
-	}
-	if want := fmt.Sprintf("queue %s is full", clean.Name()); len(last.Error()) < len(want) || last.Error()[:len(want)] != want {
-		t.Errorf("the refusal says %q", last.Error())
-	}
 }
 
 // What leaves with an acknowledgement is admitted; so the source of a full queue

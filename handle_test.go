@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -419,36 +420,36 @@ func TestContextNeverAskedInsideIsDoneOutside(t *testing.T) {
 	receive(t, ctx.Done())
 }
 
-// The one slow test: the grace is 5 s.
 func TestHandlerThatIgnoresItsContextIsWrittenOff(t *testing.T) {
-	t.Parallel()
-	file := newFile(t)
-	e := openEngine(t, file, weir.Config{})
-	wake, second := make(chan struct{}), make(chan int, 1)
-	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
-		if m.Attempt > 1 {
-			second <- m.Attempt
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		e := openEngine(t, file, weir.Config{})
+		wake, second := make(chan struct{}), make(chan int, 1)
+		weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+			if m.Attempt > 1 {
+				second <- m.Attempt
+				return nil
+			}
+			<-wake // whatever ctx says
+			return weir.Publish(ctx, m, ready, plate{N: 13})
+		}, weir.Queue{Timeout: time.Millisecond, Retry: quick})
+		send(t, e, clean, ticket{N: 1})
+		stop := run(t, e)
+		if n := receive(t, second); n != 2 {
+			t.Errorf("attempt %d after the one written off, want 2", n)
 		}
-		<-wake // whatever ctx says
-		return weir.Publish(ctx, m, ready, plate{N: 13})
-	}, weir.Queue{Timeout: time.Millisecond, Retry: quick})
-	send(t, e, clean, ticket{N: 1})
-	stop := run(t, e)
-	if n := receive(t, second); n != 2 {
-		t.Errorf("attempt %d after the one written off, want 2", n)
-	}
-	emptied(t, e, clean.Name())
-	close(wake)
-	stop() // waits for the late one, and for all that was to be committed
-	reader := openEngine(t, file, weir.Config{})
-	if list, err := reader.Messages(t.Context(), weir.MessageQuery{Topic: ready.Name()}); err != nil || len(list) != 0 {
-		t.Errorf("the late attempt has sent %d messages (%v), want none", len(list), err)
-	}
-	story := onlyStory(t, reader, clean.Name()).Queues[0]
-	if a := story.Attempts; len(a) != 2 || !strings.Contains(a[0].Reason, "written off") || a[1].Verdict != "done" {
-		t.Errorf("attempts %+v, want one written off and one done", a)
-	}
+		emptied(t, e, clean.Name())
+		close(wake)
+		stop() // waits for the late one, and for all that was to be committed
+		reader := openEngine(t, file, weir.Config{})
+		if list, err := reader.Messages(t.Context(), weir.MessageQuery{Topic: ready.Name()}); err != nil || len(list) != 0 {
+			t.Errorf("the late attempt has sent %d messages (%v), want none", len(list), err)
+		}
+		story := onlyStory(t, reader, clean.Name()).Queues[0]
+		if a := story.Attempts; len(a) != 2 || !strings.Contains(a[0].Reason, "written off") || a[1].Verdict != "done" {
+			t.Errorf("attempts %+v, want one written off and one done", a)
+		}
+	})
 }
 
 func TestAroundWrapsEachAttempt(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -302,60 +303,61 @@ func TestDiscardDeadDropsForGood(t *testing.T) {
 }
 
 func TestFiguresTellWhatHappenedAlsoAfterARestart(t *testing.T) {
-	t.Parallel()
-	file := newFile(t)
-	e := openEngine(t, file, weir.Config{})
-	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
-		switch {
-		case m.Body.N <= 2:
-			return weir.Permanent(errors.New("no"))
-		case m.Body.N <= 5 && m.Attempt == 1:
-			return errors.New("not so fast")
-		case m.Body.N <= 20:
-			return nil
-		}
-		<-ctx.Done()
-		return ctx.Err()
-	}, weir.Queue{Capacity: 25, Retry: quick})
-	running(t, e, clean.Name())
-	send(t, e, clean, tickets("", 20)...)
-	emptied(t, e, clean.Name())
-	var accepted int
-	for n := range 30 {
-		if weir.Send(t.Context(), e, clean, ticket{N: 100 + n}) == nil {
-			accepted++
-		}
-	}
-	if accepted != 25 {
-		t.Errorf("%d accepted, want 25", accepted)
-	}
-	check := func(e *weir.Engine) {
-		t.Helper()
-		f := figures(t, e, clean.Name())
-		if f.Sent != 45 || f.Done != 18 || f.Died != 2 || f.Failed != 5 || f.Rejected != 5 {
-			t.Errorf("sent %d, done %d, died %d, failed %d, rejected %d, want 45, 18, 2, 5, 5", f.Sent, f.Done, f.Died, f.Failed, f.Rejected)
-		}
-		if f.Depth != 25 || f.Capacity != 25 || f.Dead != 2 || f.Oldest.IsZero() || time.Since(f.Oldest) > time.Minute {
-			t.Errorf("depth %d of %d, %d dead, oldest %v", f.Depth, f.Capacity, f.Dead, f.Oldest)
-		}
-		for what, q := range map[string]weir.Times{"wait": f.Wait, "work": f.Work, "lead": f.Lead} {
-			if q.P50 <= 0 || q.P99 < q.P50 || q.P99 > time.Minute {
-				t.Errorf("%s p50 %v, p99 %v, want above zero and in order", what, q.P50, q.P99)
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		e := openEngine(t, file, weir.Config{})
+		weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+			switch {
+			case m.Body.N <= 2:
+				return weir.Permanent(errors.New("no"))
+			case m.Body.N <= 5 && m.Attempt == 1:
+				return errors.New("not so fast")
+			case m.Body.N <= 20:
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}, weir.Queue{Capacity: 25, Retry: quick})
+		running(t, e, clean.Name())
+		send(t, e, clean, tickets("", 20)...)
+		emptied(t, e, clean.Name())
+		var accepted int
+		for n := range 30 {
+			if weir.Send(t.Context(), e, clean, ticket{N: 100 + n}) == nil {
+				accepted++
 			}
 		}
-		if f.SentPerSecond <= 0 || f.DonePerSecond <= 0 || f.Window < 5*time.Minute || f.Window > 6*time.Minute {
-			t.Errorf("%v sent and %v done a second over %v", f.SentPerSecond, f.DonePerSecond, f.Window)
+		if accepted != 25 {
+			t.Errorf("%d accepted, want 25", accepted)
 		}
-		if f.Drains >= 0 {
-			t.Errorf("drains in %v, want never: more was sent than done", f.Drains)
+		check := func(e *weir.Engine) {
+			t.Helper()
+			f := figures(t, e, clean.Name())
+			if f.Sent != 45 || f.Done != 18 || f.Died != 2 || f.Failed != 5 || f.Rejected != 5 {
+				t.Errorf("sent %d, done %d, died %d, failed %d, rejected %d, want 45, 18, 2, 5, 5", f.Sent, f.Done, f.Died, f.Failed, f.Rejected)
+			}
+			if f.Depth != 25 || f.Capacity != 25 || f.Dead != 2 || f.Oldest.IsZero() || time.Since(f.Oldest) > time.Minute {
+				t.Errorf("depth %d of %d, %d dead, oldest %v", f.Depth, f.Capacity, f.Dead, f.Oldest)
+			}
+			for what, q := range map[string]weir.Times{"wait": f.Wait, "work": f.Work, "lead": f.Lead} {
+				if q.P50 <= 0 || q.P99 < q.P50 || q.P99 > time.Minute {
+					t.Errorf("%s p50 %v, p99 %v, want above zero and in order", what, q.P50, q.P99)
+				}
+			}
+			if f.SentPerSecond <= 0 || f.DonePerSecond <= 0 || f.Window < 5*time.Minute || f.Window > 6*time.Minute {
+				t.Errorf("%v sent and %v done a second over %v", f.SentPerSecond, f.DonePerSecond, f.Window)
+			}
+			if f.Drains >= 0 {
+				t.Errorf("drains in %v, want never: more was sent than done", f.Drains)
+			}
 		}
-	}
-	eventually(t, "the refusals are written", func() bool { return figures(t, e, clean.Name()).Rejected == 5 })
-	check(e)
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	check(openEngine(t, file, weir.Config{}))
+		eventually(t, "the refusals are written", func() bool { return figures(t, e, clean.Name()).Rejected == 5 })
+		check(e)
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		check(openEngine(t, file, weir.Config{}))
+	})
 }
 
 func TestRefusalsOfAProcessThatOnlySendsAreCounted(t *testing.T) {

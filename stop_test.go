@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -417,15 +418,22 @@ func (b breaking) Commit(ctx context.Context, g *store.Group) error {
 	return b.Store.Commit(ctx, g)
 }
 
+// breakable opens a file as a store that breaks when told.
+func breakable(file string, broken *atomic.Bool) store.Opener {
+	return func(ctx context.Context) (store.Store, error) {
+		st, err := sqlite.File(file)(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return breaking{st, broken}, nil
+	}
+}
+
 func TestEngineStopsOnAFailingStore(t *testing.T) {
 	file := newFile(t)
 	var broken atomic.Bool
-	open := func(ctx context.Context) (store.Store, error) {
-		st, err := sqlite.File(file)(ctx)
-		return breaking{st, &broken}, err
-	}
 	quiet := weir.Config{Log: slog.New(slog.DiscardHandler)}
-	e := openStore(t, open, quiet)
+	e := openStore(t, breakable(file, &broken), quiet)
 	causes := make(chan error, 1)
 	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
 		if m.Body.N == 2 {
@@ -458,44 +466,44 @@ func TestEngineStopsOnAFailingStore(t *testing.T) {
 	}
 }
 
-// Slow: the grace is 5 s.
 func TestProcessStopsWhenAllWorkersOfAQueueAreLost(t *testing.T) {
-	t.Parallel()
-	said := make(logged, 100)
-	e := openEngine(t, newFile(t), weir.Config{Log: slog.New(said)})
-	wake := make(chan struct{})
-	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
-		<-wake
-		return nil
-	}, weir.Queue{Concurrency: 1, Timeout: time.Millisecond})
-	send(t, e, clean, ticket{N: 1})
-	done := runs(t.Context(), e)
-	said.wait(t, slog.LevelError, "weir stops")
-	close(wake) // else Run would wait for another grace
-	if err := receive(t, done); err == nil || !strings.Contains(err.Error(), "as many as it has workers") {
-		t.Errorf("Run = %v, want it to say that all workers are lost", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		said := make(logged, 100)
+		e := openEngine(t, newFile(t), weir.Config{Log: slog.New(said)})
+		wake := make(chan struct{})
+		weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
+			<-wake
+			return nil
+		}, weir.Queue{Concurrency: 1, Timeout: time.Millisecond})
+		send(t, e, clean, ticket{N: 1})
+		done := runs(t.Context(), e)
+		said.wait(t, slog.LevelError, "weir stops")
+		close(wake) // else Run would wait for another grace
+		if err := receive(t, done); err == nil || !strings.Contains(err.Error(), "as many as it has workers") {
+			t.Errorf("Run = %v, want it to say that all workers are lost", err)
+		}
+	})
 }
 
-// Slow: the grace is 5 s.
 func TestStopSaysWhichHandlersIgnoreIt(t *testing.T) {
-	t.Parallel()
-	e := openEngine(t, newFile(t), weir.Config{Log: slog.New(slog.DiscardHandler)})
-	started, wake, home := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
-		defer close(home)
-		close(started)
-		<-wake
-		return nil
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{Log: slog.New(slog.DiscardHandler)})
+		started, wake, home := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
+			defer close(home)
+			close(started)
+			<-wake
+			return nil
+		})
+		send(t, e, clean, ticket{N: 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := runs(ctx, e)
+		receive(t, started)
+		cancel()
+		if err := receive(t, done); err == nil || !strings.Contains(err.Error(), "ignore their context") {
+			t.Errorf("Run = %v, want it to say that handlers ignore their context", err)
+		}
+		close(wake)
+		receive(t, home)
 	})
-	send(t, e, clean, ticket{N: 1})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := runs(ctx, e)
-	receive(t, started)
-	cancel()
-	if err := receive(t, done); err == nil || !strings.Contains(err.Error(), "ignore their context") {
-		t.Errorf("Run = %v, want it to say that handlers ignore their context", err)
-	}
-	close(wake)
-	receive(t, home)
 }

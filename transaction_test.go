@@ -237,7 +237,7 @@ func TestClosureCannotEndTheTransaction(t *testing.T) {
 			case 2:
 				return sqlite.SQL(tx).Rollback()
 			}
-			_, err := sqlite.SQL(tx).ExecContext(ctx, `update messages set body = null`)
+			_, err := sqlite.SQL(tx).ExecContext(ctx, `update weir_messages set body = null`)
 			return err
 		})
 		return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,22 +28,19 @@ type app struct {
 // is no journal, is refused: the store would make one, and an operator who
 // mistyped a name would see an empty service.
 func (a *app) open() (*weir.Engine, error) {
-	if err := checkJournal(a.store); err != nil {
+	if err := checkStore(a.store); err != nil {
 		return nil, err
 	}
 	// The service's own limit on bodies is not known here: an edit may use all that there is.
-	return weir.Open(a.ctx, sqlite.File(a.store), weir.Config{MaxBody: 1 << 20})
+	e, err := weir.Open(a.ctx, sqlite.File(a.store, sqlite.Existing()), weir.Config{MaxBody: 1 << 20})
+	if err != nil && a.ctx.Err() == nil {
+		err = fmt.Errorf("%w (is it the journal you mean? give --store FILE or set WEIR_STORE)", err)
+	}
+	return e, err
 }
 
-const (
-	sqliteMagic       = "SQLite format 3\x00"
-	sqliteHeader      = 100 // bytes, of which these are read:
-	sqliteUserVersion = 60  // offset of PRAGMA user_version, a big-endian uint32; 0 before weir's schema
-)
-
-// checkJournal looks at the file before SQLite does. While there is a WAL the
-// header may be older than what it says, so the last word is the store's own.
-func checkJournal(path string) error {
+// checkStore says what to do when there is no file.
+func checkStore(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -53,19 +49,6 @@ func checkJournal(path string) error {
 		return err
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a file: give --store FILE or set WEIR_STORE", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	header := make([]byte, sqliteHeader)
-	if n, err := io.ReadFull(f, header); err != nil || !bytes.HasPrefix(header[:n], []byte(sqliteMagic)) {
-		return fmt.Errorf("%s is not a journal: give --store FILE or set WEIR_STORE", path)
-	}
-	wal, err := os.Stat(path + "-wal")
-	if binary.BigEndian.Uint32(header[sqliteUserVersion:]) == 0 && (err != nil || wal.Size() == 0) {
-		return fmt.Errorf("%s is an SQLite file without a journal in it: give --store FILE, or start the service that makes it", path)
 	}
 	return nil
 }

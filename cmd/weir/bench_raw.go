@@ -18,7 +18,7 @@ const (
 	rawPerCommit    = 1_000
 	rawPerStatement = 100 // the fastest of 1 to 100: 1.6 times one row a statement
 	rawColumns      = 9
-	rawInsert       = `insert into messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
+	rawInsert       = `insert into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
 	rawRow          = `(?,?,?,?,?,?,?,?,?)`
 )
 

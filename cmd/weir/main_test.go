@@ -76,7 +76,7 @@ func TestNoJournal(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty.db": "",
 		"text.db":  strings.Repeat("not a database ", 20),
-		"other.db": sqliteMagic + strings.Repeat("\x00", sqliteHeader),
+		"other.db": "SQLite format 3\x00" + strings.Repeat("\x00", 100),
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

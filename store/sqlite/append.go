@@ -59,25 +59,25 @@ type queueTail struct {
 }
 
 const (
-	sqlSeq       = `select v from meta where k = 'seq'`
-	sqlSetSeq    = `update meta set v = ?1 where k = 'seq'`
-	sqlTopic     = `select id, kind, appended, last_pos from topics where name = ?1`
-	sqlNewTopic  = `insert into topics (name, kind) values (?1, ?2) returning id`
-	sqlSetTopic  = `update topics set appended = ?2, last_pos = ?3 where id = ?1`
+	sqlSeq       = `select v from weir_meta where k = 'seq'`
+	sqlSetSeq    = `update weir_meta set v = ?1 where k = 'seq'`
+	sqlTopic     = `select id, kind, appended, last_pos from weir_topics where name = ?1`
+	sqlNewTopic  = `insert into weir_topics (name, kind) values (?1, ?2) returning id`
+	sqlSetTopic  = `update weir_topics set appended = ?2, last_pos = ?3 where id = ?1`
 	queueColumns = ` id, topic, name, base, done, gone, capacity, max_lag, required, on_dead,
 		coalesce(parked_us, 0), coalesce(paused_us, 0) `
-	sqlTopicQueues = `select` + queueColumns + `from queues where topic = ?1`
-	sqlQueueByID   = `select` + queueColumns + `from queues where id = ?1`
-	sqlPark        = `update queues set parked_us = ?2 where id = ?1`
-	sqlNewQueue    = `insert into queues (name, topic, start_pos, base, capacity, required, max_lag, on_dead, sampled_sent)
+	sqlTopicQueues = `select` + queueColumns + `from weir_queues where topic = ?1`
+	sqlQueueByID   = `select` + queueColumns + `from weir_queues where id = ?1`
+	sqlPark        = `update weir_queues set parked_us = ?2 where id = ?1`
+	sqlNewQueue    = `insert into weir_queues (name, topic, start_pos, base, capacity, required, max_lag, on_dead, sampled_sent)
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) returning id`
-	sqlFirstBatch = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
+	sqlFirstBatch = `insert into weir_batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
 		values (?1, 0, 0, 2, ?2, 0, ?3, ?3, x'', x'', x'')`
-	sqlNameTaken = `select t.name from queues q join topics t on t.id = q.topic where q.name = ?1`
+	sqlNameTaken = `select t.name from weir_queues q join weir_topics t on t.id = q.topic where q.name = ?1`
 
-	sqlDedup       = `select hash, pos, expires_us from dedup where topic = ?1 and key = ?2`
-	sqlSetDedup    = `insert or replace into dedup (topic, key, hash, pos, expires_us) values (?1, ?2, ?3, ?4, ?5)`
-	sqlSentMessage = `select sent_us from messages where pos = ?1 union all select sent_us from kept where pos = ?1`
+	sqlDedup       = `select hash, pos, expires_us from weir_dedup where topic = ?1 and key = ?2`
+	sqlSetDedup    = `insert or replace into weir_dedup (topic, key, hash, pos, expires_us) values (?1, ?2, ?3, ?4, ?5)`
+	sqlSentMessage = `select sent_us from weir_messages where pos = ?1 union all select sent_us from weir_kept where pos = ?1`
 )
 
 // capacityDefault is a command queue's until Declare says otherwise.

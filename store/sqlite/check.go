@@ -126,7 +126,7 @@ func (k *checkup) integrity() (sound bool, err error) {
 	return sound, err
 }
 
-const newestProcess = `select id, pid, host, beat_us, ended_us, started_us from processes order by id desc limit 1`
+const newestProcess = `select id, pid, host, beat_us, ended_us, started_us from weir_processes order by id desc limit 1`
 
 // processes looks at the newest process only: it has taken the store over from all earlier ones.
 func (k *checkup) processes() error {
@@ -150,7 +150,7 @@ func (k *checkup) count(q *queueRow) error { return q.count(k.c) }
 
 func (q *queueRow) stopped() bool { return q.Paused != nil || q.Parked }
 
-const countBeyond = `select count(*) from (select 1 from messages where pos > ?1 and pos < ?2 limit ?3)`
+const countBeyond = `select count(*) from (select 1 from weir_messages where pos > ?1 and pos < ?2 limit ?3)`
 
 // counters compares the depth, which is computed from counters, with a count of
 // what waits, as far as that is cheap.
@@ -191,7 +191,7 @@ func (k *checkup) state(q *queueRow) error {
 	return nil
 }
 
-const oldestDeath = `select died_us from dead where queue = ?1 order by pos limit 1`
+const oldestDeath = `select died_us from weir_dead where queue = ?1 order by pos limit 1`
 
 func (k *checkup) letters(q *queueRow) error {
 	if q.Dead == 0 {
@@ -206,7 +206,7 @@ func (k *checkup) letters(q *queueRow) error {
 	return nil
 }
 
-const abandonedBatches = `select b.id, b.owner, b.open from batches b indexed by batches_open
+const abandonedBatches = `select b.id, b.owner, b.open from weir_batches b indexed by weir_batches_open
 	where b.state < 2 and b.id >= ?1 and b.id < ?2
 	and b.owner <> ?3 order by b.id limit ?4`
 
@@ -227,7 +227,7 @@ func (k *checkup) batches(q *queueRow) error {
 	})
 }
 
-const mostOverdue = `select pos, due_us from deferred
+const mostOverdue = `select pos, due_us from weir_deferred
 	where queue = ?1 and due_us > 0 and due_us < ?2 order by due_us limit 1`
 
 // overdue looks at what waits for a time; what is due at once (due_us 0) carries none.
@@ -246,7 +246,7 @@ func (k *checkup) overdue(q *queueRow) error {
 func (k *checkup) id(pos int64) string { return k.s.Info().Incarnation.ID(store.Pos(pos)) }
 
 // From key to key, without touching the other followers of each.
-const nextKey = `select key, pos, kind from deferred indexed by deferred_key
+const nextKey = `select key, pos, kind from weir_deferred indexed by weir_deferred_key
 	where queue = ?1 and key > ?2 and kind <> 1 order by key, pos limit 1`
 
 // followers finds keys whose followers wait for nothing: the lowest of what is
@@ -299,8 +299,8 @@ func (k *checkup) unsettled(q *queueRow) ([]int64, error) {
 	return out, err
 }
 
-const earlierOfKey = `select pos from messages where key = ?1 and pos > ?2 and pos < ?3
-	union all select pos from kept where key = ?1 and pos > ?2 and pos < ?3
+const earlierOfKey = `select pos from weir_messages where key = ?1 and pos > ?2 and pos < ?3
+	union all select pos from weir_kept where key = ?1 and pos > ?2 and pos < ?3
 	order by pos desc limit ?4`
 
 // blocked reports whether an earlier message of the key is dead or leased.

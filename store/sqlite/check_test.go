@@ -44,17 +44,17 @@ func TestCheckFinds(t *testing.T) {
 		{"abandoned", func(d *desk) {
 			d.send(cook, "1 2")
 			d.settle(d.claim(cook, "1 2"), store.Done, "1")
-			d.sql(`update batches set owner = 77 where open > 0`)
+			d.sql(`update weir_batches set owner = 77 where open > 0`)
 			d.move(2 * time.Minute)
 			d.beat()
 		}, []string{"batch 1 of kitchen.cook is open with 1 messages, but process 77 ended"}, "start the service that handles it"},
 		{"stray follower", func(d *desk) {
 			d.die(cook, cook, "a1 a2 a3")
-			d.sql(`delete from dead`)
+			d.sql(`delete from weir_dead`)
 		}, []string{"waits in kitchen.cook behind an earlier one of key \"a\", but there is none"}, "weir message show"},
 		{"counters", func(d *desk) {
 			d.send(cook, "1 2 3")
-			d.sql(`update queues set done = 1`)
+			d.sql(`update weir_queues set done = 1`)
 		}, []string{"the counters of kitchen.cook say that 2 messages wait to be claimed, counted are 3 or more"}, "report it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -92,11 +92,11 @@ type claimRow struct {
 
 const (
 	sqlClaimRow = `select q.topic, t.last_pos, t.name, t.kind, q.on_dead, q.paused_us is not null or q.parked_us is not null
-		from queues q join topics t on t.id = q.topic where q.id = ?1`
-	sqlDue = `select pos, kind, attempt, crashes, coalesce(first_us, 0), coalesce(key, '') from deferred
+		from weir_queues q join weir_topics t on t.id = q.topic where q.id = ?1`
+	sqlDue = `select pos, kind, attempt, crashes, coalesce(first_us, 0), coalesce(key, '') from weir_deferred
 		where queue = ?1 and due_us <= ?2 order by due_us, pos limit ?3`
-	sqlNextDue = `select min(due_us) from deferred where queue = ?1 and due_us > ?2`
-	sqlUndefer = `delete from deferred where queue = ?1 and pos = ?2`
+	sqlNextDue = `select min(due_us) from weir_deferred where queue = ?1 and due_us > ?2`
+	sqlUndefer = `delete from weir_deferred where queue = ?1 and pos = ?2`
 )
 
 func (k *claim) queueID() int64 { return int64(k.request.Queue) }
@@ -367,8 +367,8 @@ func (k *claim) leaseFresh(f *filing, fresh []store.Message, list []store.Delive
 }
 
 const (
-	sqlEdited = `select exists (select 1 from edits where queue = ?1)`
-	sqlEdit   = `select body, headers from edits where queue = ?1 and pos = ?2`
+	sqlEdited = `select exists (select 1 from weir_edits where queue = ?1)`
+	sqlEdit   = `select body, headers from weir_edits where queue = ?1 and pos = ?2`
 )
 
 // edit puts in what a person replaced.

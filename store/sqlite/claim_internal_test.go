@@ -85,7 +85,7 @@ func TestLostMessage(t *testing.T) {
 	send(t, s, leased, good)
 	ctx := context.Background()
 	remove := func(m *store.Message) {
-		if err := s.write(ctx, func(c *conn) error { return c.exec(`delete from messages where pos = ?`, int64(m.Pos)) }); err != nil {
+		if err := s.write(ctx, func(c *conn) error { return c.exec(`delete from weir_messages where pos = ?`, int64(m.Pos)) }); err != nil {
 			t.Fatal(err)
 		}
 	}

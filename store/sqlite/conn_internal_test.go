@@ -18,7 +18,7 @@ var errBoom = errors.New("boom")
 func TestWriteUndoes(t *testing.T) {
 	s := newStore(t)
 	ctx := context.Background()
-	insert := func(c *conn) error { return c.exec(`insert into topics (name, kind) values ('lost', 1)`) }
+	insert := func(c *conn) error { return c.exec(`insert into weir_topics (name, kind) values ('lost', 1)`) }
 	err := s.write(ctx, func(c *conn) error { return errors.Join(insert(c), errBoom) })
 	if !errors.Is(err, errBoom) {
 		t.Errorf("write = %v, want its function's error", err)
@@ -36,7 +36,7 @@ func TestWriteUndoes(t *testing.T) {
 	}()
 	n := int64(-1)
 	err = s.write(ctx, func(c *conn) (err error) {
-		n, _, err = c.number(`select count(*) from topics`)
+		n, _, err = c.number(`select count(*) from weir_topics`)
 		return err
 	})
 	if err != nil || n != 0 {

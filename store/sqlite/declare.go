@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	sqlCountKept  = `select count(*) from messages where pos > ?1 and pos < ?2`
-	sqlQueueNamed = `select` + queueColumns + `from queues where name = ?1`
-	sqlSetQueue   = `update queues set capacity = ?2, required = ?3, max_lag = ?4, on_dead = ?5 where id = ?1`
-	sqlDeadKeys   = `select distinct key from dead where queue = ?1 and key is not null`
+	sqlCountKept  = `select count(*) from weir_messages where pos > ?1 and pos < ?2`
+	sqlQueueNamed = `select` + queueColumns + `from weir_queues where name = ?1`
+	sqlSetQueue   = `update weir_queues set capacity = ?2, required = ?3, max_lag = ?4, on_dead = ?5 where id = ?1`
+	sqlDeadKeys   = `select distinct key from weir_dead where queue = ?1 and key is not null`
 )
 
 // Declare implements store.Store.

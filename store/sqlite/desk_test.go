@@ -310,7 +310,7 @@ func (d *desk) count(table string) (n int64) {
 	if err != nil {
 		d.Fatalf("open the file = %v, want nil", err)
 	}
-	err = sqlitex.Execute(c, "select count(*) from "+table, &sqlitex.ExecOptions{ResultFunc: func(s *zombie.Stmt) error {
+	err = sqlitex.Execute(c, "select count(*) from weir_"+table, &sqlitex.ExecOptions{ResultFunc: func(s *zombie.Stmt) error {
 		n = s.ColumnInt64(0)
 		return nil
 	}})

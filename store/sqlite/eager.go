@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	sqlNewestBatch = `select id, high from batches where id >= ?1 and id <= ?2 order by id desc limit 1`
-	sqlNewBatch    = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
+	sqlNewestBatch = `select id, high from weir_batches where id >= ?1 and id <= ?2 order by id desc limit 1`
+	sqlNewBatch    = `insert into weir_batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
 		values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, x'')`
 	// Batches that this process did not claim. The hint keeps the planner from
 	// walking all batches of the queue.
-	sqlAbandoned = `select id from batches indexed by batches_open
+	sqlAbandoned = `select id from weir_batches indexed by weir_batches_open
 		where state < 2 and id > ?1 and id < ?2 and owner <> ?3 order by id limit 1`
 )
 

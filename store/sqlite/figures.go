@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	sqlMinute = `select failed, rejected, wait, work, lead from figures where queue = ?1 and minute = ?2`
+	sqlMinute = `select failed, rejected, wait, work, lead from weir_figures where queue = ?1 and minute = ?2`
 	// What the store can count is counted since the last figure, whoever did it.
-	sqlAddMinute = `insert into figures (queue, minute, sent, done, died, failed, rejected, wait, work, lead)
+	sqlAddMinute = `insert into weir_figures (queue, minute, sent, done, died, failed, rejected, wait, work, lead)
 		select q.id, ?2, t.appended - q.sampled_sent, q.done - q.sampled_done, q.died - q.sampled_died, ?3, ?4, ?5, ?6, ?7
-		from queues q join topics t on t.id = q.topic where q.id = ?1
+		from weir_queues q join weir_topics t on t.id = q.topic where q.id = ?1
 		on conflict (queue, minute) do update set
 		sent = sent + excluded.sent, done = done + excluded.done, died = died + excluded.died,
 		failed = excluded.failed, rejected = excluded.rejected,
 		wait = excluded.wait, work = excluded.work, lead = excluded.lead`
-	sqlSampled = `update queues set sampled_done = done, sampled_died = died,
-		sampled_sent = (select appended from topics where id = queues.topic) where id = ?1`
+	sqlSampled = `update weir_queues set sampled_done = done, sampled_died = died,
+		sampled_sent = (select appended from weir_topics where id = weir_queues.topic) where id = ?1`
 )
 
 // writeFigures adds the deltas to the queues' minutes, after all counters are written.

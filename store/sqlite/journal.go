@@ -49,7 +49,7 @@ func (c *conn) rows(query string, args []any, into []any, each func() error) err
 // The hot statement takes many rows at once: stepping a statement costs about as
 // much as the row itself.
 const (
-	insertInto  = `insert into messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
+	insertInto  = `insert into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
 	messageRow  = `(?,?,?,?,?,?,?,?,?)`
 	messageRow4 = messageRow + `,` + messageRow + `,` + messageRow + `,` + messageRow
 

@@ -25,8 +25,8 @@ const keysMax = 64
 
 const (
 	// One step along the index for each key, however many rows a key has.
-	sqlDeferredKey = `select key from deferred where queue = ?1 and key > ?2 order by key limit 1`
-	sqlDeadKey     = `select key from dead where queue = ?1 and key > ?2 order by key limit 1`
+	sqlDeferredKey = `select key from weir_deferred where queue = ?1 and key > ?2 order by key limit 1`
+	sqlDeadKey     = `select key from weir_dead where queue = ?1 and key > ?2 order by key limit 1`
 )
 
 func loadKeys(c *conn, q *queueTail) (*keyring, error) {
@@ -83,14 +83,14 @@ func (q *queueTail) note(key string) {
 }
 
 const (
-	sqlWaiting  = `select pos, kind from deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit ?3`
-	sqlDeadOf   = `select min(pos) from dead where queue = ?1 and key = ?2`
-	sqlRelease1 = `update deferred set kind = 5, due_us = 0 where queue = ?1 and pos = ?2`
-	sqlReblock  = `update deferred set kind = 4, due_us = null where queue = ?1 and key = ?2 and kind = 5 and pos > ?3`
-	sqlPark1    = `insert or replace into dead (queue, pos, died_us, key, attempts, reason, behind)
-		select queue, pos, ?4, key, attempt - 1, ?5, ?3 from deferred
+	sqlWaiting  = `select pos, kind from weir_deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit ?3`
+	sqlDeadOf   = `select min(pos) from weir_dead where queue = ?1 and key = ?2`
+	sqlRelease1 = `update weir_deferred set kind = 5, due_us = 0 where queue = ?1 and pos = ?2`
+	sqlReblock  = `update weir_deferred set kind = 4, due_us = null where queue = ?1 and key = ?2 and kind = 5 and pos > ?3`
+	sqlPark1    = `insert or replace into weir_dead (queue, pos, died_us, key, attempts, reason, behind)
+		select queue, pos, ?4, key, attempt - 1, ?5, ?3 from weir_deferred
 		where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
-	sqlParked = `delete from deferred where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
+	sqlParked = `delete from weir_deferred where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
 )
 
 // resolveKeys looks at the followers of all keys noted.
@@ -185,7 +185,7 @@ type blocker struct {
 	dead bool // they join it rather than wait
 }
 
-const sqlLowest = `select pos from deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit 1`
+const sqlLowest = `select pos from weir_deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit 1`
 
 func newBlockers(c *conn, q *queueTail) (*blockers, error) {
 	keys, err := loadKeys(c, q)

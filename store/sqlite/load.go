@@ -36,9 +36,9 @@ const (
 	loadMax = 16 << 20
 
 	loadColumns = ` pos, sent_us, version, key, due_us, cause, correlation, headers, body `
-	sqlFresh    = `select` + loadColumns + `from messages where pos > ?1 and pos < ?2 order by pos limit ?3`
-	sqlLoad     = `select` + loadColumns + `from messages where pos = ?1
-		union all select` + loadColumns + `from kept where pos = ?1 limit 1`
+	sqlFresh    = `select` + loadColumns + `from weir_messages where pos > ?1 and pos < ?2 order by pos limit ?3`
+	sqlLoad     = `select` + loadColumns + `from weir_messages where pos = ?1
+		union all select` + loadColumns + `from weir_kept where pos = ?1 limit 1`
 )
 
 // full reports whether the batch is to end here.

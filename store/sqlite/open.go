@@ -26,6 +26,10 @@ type Option func(*Store)
 // Clock sets what the store takes for the time. Defaults to time.Now.
 func Clock(now func() time.Time) Option { return func(s *Store) { s.clock = now } }
 
+// Existing opens only a file that holds a journal of this version's schema: it
+// makes none and migrates none. For programs that look into the file of a service.
+func Existing() Option { return func(s *Store) { s.existing = true } }
+
 // File opens the store in the file at path, which is made if there is none.
 func File(path string, options ...Option) store.Opener {
 	return func(ctx context.Context) (store.Store, error) {
@@ -43,9 +47,10 @@ func File(path string, options ...Option) store.Opener {
 // line here is cheaper and fairer than polling the file's lock. Readers have
 // connections of their own and never wait for it.
 type Store struct {
-	path  string
-	clock func() time.Time
-	info  store.Info
+	path     string
+	clock    func() time.Time
+	existing bool // the file and its journal must be there
+	info     store.Info
 
 	writer  chan *conn // holds the writer connection while nobody writes
 	readers chan *conn // the idle read connections; nil is one not yet opened
@@ -72,9 +77,6 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 	if err := checkVersion(sqlite.Version); err != nil {
 		return nil, err
 	}
-	if err := checkFile(path); err != nil {
-		return nil, err
-	}
 	s := &Store{
 		path:    path,
 		clock:   time.Now,
@@ -86,15 +88,19 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 	for _, o := range options {
 		o(s)
 	}
+	if err := checkFile(path, !s.existing); err != nil {
+		return nil, err
+	}
+	if s.existing {
+		if err := probe(path); err != nil {
+			return nil, err
+		}
+	}
 	c, err := openConn(path, writerPragmas())
 	if err != nil {
 		return nil, err
 	}
-	tables, err := journalTables()
-	if err == nil {
-		err = c.c.SetAuthorizer(guard{c, tables})
-	}
-	if err != nil {
+	if err := c.c.SetAuthorizer(guard{c}); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	for range readersMax {
@@ -108,12 +114,28 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 	return s, nil
 }
 
-// checkFile makes a missing file, for its owner only. An existing one is not
+// probe looks for a journal without changing a byte: opening the writer sets the
+// file's journal mode, and this file may be another program's.
+func probe(path string) error {
+	zc, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+	if err != nil {
+		return err
+	}
+	zc.SetBusyTimeout(busyTimeout)
+	c := &conn{c: zc}
+	have, err := schemaOf(c)
+	if err == nil && have == 0 {
+		err = errNoJournal
+	}
+	return errors.Join(err, c.close())
+}
+
+// checkFile makes a missing file, if it may, for its owner only. An existing one is not
 // opened here: closing any descriptor of a file drops the POSIX locks that
 // another connection of this process holds on it.
-func checkFile(path string) error {
+func checkFile(path string, create bool) error {
 	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && create {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			return nil // another process was first

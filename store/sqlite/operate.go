@@ -75,7 +75,7 @@ type operation struct {
 	now time.Time
 }
 
-const insertAudit = `insert into audit (at_us, who, verb, why, target, before, after)
+const insertAudit = `insert into weir_audit (at_us, who, verb, why, target, before, after)
 	values (?1, ?2, ?3, ?4, ?5, ?6, ?7)`
 
 // audit writes the act's row; before and after become JSON.
@@ -122,8 +122,8 @@ func auditOf(q queueRow) queueAudit {
 }
 
 const (
-	pauseQueue  = `update queues set paused_us = ?2, paused_by = ?3, paused_why = ?4 where id = ?1`
-	resumeQueue = `update queues set paused_us = null, paused_by = null, paused_why = null, parked_us = null where id = ?1`
+	pauseQueue  = `update weir_queues set paused_us = ?2, paused_by = ?3, paused_why = ?4 where id = ?1`
+	resumeQueue = `update weir_queues set paused_us = null, paused_by = null, paused_why = null, parked_us = null where id = ?1`
 )
 
 func (o operation) pause() (store.Acted, error) {

@@ -83,11 +83,11 @@ func (o operation) plan() (settling, error) {
 
 const (
 	letterFields  = ` pos, key, attempts, reason, behind is not null `
-	letterAt      = `select` + letterFields + `from dead where queue = ?1 and pos = ?2`
-	lettersOf     = `select` + letterFields + `from dead where queue = ?1 order by pos`
-	lettersBehind = `select` + letterFields + `from dead indexed by dead_key
+	letterAt      = `select` + letterFields + `from weir_dead where queue = ?1 and pos = ?2`
+	lettersOf     = `select` + letterFields + `from weir_dead where queue = ?1 order by pos`
+	lettersBehind = `select` + letterFields + `from weir_dead indexed by weir_dead_key
 		where queue = ?1 and key = ?2 and pos > ?3 order by pos limit ?4`
-	deadBefore = `select pos from dead indexed by dead_key where queue = ?1 and key = ?2 and pos < ?3 order by pos limit 1`
+	deadBefore = `select pos from weir_dead indexed by weir_dead_key where queue = ?1 and key = ?2 and pos < ?3 order by pos limit 1`
 )
 
 func letterRow(s *sqlite.Stmt, queue int64) letter {
@@ -218,20 +218,20 @@ func (o operation) planQueue(plan *settling, q queueRow) error {
 }
 
 const (
-	deleteDead  = `delete from dead where queue = ?1 and pos = ?2`
-	deleteStart = `delete from starts where queue = ?1 and pos = ?2`
+	deleteDead  = `delete from weir_dead where queue = ?1 and pos = ?2`
+	deleteStart = `delete from weir_starts where queue = ?1 and pos = ?2`
 	// due_us 0 is at once, before all that is due by the clock, by position.
-	insertRetried = `insert into deferred (queue, pos, kind, due_us, key, attempt, reason)
+	insertRetried = `insert into weir_deferred (queue, pos, kind, due_us, key, attempt, reason)
 		values (?1, ?2, 2, 0, ?3, 1, ?4)`
-	insertFollower = `insert into deferred (queue, pos, kind, due_us, key, attempt, reason)
+	insertFollower = `insert into weir_deferred (queue, pos, kind, due_us, key, attempt, reason)
 		values (?1, ?2, 4, null, ?3, 1, ?4)`
 	// Without the hints the planner walks the queue in the order of its primary key.
-	deferredBefore = `select pos from deferred indexed by deferred_key where queue = ?1 and key = ?2 and pos < ?3 and kind <> 1
+	deferredBefore = `select pos from weir_deferred indexed by weir_deferred_key where queue = ?1 and key = ?2 and pos < ?3 and kind <> 1
 		order by pos limit 1`
-	putEdit = `insert into edits (queue, pos, body, headers) values (?1, ?2, ?3, ?4)
+	putEdit = `insert into weir_edits (queue, pos, body, headers) values (?1, ?2, ?3, ?4)
 		on conflict (queue, pos) do update set
 		body = coalesce(excluded.body, body), headers = coalesce(excluded.headers, headers)`
-	returned = `update queues set gone = gone - ?2 where id = ?1`
+	returned = `update weir_queues set gone = gone - ?2 where id = ?1`
 )
 
 // retry makes dead letters deferred again: due at once, or, where an earlier
@@ -275,9 +275,9 @@ func (o operation) retry(plan settling) error {
 	return o.settleKeys(plan)
 }
 
-const insertDiscarded = `insert into attempts (queue, pos, n, attempt, took_us, verdict, reason, process)
+const insertDiscarded = `insert into weir_attempts (queue, pos, n, attempt, took_us, verdict, reason, process)
 	select ?1, ?2, coalesce(max(n), 0) + 1, ?3, 0, 'discarded', ?4, 0
-	from attempts where queue = ?1 and pos = ?2`
+	from weir_attempts where queue = ?1 and pos = ?2`
 
 // discard drops dead letters; their keys go on, where nothing else stops them.
 // Letters parked behind one stay: the first of them is then the head.
@@ -300,9 +300,9 @@ func (o operation) discard(plan settling) error {
 // newHead makes the first letter of a key a head if the one it was parked behind
 // has left without it. With the reason of that one, the next call of the same
 // act finds it. The lowest dead of a key is a head always: claims look only for heads.
-const newHead = `update dead set behind = null, reason = coalesce(?3, reason)
+const newHead = `update weir_dead set behind = null, reason = coalesce(?3, reason)
 	where queue = ?1 and behind is not null
-	and pos = (select pos from dead indexed by dead_key where queue = ?1 and key = ?2 order by pos limit 1)`
+	and pos = (select pos from weir_dead indexed by weir_dead_key where queue = ?1 and key = ?2 order by pos limit 1)`
 
 // settleKeys brings the keys of what has left the dead to order: see resolve.
 func (o operation) settleKeys(plan settling) error {

@@ -223,14 +223,14 @@ func (d *desk) many(n int) {
 		}
 	}
 	d.sql(fmt.Sprintf(`with recursive n(i) as (select 1 union all select i + 1 from n where i < %d)
-		insert into messages select pos + i, sent_us, version, key, due_us, cause, correlation, headers, body
-		from n, (select * from messages order by pos limit 1)`, n-1))
-	d.sql(`update topics set appended = (select count(*) from messages), last_pos = (select max(pos) from messages)`)
-	d.sql(`update meta set v = v + ` + fmt.Sprint(n) + ` where k = 'seq'`)
-	d.sql(`update batches set high = (select max(pos) from messages)`)
-	d.sql(`update queues set gone = (select count(*) from messages)`)
-	d.sql(`insert into dead select 1, pos, 1, key, 0, 'an earlier one', 0, (select min(pos) from messages) from messages`)
-	d.sql(`update dead set behind = null, reason = 'no oven', attempts = 1 where pos = behind`)
+		insert into weir_messages select pos + i, sent_us, version, key, due_us, cause, correlation, headers, body
+		from n, (select * from weir_messages order by pos limit 1)`, n-1))
+	d.sql(`update weir_topics set appended = (select count(*) from weir_messages), last_pos = (select max(pos) from weir_messages)`)
+	d.sql(`update weir_meta set v = v + ` + fmt.Sprint(n) + ` where k = 'seq'`)
+	d.sql(`update weir_batches set high = (select max(pos) from weir_messages)`)
+	d.sql(`update weir_queues set gone = (select count(*) from weir_messages)`)
+	d.sql(`insert into weir_dead select 1, pos, 1, key, 0, 'an earlier one', 0, (select min(pos) from weir_messages) from weir_messages`)
+	d.sql(`update weir_dead set behind = null, reason = 'no oven', attempts = 1 where pos = behind`)
 }
 
 func TestOperateMany(t *testing.T) {

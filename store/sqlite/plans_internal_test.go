@@ -7,7 +7,7 @@ import (
 
 // small names the tables that a statement may read whole: they have a row a
 // topic, a queue, a process or an act, not one a message.
-var small = []string{"topics", "queues", "q", "t", "processes", "(", "CONSTANT ROW", "pragma_"}
+var small = []string{"weir_topics", "weir_queues", "q", "t", "weir_processes", "(", "CONSTANT ROW", "pragma_"}
 
 // TestPlans wants every statement for people, operators and retention to find
 // its rows by an index, on an empty file and without statistics: a plan that
@@ -39,7 +39,7 @@ func TestPlans(t *testing.T) {
 			if table, ok := strings.CutPrefix(step, "SCAN "); ok && !mayScan(table) {
 				t.Errorf("plan of %s\n%s, want a search", query, step)
 			}
-			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(query, "union all") && !strings.Contains(query, "from queues") {
+			if strings.Contains(step, "TEMP B-TREE") && !strings.Contains(query, "union all") && !strings.Contains(query, "from weir_queues") {
 				t.Errorf("plan of %s\n%s, want the order of an index", query, step)
 			}
 		}
@@ -53,7 +53,7 @@ func mayScan(table string) bool {
 		}
 	}
 	// Limited, in the order of the index, from its first entry.
-	return strings.HasSuffix(table, "batches_open") || table == "audit"
+	return strings.HasSuffix(table, "batches_open") || table == "weir_audit"
 }
 
 func planOf(t *testing.T, s *Store, query string) []string {

@@ -99,10 +99,10 @@ func (p *pruner) delete(query string, bound int64) error {
 }
 
 const (
-	deleteFigures = `delete from figures where (queue, minute) in
-		(select queue, minute from figures indexed by figures_minute where minute < ?1 limit ?2)`
-	deleteDedup = `delete from dedup where (topic, key) in
-		(select topic, key from dedup indexed by dedup_expires where expires_us < ?1 limit ?2)`
+	deleteFigures = `delete from weir_figures where (queue, minute) in
+		(select queue, minute from weir_figures indexed by weir_figures_minute where minute < ?1 limit ?2)`
+	deleteDedup = `delete from weir_dedup where (topic, key) in
+		(select topic, key from weir_dedup indexed by weir_dedup_expires where expires_us < ?1 limit ?2)`
 )
 
 func (p *pruner) figures() error { return p.delete(deleteFigures, minuteOf(at(p.cutoff))) }
@@ -110,12 +110,12 @@ func (p *pruner) figures() error { return p.delete(deleteFigures, minuteOf(at(p.
 func (p *pruner) dedup() error { return p.delete(deleteDedup, p.now) }
 
 const (
-	auditFront     = `select id, at_us from audit order by id limit ?1`
-	deleteAudit    = `delete from audit where id <= ?1`
-	processesFront = `select id, coalesce(ended_us, beat_us) from processes
-		where id < (select max(id) from processes) order by id limit ?1`
-	ownsBatches   = `select 1 from batches indexed by batches_open where state < 2 and owner = ?1 limit 1`
-	deleteProcess = `delete from processes where id = ?1`
+	auditFront     = `select id, at_us from weir_audit order by id limit ?1`
+	deleteAudit    = `delete from weir_audit where id <= ?1`
+	processesFront = `select id, coalesce(ended_us, beat_us) from weir_processes
+		where id < (select max(id) from weir_processes) order by id limit ?1`
+	ownsBatches   = `select 1 from weir_batches indexed by weir_batches_open where state < 2 and owner = ?1 limit 1`
+	deleteProcess = `delete from weir_processes where id = ?1`
 )
 
 func (p *pruner) audit() error {
@@ -194,10 +194,10 @@ func (p *pruner) walk(query string, args []any, row func(s *sqlite.Stmt) age) er
 }
 
 const (
-	allQueues    = `select id, topic, parked_us is not null from queues order by id`
-	batchesFront = `select id, state, claimed_us, coalesce(done_us, claimed_us) from batches
+	allQueues    = `select id, topic, parked_us is not null from weir_queues order by id`
+	batchesFront = `select id, state, claimed_us, coalesce(done_us, claimed_us) from weir_batches
 		where id >= ?1 and id < ?2 order by id limit ?3`
-	deleteBatch = `delete from batches where id = ?1`
+	deleteBatch = `delete from weir_batches where id = ?1`
 
 	// openSkipped is how many open batches, or processes that left some, a step
 	// looks past at the front; the next step begins there again, so more would stop it.
@@ -249,4 +249,4 @@ func (p *pruner) batchesOf(queue int64) error {
 	return err
 }
 
-const newestBatch = `select id from batches where id >= ?1 and id < ?2 order by id desc limit 1`
+const newestBatch = `select id from weir_batches where id >= ?1 and id < ?2 order by id desc limit 1`

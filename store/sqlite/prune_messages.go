@@ -17,10 +17,10 @@ type subscriber struct {
 
 const (
 	subscribers = `select q.id, q.parked_us is not null,
-			(select b.high from batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
+			(select b.high from weir_batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
 				order by b.id desc limit 1)
-		from queues q where q.topic = ?1 order by q.id`
-	messagesFront = `select pos, sent_us from messages where pos > ?1 and pos <= ?2 order by pos limit ?3`
+		from weir_queues q where q.topic = ?1 order by q.id`
+	messagesFront = `select pos, sent_us from weir_messages where pos > ?1 and pos <= ?2 order by pos limit ?3`
 )
 
 func (p *pruner) messages() error {
@@ -98,9 +98,9 @@ func (p *pruner) messagesOf(t topicRow) error {
 }
 
 const (
-	copyKept       = `insert or ignore into kept select * from messages where pos = ?1`
-	deleteMessages = `delete from messages where pos >= ?1 and pos <= ?2`
-	recordGap      = `update queues set base = base + ?2, gaps = gaps + ?2 where id = ?1`
+	copyKept       = `insert or ignore into weir_kept select * from weir_messages where pos = ?1`
+	deleteMessages = `delete from weir_messages where pos >= ?1 and pos <= ?2`
+	recordGap      = `update weir_queues set base = base + ?2, gaps = gaps + ?2 where id = ?1`
 )
 
 // drop deletes the messages at the positions, the first that their topic has.
@@ -150,8 +150,8 @@ func (p *pruner) drop(queues []subscriber, front []int64) error {
 }
 
 const (
-	deferredRange = `select pos from deferred where queue = ?1 and pos >= ?2 and pos <= ?3`
-	deadRange     = `select pos from dead where queue = ?1 and pos >= ?2 and pos <= ?3`
+	deferredRange = `select pos from weir_deferred where queue = ?1 and pos >= ?2 and pos <= ?3`
+	deadRange     = `select pos from weir_dead where queue = ?1 and pos >= ?2 and pos <= ?3`
 )
 
 // needed gives the positions in a range that a queue still refers to.
@@ -183,7 +183,7 @@ func (p *pruner) needed(queues []subscriber, first, last int64) (map[int64]bool,
 	return needed, nil
 }
 
-const allOpenBatches = `select` + batchFields + `from batches indexed by batches_open where state < 2`
+const allOpenBatches = `select` + batchFields + `from weir_batches indexed by weir_batches_open where state < 2`
 
 // readLeased reads, once a step, what all open batches hold.
 func (p *pruner) readLeased() error {
@@ -198,11 +198,11 @@ func (p *pruner) readLeased() error {
 }
 
 const (
-	attemptsRange = `select pos, n from attempts where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos, n`
-	deleteAttempt = `delete from attempts where queue = ?1 and pos = ?2 and n = ?3`
-	editsRange    = `select pos, 0 from edits where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos`
-	deleteEdit    = `delete from edits where queue = ?1 and pos = ?2`
-	startsRange   = `select pos, 0 from starts where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos`
+	attemptsRange = `select pos, n from weir_attempts where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos, n`
+	deleteAttempt = `delete from weir_attempts where queue = ?1 and pos = ?2 and n = ?3`
+	editsRange    = `select pos, 0 from weir_edits where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos`
+	deleteEdit    = `delete from weir_edits where queue = ?1 and pos = ?2`
+	startsRange   = `select pos, 0 from weir_starts where queue = ?1 and pos >= ?2 and pos <= ?3 order by pos`
 )
 
 // history deletes attempts, edits and starts of a range of messages, but for
@@ -246,10 +246,10 @@ func (p *pruner) history(queues []subscriber, first, last int64, needed map[int6
 }
 
 const (
-	keptTurn   = `select v from meta where k = 'kept_turn'`
-	putTurn    = `insert into meta (k, v) values ('kept_turn', ?1) on conflict (k) do update set v = excluded.v`
-	keptFrom   = `select pos, sent_us from kept where pos > ?1 order by pos limit ?2`
-	deleteKept = `delete from kept where pos = ?1`
+	keptTurn   = `select v from weir_meta where k = 'kept_turn'`
+	putTurn    = `insert into weir_meta (k, v) values ('kept_turn', ?1) on conflict (k) do update set v = excluded.v`
+	keptFrom   = `select pos, sent_us from weir_kept where pos > ?1 order by pos limit ?2`
+	deleteKept = `delete from weir_kept where pos = ?1`
 
 	// keptLooked is how many rows of kept a step looks at. They stay for as long as
 	// somebody's dead letter does, so steps take turns through them.

@@ -62,7 +62,7 @@ type topicRow struct {
 	lastPos int64
 }
 
-const selectTopics = `select id, name, kind, last_pos from topics order by id`
+const selectTopics = `select id, name, kind, last_pos from weir_topics order by id`
 
 func readTopics(c *conn) (map[int64]topicRow, error) {
 	topics := map[int64]topicRow{}
@@ -136,7 +136,7 @@ func (s *Store) locate(id string) (int64, error) {
 }
 
 const selectProcesses = `select id, pid, host, version, owns, started_us, beat_us, ended_us
-	from processes order by id desc limit ?1`
+	from weir_processes order by id desc limit ?1`
 
 // Processes lists processes, newest first.
 func (r reader) Processes(ctx context.Context, max int) ([]store.Process, error) {
@@ -154,7 +154,7 @@ func (r reader) Processes(ctx context.Context, max int) ([]store.Process, error)
 	return out, err
 }
 
-const selectAudit = `select at_us, who, verb, why, target, before, after from audit order by id desc limit ?1`
+const selectAudit = `select at_us, who, verb, why, target, before, after from weir_audit order by id desc limit ?1`
 
 // Audit lists operators' acts, newest first.
 func (r reader) Audit(ctx context.Context, max int) ([]store.AuditRow, error) {

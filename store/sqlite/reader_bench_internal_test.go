@@ -16,20 +16,20 @@ const (
 
 // These make a journal without a store's work: what is asked of it is the same.
 const (
-	journalTopic = `insert into topics (id, name, kind, appended, last_pos) values (?1, ?2, 2, ?3, ?1 << 40 | ?4)`
-	journalQueue = `insert into queues (id, name, topic, start_pos, base, done, gone, capacity, required, max_lag, on_dead)
+	journalTopic = `insert into weir_topics (id, name, kind, appended, last_pos) values (?1, ?2, 2, ?3, ?1 << 40 | ?4)`
+	journalQueue = `insert into weir_queues (id, name, topic, start_pos, base, done, gone, capacity, required, max_lag, on_dead)
 		values (?1, ?2, ?1, ?1 << 40, 0, ?3, 0, 0, 0, 0, 0)`
 	journalRows = `with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1)
-		insert into messages (pos, sent_us, version, key, correlation, body)
+		insert into weir_messages (pos, sent_us, version, key, correlation, body)
 		select (i % ?2 + 1) << 40 | i, ?3 + i * 1000, 1, 'table-' || (i % 50021),
 			case when i % 4 = 0 then null else ((i - i % 4) % ?2 + 1) << 40 | (i - i % 4) end, zeroblob(200)
 		from n order by 1`
-	journalInsert = `insert into batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
+	journalInsert = `insert into weir_batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
 		values (?1, 1, 1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, x'')`
-	journalDeferred = `insert into deferred (queue, pos, kind, due_us, key, attempt)
-		select ?1, pos, 4, null, key, 1 from messages where pos > ?1 << 40 order by pos limit ?2`
-	journalDead = `insert into dead (queue, pos, died_us, key, attempts, reason)
-		select ?1, pos, 1, key, 5, 'dial tcp: timeout ' || zeroblob(100) from messages where pos > ?1 << 40 order by pos limit ?2`
+	journalDeferred = `insert into weir_deferred (queue, pos, kind, due_us, key, attempt)
+		select ?1, pos, 4, null, key, 1 from weir_messages where pos > ?1 << 40 order by pos limit ?2`
+	journalDead = `insert into weir_dead (queue, pos, died_us, key, attempts, reason)
+		select ?1, pos, 1, key, 5, 'dial tcp: timeout ' || zeroblob(100) from weir_messages where pos > ?1 << 40 order by pos limit ?2`
 )
 
 // bigJournal is a store with a million messages of 20 events, each with one

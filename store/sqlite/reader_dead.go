@@ -14,14 +14,14 @@ import (
 // discarded, the letter that follows takes its place without an update of all others.
 const (
 	deadFields = `select d.queue, d.pos, d.died_us, d.attempts, d.reason, d.quarantined, d.behind is not null,
-			(select h.pos from dead h where h.queue = d.queue and h.key = d.key and h.pos < d.pos order by h.pos limit 1),
-			exists (select 1 from edits e where e.queue = d.queue and e.pos = d.pos)
-		from dead d `
+			(select h.pos from weir_dead h where h.queue = d.queue and h.key = d.key and h.pos < d.pos order by h.pos limit 1),
+			exists (select 1 from weir_edits e where e.queue = d.queue and e.pos = d.pos)
+		from weir_dead d `
 	deadOfQueue = deadFields + `where d.queue = ?1 and d.pos > ?2
 		and (?3 is null or instr(d.reason, ?3) > 0) order by d.pos limit ?4`
 	deadAt = deadFields + `where d.queue = ?1 and d.pos = ?2`
 
-	selectEdit = `select body, headers from edits where queue = ?1 and pos = ?2`
+	selectEdit = `select body, headers from weir_edits where queue = ?1 and pos = ?2`
 )
 
 func deadLetter(s *sqlite.Stmt, w scribe, queue string) store.DeadLetter {

@@ -13,13 +13,13 @@ import (
 // one stream a topic, by seq. Each stream is read in chunks: with hundreds of
 // topics a page of 50 reads little more than 50 rows.
 const (
-	newestMessages = `select` + messageColumns + `from messages
+	newestMessages = `select` + messageColumns + `from weir_messages
 		where pos > ?1 and pos < ?2 order by pos desc limit ?3`
-	newestKept = `select` + messageColumns + `from kept
+	newestKept = `select` + messageColumns + `from weir_kept
 		where pos > ?1 and pos < ?2 order by pos desc limit ?3`
-	newestMessagesOfKey = `select` + messageColumns + `from messages
+	newestMessagesOfKey = `select` + messageColumns + `from weir_messages
 		where key = ?4 and pos > ?1 and pos < ?2 order by pos desc limit ?3`
-	newestKeptOfKey = `select` + messageColumns + `from kept
+	newestKeptOfKey = `select` + messageColumns + `from weir_kept
 		where key = ?4 and pos > ?1 and pos < ?2 order by pos desc limit ?3`
 )
 
@@ -177,10 +177,10 @@ func (r reader) Messages(ctx context.Context, q store.MessageQuery) ([]store.Mes
 }
 
 const (
-	messageInFull = `select` + messageColumns + `, body from messages where pos = ?1`
-	keptInFull    = `select` + messageColumns + `, body from kept where pos = ?1`
-	messageBare   = `select` + messageColumns + `from messages where pos = ?1`
-	keptBare      = `select` + messageColumns + `from kept where pos = ?1`
+	messageInFull = `select` + messageColumns + `, body from weir_messages where pos = ?1`
+	keptInFull    = `select` + messageColumns + `, body from weir_kept where pos = ?1`
+	messageBare   = `select` + messageColumns + `from weir_messages where pos = ?1`
+	keptBare      = `select` + messageColumns + `from weir_kept where pos = ?1`
 )
 
 // at reads the message at a position, wherever it is kept; nil when it is gone.

@@ -26,9 +26,9 @@ type queueRow struct {
 const selectQueues = `select q.id, q.name, t.id, t.name, t.kind, q.start_pos, q.gone,
 		t.appended - q.base - q.done - q.gone, q.capacity, q.required, q.max_lag, q.on_dead,
 		q.parked_us, q.paused_us, q.paused_by, q.paused_why, q.gaps,
-		(select b.high from batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
+		(select b.high from weir_batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
 			order by b.id desc limit 1)
-	from queues q join topics t on t.id = q.topic
+	from weir_queues q join weir_topics t on t.id = q.topic
 	where q.name = ?1 or ?1 is null order by q.name`
 
 // readQueues reads all queues by name, or the one with a name, without counting.
@@ -61,13 +61,13 @@ func readQueues(c *conn, name any) ([]queueRow, error) {
 const (
 	// Entries of deferred and dead are counted: they are exceptions, and a range
 	// of the primary key each.
-	countDeferred = `select count(*), min(pos) from deferred where queue = ?1`
-	countDead     = `select count(*) from dead where queue = ?1`
-	lowestPos     = `select pos from deferred where queue = ?1 order by pos limit 1`
+	countDeferred = `select count(*), min(pos) from weir_deferred where queue = ?1`
+	countDead     = `select count(*) from weir_dead where queue = ?1`
+	lowestPos     = `select pos from weir_deferred where queue = ?1 order by pos limit 1`
 
-	firstBeyond = `select pos from messages where pos > ?1 and pos < ?2 order by pos limit 1`
-	sentLive    = `select sent_us from messages where pos = ?1`
-	sentKept    = `select sent_us from kept where pos = ?1`
+	firstBeyond = `select pos from weir_messages where pos > ?1 and pos < ?2 order by pos limit 1`
+	sentLive    = `select sent_us from weir_messages where pos = ?1`
+	sentKept    = `select sent_us from weir_kept where pos = ?1`
 )
 
 // count completes a queue's state by what the other tables say.
@@ -144,9 +144,9 @@ func (r reader) Queues(ctx context.Context) ([]store.QueueState, error) {
 }
 
 const (
-	queueIDs      = `select id from queues order by id`
+	queueIDs      = `select id from weir_queues order by id`
 	selectFigures = `select minute, sent, done, died, failed, rejected, wait, work, lead
-		from figures where queue = ?1 and minute >= ?2 order by minute desc limit ?3`
+		from weir_figures where queue = ?1 and minute >= ?2 order by minute desc limit ?3`
 )
 
 // Figures lists the minutes of all queues that are not older than since: of each

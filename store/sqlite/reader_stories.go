@@ -73,12 +73,12 @@ func (b *batchView) run(index int) (started time.Time, duration time.Duration, e
 }
 
 const (
-	queuesOfTopic = `select id, name, start_pos from queues where topic = ?1 order by name`
-	batchEnds     = `select (select id from batches where id > ?1 and id < ?2 order by id limit 1), id, high
-		from batches where id >= ?1 and id < ?2 order by id desc limit 1`
+	queuesOfTopic = `select id, name, start_pos from weir_queues where topic = ?1 order by name`
+	batchEnds     = `select (select id from weir_batches where id > ?1 and id < ?2 order by id limit 1), id, high
+		from weir_batches where id >= ?1 and id < ?2 order by id desc limit 1`
 	batchFields = ` id, owner, claimed_us, manifest, bits, times `
 	// Without the hint the planner may walk all batches of the queue by rowid.
-	openBatches = `select` + batchFields + `from batches indexed by batches_open
+	openBatches = `select` + batchFields + `from weir_batches indexed by weir_batches_open
 		where state < 2 and id >= ?1 and id < ?2 order by id`
 )
 
@@ -146,8 +146,8 @@ func (t *teller) tell(pos int64) ([]store.QueueStory, error) {
 const (
 	stateDiscarded = "discarded"
 
-	deadState     = `select reason from dead where queue = ?1 and pos = ?2`
-	deferredState = `select kind, due_us, reason from deferred where queue = ?1 and pos = ?2`
+	deadState     = `select reason from weir_dead where queue = ?1 and pos = ?2`
+	deferredState = `select kind, due_us, reason from weir_deferred where queue = ?1 and pos = ?2`
 )
 
 func (t *teller) tellQueue(q *queueView, pos int64) (store.QueueStory, error) {
@@ -222,8 +222,8 @@ func (t *teller) claims(q *queueView, pos int64, story *store.QueueStory) error 
 }
 
 const (
-	batchAtOrAfter = `select id, high from batches where id >= ?1 and id <= ?2 order by id limit 1`
-	batchesFrom    = `select` + batchFields + `from batches where id >= ?1 and id <= ?2 order by id limit ?3`
+	batchAtOrAfter = `select id, high from weir_batches where id >= ?1 and id <= ?2 order by id limit 1`
+	batchesFrom    = `select` + batchFields + `from weir_batches where id >= ?1 and id <= ?2 order by id limit ?3`
 
 	// laterClaims is how many batches are read to find one that was claimed late:
 	// beyond it a story does without its batch.
@@ -286,7 +286,7 @@ func (t *teller) batch(from, to int64) (b batchView, err error) {
 }
 
 const selectAttempts = `select attempt, started_us, took_us, verdict, reason, stack, process, due_us
-	from attempts where queue = ?1 and pos = ?2 order by n desc limit ?3`
+	from weir_attempts where queue = ?1 and pos = ?2 order by n desc limit ?3`
 
 // attemptsOf lists the recorded attempts of a message in a queue, first to last;
 // of very many the last.

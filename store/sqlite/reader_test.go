@@ -122,14 +122,14 @@ func TestStoryOfManyBatches(t *testing.T) {
 		}
 	}
 	check(0)
-	d.sql(`delete from batches where (id & 0xffffffffff) in (5, 6, 20)`)
-	d.sql(`delete from batches where (id & 0xffffffffff) < 4`)
+	d.sql(`delete from weir_batches where (id & 0xffffffffff) in (5, 6, 20)`)
+	d.sql(`delete from weir_batches where (id & 0xffffffffff) < 4`)
 	for _, i := range []int{4, 5, 19} {
 		if got := d.story(sent[i].ID).Queues[0]; got.State != "done" || got.Batch != 0 {
 			t.Errorf("Message(%d), whose batch is gone = %+v, want done", i, got)
 		}
 	}
-	d.sql(`delete from batches where (id & 0xffffffffff) < 21`)
+	d.sql(`delete from weir_batches where (id & 0xffffffffff) < 21`)
 	check(20)
 }
 

@@ -12,11 +12,11 @@ import (
 
 // Both come from the index alone.
 const (
-	conversationMessages = `select pos from messages where correlation = ?1 limit ?2`
-	conversationKept     = `select pos from kept where correlation = ?1 limit ?2`
+	conversationMessages = `select pos from weir_messages where correlation = ?1 limit ?2`
+	conversationKept     = `select pos from weir_kept where correlation = ?1 limit ?2`
 
-	referencesLive = `select cause, correlation from messages where pos = ?1`
-	referencesKept = `select cause, correlation from kept where pos = ?1`
+	referencesLive = `select cause, correlation from weir_messages where pos = ?1`
+	referencesKept = `select cause, correlation from weir_kept where pos = ?1`
 )
 
 const (

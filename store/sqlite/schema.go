@@ -6,40 +6,49 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/weir-go/weir/store"
 	"zombiezen.com/go/sqlite"
 )
 
-// The schema's steps, 0001.sql first. A released step is never changed; the
-// file's user_version is the number of the last step it has taken.
+// The schema's steps, 0001.sql first. A released step is never changed. The file
+// may hold the user's own tables: ours begin with weir_, and the number of steps
+// taken is a row of ours, for user_version may be the user's.
 //
 //go:embed schema/*.sql
 var schemaFS embed.FS
 
 const (
-	sqlUserVersion = `pragma user_version`
-	sqlIncarnation = `select v from meta where k = 'incarnation'`
-	sqlNewJournal  = `insert into meta (k, v) values ('incarnation', ?), ('seq', 0), ('process', 0)`
-	sqlTableExists = `select count(*) from sqlite_schema where name = 'meta' and type = 'table'`
+	sqlHasMeta     = `select count(*) from sqlite_schema where name = 'weir_meta' and type = 'table'`
+	sqlSchema      = `select v from weir_meta where k = 'schema'`
+	sqlSetSchema   = `insert or replace into weir_meta (k, v) values ('schema', ?)`
+	sqlIncarnation = `select v from weir_meta where k = 'incarnation'`
+	sqlNewJournal  = `insert into weir_meta (k, v) values ('incarnation', ?), ('seq', 0), ('process', 0)`
 )
 
-var errForeign = errors.New("is an SQLite file with a schema that is not weir's (its user_version is set, but it holds no journal); give weir another file")
+var (
+	errForeign   = errors.New("has a table weir_meta that is not weir's; give weir another file, or rename that table")
+	errNoJournal = errors.New("is an SQLite file without a journal in it: give the file of a service that uses weir, or start the service that makes it")
+)
 
-// migrate takes the steps that the file lacks, in the caller's transaction.
+// migrate takes the steps that the file lacks, in the caller's transaction. A file
+// that was only to be looked into must have taken them.
 func (s *Store) migrate(c *conn) error {
 	steps, err := fs.Glob(schemaFS, "schema/*.sql")
 	if err != nil {
 		return err
 	}
-	have, _, err := c.number(sqlUserVersion)
-	if err != nil {
+	have, err := schemaOf(c)
+	switch {
+	case err != nil:
 		return err
-	}
-	if err := checkJournal(c, have, int64(len(steps))); err != nil {
-		return err
+	case have > len(steps):
+		return fmt.Errorf("has schema %d, and this version of weir knows %d: open it with the version that wrote it, or a newer one", have, len(steps))
+	case have == 0 && s.existing:
+		return errNoJournal
+	case have < len(steps) && s.existing:
+		return fmt.Errorf("has schema %d, and this version of weir works with %d: start the service with this version, which brings the file up to it, or use the older weir", have, len(steps))
 	}
 	for i, name := range steps[have:] {
 		text, err := fs.ReadFile(schemaFS, name)
@@ -47,7 +56,7 @@ func (s *Store) migrate(c *conn) error {
 			return err
 		}
 		if err := runScript(c, string(text)); err != nil {
-			return fmt.Errorf("schema step %d: %w", have+int64(i)+1, err)
+			return fmt.Errorf("schema step %d: %w", have+i+1, err)
 		}
 	}
 	if have == 0 {
@@ -55,34 +64,25 @@ func (s *Store) migrate(c *conn) error {
 			return err
 		}
 	}
-	if have < int64(len(steps)) {
-		// A pragma takes no parameters; the number is ours.
-		if err := c.exec(sqlUserVersion + " = " + strconv.Itoa(len(steps))); err != nil {
+	if have < len(steps) {
+		if err := c.exec(sqlSetSchema, len(steps)); err != nil {
 			return err
 		}
 	}
 	return s.describe(c, len(steps))
 }
 
-// checkJournal refuses what is not ours, or newer than we are.
-func checkJournal(c *conn, have, know int64) error {
-	if have == 0 {
-		return nil
+// schemaOf is the number of steps that the file has taken, 0 when it holds no journal.
+func schemaOf(c *conn) (int, error) {
+	n, _, err := c.number(sqlHasMeta)
+	if err != nil || n == 0 {
+		return 0, err
 	}
-	n, _, err := c.number(sqlTableExists)
-	if err != nil {
-		return err
+	schema, found, err := c.number(sqlSchema)
+	if err != nil || !found || schema < 1 {
+		return 0, errors.Join(errForeign, err)
 	}
-	if n == 0 {
-		return errForeign
-	}
-	if _, err := incarnationOf(c); err != nil {
-		return errors.Join(errForeign, err)
-	}
-	if have > know {
-		return fmt.Errorf("has schema %d, and this version of weir knows %d: open it with the version that wrote it, or a newer one", have, know)
-	}
-	return nil
+	return int(schema), nil
 }
 
 func (s *Store) describe(c *conn, schema int) error {

@@ -43,14 +43,13 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	newer := filepath.Join(t.TempDir(), "newer.db")
 	s := openFile(t, newer)
-	if err := s.write(context.Background(), func(c *conn) error { return c.exec("pragma user_version = 99") }); err != nil {
+	if err := s.write(context.Background(), func(c *conn) error { return c.exec(sqlSetSchema, 99) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, path, want string }{
 		{"a newer schema", newer, "has schema 99, and this version of weir knows 1"},
-		{"another program's schema", userFile(t, `create table invoices (id integer)`, `pragma user_version = 7`), "schema that is not weir's"},
-		{"another program's meta table", userFile(t, `create table meta (a text)`, `pragma user_version = 1`), "schema that is not weir's"},
-		{"a table in the way", userFile(t, `create table messages (id integer)`), "schema step 1"},
+		{"another program's meta table", userFile(t, `create table weir_meta (a text)`), "not weir's"},
+		{"a table in the way", userFile(t, `create table weir_messages (id integer)`), "schema step 1"},
 		{"no database", notes, "not a database"},
 		{"a symbolic link", link, "is a symbolic link"},
 		{"a folder", t.TempDir(), "is not a regular file"},
@@ -69,7 +68,8 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestOpenBesideTheUsersTables(t *testing.T) {
-	path := userFile(t, `create table invoices (id integer)`, `insert into invoices values (7)`)
+	path := userFile(t, `create table invoices (id integer)`, `insert into invoices values (7)`,
+		`create table messages (id integer)`, `create table queues (id integer)`, `pragma user_version = 7`)
 	s := openFile(t, path)
 	n := int64(0)
 	err := s.read(context.Background(), func(c *conn) (err error) {
@@ -107,7 +107,7 @@ func TestOpenAgain(t *testing.T) {
 	}
 	defer db.Close()
 	var inc string
-	if err := db.QueryRow(`select v from meta where k = 'incarnation'`).Scan(&inc); err != nil || inc != string(want.Incarnation) {
+	if err := db.QueryRow(`select v from weir_meta where k = 'incarnation'`).Scan(&inc); err != nil || inc != string(want.Incarnation) {
 		t.Errorf("incarnation through OpenDB = %q, %v, want %q", inc, err, want.Incarnation)
 	}
 }
@@ -159,7 +159,7 @@ func TestPragmas(t *testing.T) {
 			t.Errorf("OpenDB's %s = %q, %v, want %q", c.pragma, got, err, c.want)
 		}
 	}
-	err = s.read(context.Background(), func(c *conn) error { return c.exec(`delete from topics`) })
+	err = s.read(context.Background(), func(c *conn) error { return c.exec(`delete from weir_topics`) })
 	if err == nil {
 		t.Error("a reader's delete = nil, want an error")
 	}
@@ -177,7 +177,7 @@ func TestVersionGate(t *testing.T) {
 }
 
 func TestMigrationIsOneTransaction(t *testing.T) {
-	path := userFile(t, `create table audit (id integer)`) // the last of the schema's tables
+	path := userFile(t, `create table weir_audit (id integer)`) // the last of the schema's tables
 	if _, err := open(context.Background(), path, nil); err == nil {
 		t.Fatal("open = nil, want an error")
 	}
@@ -187,7 +187,7 @@ func TestMigrationIsOneTransaction(t *testing.T) {
 	}
 	defer db.Close()
 	var name string
-	err = db.QueryRow(`select name from sqlite_schema where name <> 'audit'`).Scan(&name)
+	err = db.QueryRow(`select name from sqlite_schema where name <> 'weir_audit'`).Scan(&name)
 	if err != sql.ErrNoRows {
 		t.Errorf("after a failed migration there is %q, %v, want nothing", name, err)
 	}

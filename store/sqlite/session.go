@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	sqlNextProcess = `update meta set v = v + 1 where k = 'process' returning v`
-	sqlNewProcess  = `insert into processes (id, pid, host, version, owns, started_us, beat_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?6)`
-	sqlNewest      = `select coalesce(max(id), 0) from processes`
-	sqlBeat        = `update processes set beat_us = ?2 where id = ?1`
-	sqlEnd         = `update processes set beat_us = ?2, ended_us = ?2 where id = ?1`
-	sqlNoStarts    = `delete from starts where process = ?1`
-	sqlHandBack    = `update batches indexed by batches_open set state = 1 where state < 2 and state = 0 and owner = ?1`
+	sqlNextProcess = `update weir_meta set v = v + 1 where k = 'process' returning v`
+	sqlNewProcess  = `insert into weir_processes (id, pid, host, version, owns, started_us, beat_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?6)`
+	sqlNewest      = `select coalesce(max(id), 0) from weir_processes`
+	sqlBeat        = `update weir_processes set beat_us = ?2 where id = ?1`
+	sqlEnd         = `update weir_processes set beat_us = ?2, ended_us = ?2 where id = ?1`
+	sqlNoStarts    = `delete from weir_starts where process = ?1`
+	sqlHandBack    = `update weir_batches indexed by weir_batches_open set state = 1 where state < 2 and state = 0 and owner = ?1`
 )
 
 // Begin implements store.Store. The lock file keeps a second engine out; should

@@ -40,27 +40,27 @@ type leasedBatch struct {
 }
 
 const (
-	sqlBatch = `select epoch, owner, state, open, claimed_us, manifest, bits, times from batches where id = ?1`
+	sqlBatch = `select epoch, owner, state, open, claimed_us, manifest, bits, times from weir_batches where id = ?1`
 	// A row of a few KiB is rewritten whole, and no index with it.
-	sqlSetBatch = `update batches set open = ?2, bits = ?3, times = ?4 where id = ?1`
-	sqlClose    = `update batches set open = 0, bits = ?2, times = ?3, state = 2, done_us = ?4 where id = ?1`
-	sqlCount    = `update queues set done = done + ?2, gone = gone + ?3, died = died + ?4 where id = ?1`
+	sqlSetBatch = `update weir_batches set open = ?2, bits = ?3, times = ?4 where id = ?1`
+	sqlClose    = `update weir_batches set open = 0, bits = ?2, times = ?3, state = 2, done_us = ?4 where id = ?1`
+	sqlCount    = `update weir_queues set done = done + ?2, gone = gone + ?3, died = died + ?4 where id = ?1`
 
-	sqlNewAttempt = `insert or replace into attempts
+	sqlNewAttempt = `insert or replace into weir_attempts
 		(queue, pos, n, attempt, started_us, took_us, verdict, reason, stack, process, due_us)
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`
-	sqlDefer = `insert or replace into deferred (queue, pos, kind, due_us, key, attempt, crashes, first_us, reason)
+	sqlDefer = `insert or replace into weir_deferred (queue, pos, kind, due_us, key, attempt, crashes, first_us, reason)
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`
-	sqlDie = `insert or replace into dead (queue, pos, died_us, key, attempts, reason, quarantined, behind)
+	sqlDie = `insert or replace into weir_dead (queue, pos, died_us, key, attempts, reason, quarantined, behind)
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
-	sqlStart = `insert or replace into starts (queue, pos, process, started_us, lone) values (?1, ?2, ?3, ?4, ?5)`
-	sqlStop  = `delete from starts where queue = ?1 and pos = ?2`
+	sqlStart = `insert or replace into weir_starts (queue, pos, process, started_us, lone) values (?1, ?2, ?3, ?4, ?5)`
+	sqlStop  = `delete from weir_starts where queue = ?1 and pos = ?2`
 
 	// What happened since the last death: a message that a person retried starts afresh.
 	sqlPast = `select coalesce(max(n), 0), coalesce(min(started_us), 0), count(*) filter (where verdict = 'crashed')
-		from attempts where queue = ?1 and pos = ?2
-		and n > coalesce((select max(n) from attempts where queue = ?1 and pos = ?2 and verdict = 'dead'), 0)`
-	sqlAttempts = `select coalesce(max(n), 0) from attempts where queue = ?1 and pos = ?2`
+		from weir_attempts where queue = ?1 and pos = ?2
+		and n > coalesce((select max(n) from weir_attempts where queue = ?1 and pos = ?2 and verdict = 'dead'), 0)`
+	sqlAttempts = `select coalesce(max(n), 0) from weir_attempts where queue = ?1 and pos = ?2`
 )
 
 // fence refuses a change that acts for what is not its own. What it settles is

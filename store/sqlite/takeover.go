@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	sqlAsItWas  = `update deferred set attempt = ?3, crashes = ?4, first_us = ?5 where queue = ?1 and pos = ?2`
-	sqlTakeOver = `update batches set epoch = ?2, owner = ?3, state = ?4, open = ?5, bits = ?6, done_us = ?7 where id = ?1`
+	sqlAsItWas  = `update weir_deferred set attempt = ?3, crashes = ?4, first_us = ?5 where queue = ?1 and pos = ?2`
+	sqlTakeOver = `update weir_batches set epoch = ?2, owner = ?3, state = ?4, open = ?5, bits = ?6, done_us = ?7 where id = ?1`
 
-	sqlOldStarts = `select pos, process, started_us, lone from starts where queue = ?1 and pos between ?2 and ?3 and process <> ?4`
-	sqlCrashed   = `insert or replace into attempts (queue, pos, n, attempt, started_us, took_us, verdict, reason, process)
+	sqlOldStarts = `select pos, process, started_us, lone from weir_starts where queue = ?1 and pos between ?2 and ?3 and process <> ?4`
+	sqlCrashed   = `insert or replace into weir_attempts (queue, pos, n, attempt, started_us, took_us, verdict, reason, process)
 		values (?1, ?2, ?3, ?4, ?5, 0, 'crashed', ?6, ?7)`
-	sqlHistory = `select pos, n, attempt, coalesce(started_us, 0), verdict from attempts
+	sqlHistory = `select pos, n, attempt, coalesce(started_us, 0), verdict from weir_attempts
 		where queue = ?1 and pos between ?2 and ?3 order by pos, n`
 )
 

@@ -97,7 +97,7 @@ func OpenDB(path string) (*sql.DB, error) {
 	if err := checkVersion(zombiezen.Version); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := checkFile(path); err != nil {
+	if err := checkFile(path, true); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	pragmas := []string{"busy_timeout(5000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(on)", "trusted_schema(off)"}

@@ -1,13 +1,13 @@
 -- The journal of one store in one SQLite file. Times are microseconds since 1970 (_us).
 
 -- k: 'incarnation' (text), 'seq' (the last sequence number given out, over all topics).
-create table meta (
+create table weir_meta (
   k text primary key,
   v any not null
 ) strict, without rowid;
 
 -- appended counts all messages ever; last_pos is the newest, also after it was pruned.
-create table topics (
+create table weir_topics (
   id       integer primary key check (id < 1 << 22),
   name     text not null unique,
   kind     integer not null,
@@ -19,7 +19,7 @@ create table topics (
 -- insert goes to the end of its range: a clustered index for the price of a
 -- rowid. seq is store-wide, so it is also the order of commits over all topics.
 -- cause and correlation are positions of this store, or another store's IDs as text.
-create table messages (
+create table weir_messages (
   pos         integer primary key,
   sent_us     integer not null,
   version     integer not null,
@@ -30,12 +30,12 @@ create table messages (
   headers     blob,
   body        blob not null
 ) strict;
-create index messages_key on messages (key) where key is not null;
-create index messages_correlation on messages (correlation) where correlation is not null;
+create index weir_messages_key on weir_messages (key) where key is not null;
+create index weir_messages_correlation on weir_messages (correlation) where correlation is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
 -- open batches, copied here when their range of messages is deleted.
-create table kept (
+create table weir_kept (
   pos         integer primary key,
   sent_us     integer not null,
   version     integer not null,
@@ -46,18 +46,18 @@ create table kept (
   headers     blob,
   body        blob not null
 ) strict;
-create index kept_key on kept (key) where key is not null;
-create index kept_correlation on kept (correlation) where correlation is not null;
+create index weir_kept_key on weir_kept (key) where key is not null;
+create index weir_kept_correlation on weir_kept (correlation) where correlation is not null;
 
 -- depth = topics.appended - base - done - gone: counters instead of a count, exact
 -- because each is changed in the transaction that changes what it counts.
 -- base: topics.appended when the subscription began. done: settled as Done. gone:
 -- left without being worked: discarded, or now dead (less what was retried).
 -- died counts deaths, never down. sampled_* are those counters at the last figure.
-create table queues (
+create table weir_queues (
   id            integer primary key,
   name          text not null unique,
-  topic         integer not null references topics (id),
+  topic         integer not null references weir_topics (id),
   start_pos     integer not null,  -- messages up to here came before the subscription
   base          integer not null,
   done          integer not null default 0,
@@ -76,13 +76,13 @@ create table queues (
   sampled_done  integer not null default 0,
   sampled_died  integer not null default 0
 ) strict;
-create index queues_topic on queues (topic);
+create index weir_queues_topic on weir_queues (topic);
 
 -- id is queue << 40 | no. A queue's cursor is the high of its newest batch; batch 0
 -- is made with the queue. manifest: the leased positions; bits: which are settled;
 -- times: for those, start after claimed_us and duration. open counts the unsettled.
 -- state: 0 leased, 1 handed back, 2 closed.
-create table batches (
+create table weir_batches (
   id         integer primary key,
   epoch      integer not null,
   owner      integer not null,
@@ -95,11 +95,11 @@ create table batches (
   bits       blob not null,
   times      blob not null
 ) strict;
-create index batches_open on batches (id) where state < 2;
+create index weir_batches_open on weir_batches (id) where state < 2;
 
 -- kind: 1 delay (the sender's own), 2 retry, 3 not yet, 4 behind (due_us null), 5 released (due_us 0).
 -- attempt is the number the next attempt gets.
-create table deferred (
+create table weir_deferred (
   queue    integer not null,
   pos      integer not null,
   kind     integer not null,
@@ -111,10 +111,10 @@ create table deferred (
   reason   text,
   primary key (queue, pos)
 ) strict, without rowid;
-create index deferred_due on deferred (queue, due_us, pos) where due_us is not null;
-create index deferred_key on deferred (queue, key, pos) where key is not null;
+create index weir_deferred_due on weir_deferred (queue, due_us, pos) where due_us is not null;
+create index weir_deferred_key on weir_deferred (queue, key, pos) where key is not null;
 
-create table dead (
+create table weir_dead (
   queue       integer not null,
   pos         integer not null,
   died_us     integer not null,
@@ -125,10 +125,10 @@ create table dead (
   behind      integer,  -- parked: the dead message of its key that it follows
   primary key (queue, pos)
 ) strict, without rowid;
-create index dead_key on dead (queue, key, pos) where key is not null;
+create index weir_dead_key on weir_dead (queue, key, pos) where key is not null;
 
 -- Only exceptions: failed, postponed and crashed attempts, and the success after one.
-create table attempts (
+create table weir_attempts (
   queue      integer not null,
   pos        integer not null,
   n          integer not null,  -- 1, 2, 3 … in order of being recorded
@@ -144,7 +144,7 @@ create table attempts (
 ) strict, without rowid;
 
 -- Suspects whose run has begun, until they are settled.
-create table starts (
+create table weir_starts (
   queue      integer not null,
   pos        integer not null,
   process    integer not null,
@@ -154,7 +154,7 @@ create table starts (
 ) strict, without rowid;
 
 -- A person's replacement of a body or of headers, for one queue.
-create table edits (
+create table weir_edits (
   queue   integer not null,
   pos     integer not null,
   body    blob,
@@ -162,7 +162,7 @@ create table edits (
   primary key (queue, pos)
 ) strict, without rowid;
 
-create table dedup (
+create table weir_dedup (
   topic      integer not null,
   key        text not null,
   hash       blob not null,
@@ -170,9 +170,9 @@ create table dedup (
   expires_us integer not null,
   primary key (topic, key)
 ) strict, without rowid;
-create index dedup_expires on dedup (expires_us);
+create index weir_dedup_expires on weir_dedup (expires_us);
 
-create table figures (
+create table weir_figures (
   queue    integer not null,
   minute   integer not null,  -- since 1970
   sent     integer not null,
@@ -185,9 +185,9 @@ create table figures (
   lead     blob not null,
   primary key (queue, minute)
 ) strict, without rowid;
-create index figures_minute on figures (minute);
+create index weir_figures_minute on weir_figures (minute);
 
-create table processes (
+create table weir_processes (
   id         integer primary key,
   pid        integer not null,
   host       text not null,
@@ -198,7 +198,7 @@ create table processes (
   ended_us   integer
 ) strict;
 
-create table audit (
+create table weir_audit (
   id     integer primary key,
   at_us  integer not null,
   who    text not null,
