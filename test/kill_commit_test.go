@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -19,26 +20,40 @@ func TestKillAtEveryCommit(t *testing.T) {
 			calls := ended.count(t, when)
 			t.Run("call", func(t *testing.T) {
 				for n := 1; n <= calls; n++ {
-					t.Run(strconv.Itoa(n), func(t *testing.T) {
-						t.Parallel()
-						ended.run(t, when, strconv.Itoa(n))
-					})
+					for _, next := range nextEndings(n) {
+						t.Run(fmt.Sprintf("%d then %d", n, next), func(t *testing.T) {
+							t.Parallel()
+							ended.run(t, when, strconv.Itoa(n), strconv.Itoa(next))
+						})
+					}
 				}
 				for _, kind := range kinds(when) { // whatever way it went, at each of these
 					t.Run(kind, func(t *testing.T) {
 						t.Parallel()
-						if !ended.run(t, when, kind) {
+						if !ended.run(t, when, kind, kind) {
 							t.Errorf("no process ended %s %s", when, kind)
 						}
 					})
 				}
 			})
-			for ended.run(t, when, strconv.Itoa(calls+1)) { // one that went another way, and made more calls
+			for ended.run(t, when, strconv.Itoa(calls+1), "1") { // one that went another way, and made more calls
 				calls++
 			}
 			t.Logf("processes ended at %v", ended.at)
 		})
 	}
+}
+
+// nextEndings are the calls at which the second process ends if the first does so at its n-th.
+func nextEndings(n int) []int {
+	if !long() {
+		return []int{1 + 7*n%23}
+	}
+	var all []int
+	for next := 1; next < 23; next += 3 {
+		all = append(all, next)
+	}
+	return all
 }
 
 // endings is where processes ended.
@@ -76,15 +91,15 @@ func kinds(when string) []string {
 
 const ownEnd = "end-of-own-transaction"
 
-// run has the script worked by three processes, of which the first ends at a call,
-// if it makes it, and audits the books.
-func (e *endings) run(t *testing.T, when, at string) (reached bool) {
+// run has the script worked by three processes, of which the first two end at the
+// calls given, if they make them, and audits the books. Reached is whether the
+// first did.
+func (e *endings) run(t *testing.T, when, first, second string) (reached bool) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "weir.db")
 	db := openTables(t, file)
 	held := fences{}
-	n, _ := strconv.Atoi(at)
-	for i, at := range []string{at, strconv.Itoa(1 + 7*n%23), "0"} {
+	for i, at := range []string{first, second, "0"} {
 		c := start(t, "script", file, life(i+1), fuseAt(when, at))
 		code := c.wait()
 		if code > 0 || code < 0 && at == "0" {
