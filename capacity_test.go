@@ -277,41 +277,40 @@ func TestLaggingSubscriberIsParkedAndGoesOnWhenResumed(t *testing.T) {
 }
 
 func TestRetryAfterIsMeasured(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := openEngine(t, newFile(t), weir.Config{})
-		var hold atomic.Bool
-		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
-			if hold.Load() {
-				<-ctx.Done()
-			}
-			return ctx.Err()
-		}, weir.Queue{Capacity: 200})
-		running(t, e, clean.Name())
-		var last *weir.FullError
-		eventually(t, "a refusal knows the rate", func() bool {
-			// Drain much, then be full: what was drained lately says when to come back.
-			hold.Store(false)
-			for range 200 {
-				if err := weir.Send(t.Context(), e, clean, ticket{}, weir.WaitForRoom(time.Minute)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			emptied(t, e, clean.Name())
-			hold.Store(true)
-			err := weir.SendAll(t.Context(), e, clean, tickets("", 201))
-			var ok bool
-			if last, ok = errors.AsType[*weir.FullError](err); !ok {
-				t.Fatalf("SendAll of more than the capacity = %v, want a *FullError", err)
-			}
-			return last.RetryAfter != time.Second // which it says when it knows nothing
-		})
-		if last.RetryAfter < 10*time.Millisecond || last.RetryAfter > time.Second {
-			t.Errorf("RetryAfter = %v of a queue that drains hundreds a second, want 10ms to 1s", last.RetryAfter)
+	t.Parallel()
+	e := openEngine(t, newFile(t), weir.Config{})
+	var hold atomic.Bool
+	weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+		if hold.Load() {
+			<-ctx.Done()
 		}
-		if want := fmt.Sprintf("queue %s is full", clean.Name()); len(last.Error()) < len(want) || last.Error()[:len(want)] != want {
-			t.Errorf("the refusal says %q", last.Error())
+		return ctx.Err()
+	}, weir.Queue{Capacity: 200})
+	running(t, e, clean.Name())
+	var last *weir.FullError
+	eventually(t, "a refusal knows the rate", func() bool {
+		// Drain much, then be full: what was drained lately says when to come back.
+		hold.Store(false)
+		for range 200 {
+			if err := weir.Send(t.Context(), e, clean, ticket{}, weir.WaitForRoom(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
 		}
+		emptied(t, e, clean.Name())
+		hold.Store(true)
+		err := weir.SendAll(t.Context(), e, clean, tickets("", 201))
+		var ok bool
+		if last, ok = errors.AsType[*weir.FullError](err); !ok {
+			t.Fatalf("SendAll of more than the capacity = %v, want a *FullError", err)
+		}
+		return last.RetryAfter != time.Second // which it says when it knows nothing
 	})
+	if last.RetryAfter < 10*time.Millisecond || last.RetryAfter > time.Second {
+		t.Errorf("RetryAfter = %v of a queue that drains hundreds a second, want 10ms to 1s", last.RetryAfter)
+	}
+	if want := fmt.Sprintf("queue %s is full", clean.Name()); len(last.Error()) < len(want) || last.Error()[:len(want)] != want {
+		t.Errorf("the refusal says %q", last.Error())
+	}
 }
 
 // What leaves with an acknowledgement is admitted; so the source of a full queue

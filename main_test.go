@@ -45,7 +45,7 @@ var (
 )
 
 // patience is how long a test waits for what must come: far beyond what it takes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // quick is a retry policy that costs a test no time.
 var quick = weir.Retry{Max: 3, Base: time.Millisecond, Cap: time.Millisecond}

@@ -1,0 +1,305 @@
+package weir_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weir-go/weir"
+)
+
+// What takes minutes and days, in a bubble where they pass by themselves.
+
+func TestRetryBacksOffWithJitterUpToItsCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		var begun []time.Time
+		weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
+			begun = append(begun, time.Now())
+			return errors.New("no")
+		}, weir.Queue{Retry: weir.Retry{Max: 12, Cap: 8 * time.Second}})
+		send(t, e, clean, ticket{N: 1})
+		stop := run(t, e)
+		time.Sleep((1 + 2 + 4 + 8*8) * time.Second) // the sum of the longest
+		time.Sleep(11 * time.Second)                // and of what the polls take
+		stop()
+		if len(begun) != 12 {
+			t.Fatalf("%d attempts, want 12", len(begun))
+		}
+		var pauses []time.Duration
+		short := 0
+		for i := 1; i < len(begun); i++ {
+			pause := begun[i].Sub(begun[i-1])
+			pauses = append(pauses, pause)
+			most := min(time.Second<<(i-1), 8*time.Second)
+			if pause <= 0 || pause > most+time.Second {
+				t.Errorf("pause %d is %v, want at most %v, and up to a second for the poll", i, pause, most)
+			}
+			if pause < most/2 {
+				short++
+			}
+		}
+		if short == 0 || short == len(pauses) {
+			t.Errorf("%d of the pauses %v are in their lower half, want jitter over all of it", short, pauses)
+		}
+		if dead := deadLetters(t, e, clean.Name(), 1)[0]; dead.Attempts != 12 {
+			t.Errorf("dead after %d attempts, want 12", dead.Attempts)
+		}
+	})
+}
+
+func TestDefaultTimeoutIsAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		var took time.Duration
+		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			start := time.Now()
+			<-ctx.Done()
+			took = time.Since(start)
+			return weir.Permanent(context.Cause(ctx))
+		})
+		send(t, e, clean, ticket{N: 1})
+		stop := run(t, e)
+		time.Sleep(62 * time.Second)
+		stop()
+		if dead := deadLetters(t, e, clean.Name(), 1)[0]; took != time.Minute || dead.Reason != weir.ErrTimeout.Error() {
+			t.Errorf("cancelled after %v for %q, want after 1m for the timeout", took, dead.Reason)
+		}
+	})
+}
+
+func TestRunningHandlersHaveStopTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{StopTimeout: 10 * time.Second})
+		took := make(chan time.Duration, 1)
+		var stopped time.Time
+		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			<-ctx.Done()
+			took <- time.Since(stopped)
+			return ctx.Err()
+		})
+		send(t, e, clean, ticket{N: 1})
+		stop := run(t, e)
+		time.Sleep(time.Second)
+		stopped = time.Now()
+		stop()
+		if got := receive(t, took); got != 10*time.Second {
+			t.Errorf("cancelled %v after the stop, want StopTimeout: 10s", got)
+		}
+	})
+}
+
+func TestNothingBeginsAfterAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{StopTimeout: time.Minute})
+		var begun atomic.Int64
+		release := make(chan struct{})
+		handle := func(context.Context, *weir.Message[ticket]) error {
+			begun.Add(1)
+			<-release
+			return nil
+		}
+		weir.Handle(e, clean, handle, weir.Queue{Concurrency: 2})
+		weir.Handle(e, prepare, handle, weir.Queue{Concurrency: 2})
+		send(t, e, clean, tickets("terrace", 9)...)
+		send(t, e, prepare, tickets("terrace", 9)...) // one key: one at a time
+		ctx, cancel := context.WithCancel(t.Context())
+		done := runs(ctx, e)
+		time.Sleep(time.Second)
+		cancel()
+		synctest.Wait()
+		close(release)
+		if err := receive(t, done); err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+		if n := begun.Load(); n != 3 {
+			t.Errorf("%d have begun, want the 3 from before the stop", n)
+		}
+		for queue, want := range map[string]int64{clean.Name(): 7, prepare.Name(): 8} {
+			if f := figures(t, e, queue); f.Depth != want {
+				t.Errorf("%s: Depth = %d, want %d", queue, f.Depth, want)
+			}
+		}
+	})
+}
+
+func TestIdleEngineNoticesThatItWasOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		quiet := weir.Config{Log: slog.New(slog.DiscardHandler)}
+		first, second := openEngine(t, file, quiet), openEngine(t, file, quiet)
+		done := runs(t.Context(), first)
+		time.Sleep(time.Second)
+		if err := os.Remove(file + ".lock"); err != nil {
+			t.Fatal(err)
+		}
+		run(t, second)
+		start := time.Now()
+		if err := receive(t, done); !errors.Is(err, weir.ErrLeaseLost) {
+			t.Errorf("Run of the engine that was overtaken = %v, want ErrLeaseLost", err)
+		}
+		if took := time.Since(start); took > 6*time.Second {
+			t.Errorf("noticed after %v, want at the next heartbeat", took)
+		}
+	})
+}
+
+func TestDelayIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		at := make(chan time.Time, 1)
+		weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error {
+			at <- time.Now()
+			return nil
+		})
+		stop := run(t, e)
+		due := time.Now().Add(time.Minute)
+		if err := weir.Send(t.Context(), e, clean, ticket{}, weir.Delay(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute + 2*time.Second)
+		stop()
+		if late := receive(t, at).Sub(due); late < 0 || late > time.Second {
+			t.Errorf("came %v after it was due, want 0 to a second", late)
+		}
+	})
+}
+
+func TestDedupForgetsAfterSevenDays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		order := func(n int) error { return weir.Send(t.Context(), e, clean, ticket{N: n}, weir.Dedup("order-1")) }
+		if err := order(1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(7*24*time.Hour - time.Second)
+		if err := order(2); err == nil {
+			t.Error("the key with another body before seven days = nil, want a *DuplicateError")
+		}
+		time.Sleep(2 * time.Second)
+		if err := order(2); err != nil {
+			t.Errorf("the key after seven days = %v, want nil", err)
+		}
+	})
+}
+
+func TestKeepDeletesWhatIsDoneAndKeepsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{Keep: time.Minute})
+		weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			switch m.Body.N {
+			case 1:
+				return weir.Permanent(errors.New("no"))
+			case 2:
+				return weir.NotYet("later", time.Hour)
+			}
+			return nil
+		})
+		send(t, e, clean, tickets("terrace", 50)...)
+		send(t, e, prepare, ticket{"terrace", 1}) // nobody works it
+		run(t, e)
+		time.Sleep(3 * time.Minute)
+		count := func(topic string) int {
+			list, err := e.Messages(t.Context(), weir.MessageQuery{Topic: topic, Max: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list)
+		}
+		if n := count(clean.Name()); n > 2 {
+			t.Errorf("%d messages after three times Keep, want at most the dead and the postponed one", n)
+		}
+		if n := count(prepare.Name()); n != 1 {
+			t.Errorf("%d messages that wait, want 1: it is kept however old", n)
+		}
+		dead := deadLetters(t, e, clean.Name(), 1)[0]
+		if string(dead.Message.Body) != `{"Table":"terrace","N":1}` {
+			t.Errorf("the dead letter's body is %q, want it kept", dead.Message.Body)
+		}
+		if f := figures(t, e, clean.Name()); f.Depth != 1 || f.Deferred != 1 {
+			t.Errorf("Depth = %d, Deferred = %d, want the postponed one", f.Depth, f.Deferred)
+		}
+		if findings, err := e.Check(t.Context()); err != nil || len(findings) != 1 { // the dead letter
+			t.Errorf("Check = %+v, %v, want the dead letter only", findings, err)
+		}
+	})
+}
+
+// One suspect that takes long must not hold up all others for ever.
+func TestSlowSuspectLetsTheNextBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		quiet := weir.Config{Log: slog.New(slog.DiscardHandler)}
+		first := openStore(t, abandon(file), quiet)
+		weir.Handle(first, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		send(t, first, clean, tickets("terrace", 3)...)
+		stop := run(t, first)
+		time.Sleep(time.Second)
+		stop()
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second := openEngine(t, file, quiet)
+		var mu sync.Mutex
+		var begun []time.Duration
+		start := time.Now()
+		weir.Handle(second, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			mu.Lock()
+			begun = append(begun, time.Since(start).Round(time.Second))
+			mu.Unlock()
+			<-time.After(30 * time.Second)
+			return nil
+		})
+		run(t, second)
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(begun) != 3 || begun[0] != 0 || begun[1] != 5*time.Second || begun[2] != 10*time.Second {
+			t.Errorf("suspects began after %v, want 0s, 5s and 10s", begun)
+		}
+	})
+}
+
+// A failing store is not handed back to: whoever opens it next shall be careful.
+func TestAfterAFailureTheNextIsCareful(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		quiet := weir.Config{Log: slog.New(slog.DiscardHandler)}
+		var broken atomic.Bool
+		first := openStore(t, breakable(file, &broken), quiet)
+		weir.Handle(first, clean, func(context.Context, *weir.Message[ticket]) error {
+			broken.Store(true)
+			return nil
+		}, weir.Queue{Concurrency: 1})
+		send(t, first, clean, tickets("terrace", 3)...)
+		if err := receive(t, runs(t.Context(), first)); !errors.Is(err, errDisk) {
+			t.Errorf("Run on a failing store = %v, want its error", err)
+		}
+		broken.Store(false)
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second := openEngine(t, file, quiet)
+		var atOnce, most atomic.Int64
+		weir.Handle(second, clean, func(context.Context, *weir.Message[ticket]) error {
+			most.Store(max(most.Load(), atOnce.Add(1)))
+			defer atOnce.Add(-1)
+			<-time.After(time.Second)
+			return nil
+		})
+		run(t, second)
+		emptied(t, second, clean.Name())
+		if n := most.Load(); n != 1 {
+			t.Errorf("%d at once on a store that failed, want 1: all are suspects", n)
+		}
+	})
+}
