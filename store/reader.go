@@ -89,7 +89,7 @@ type QueueStory struct {
 	// "before" (sent before the subscription began).
 	State     string
 	Batch     int64 // of the first claim; 0 before it
-	Process   int64 // that claimed it
+	Process   int64 // that worked it last, or leases it
 	ClaimedAt time.Time
 	Started   time.Time     // of the last attempt, if known
 	Took      time.Duration // of the last attempt

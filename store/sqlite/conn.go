@@ -217,9 +217,10 @@ func (c *conn) begin(ctx context.Context) error {
 }
 
 const (
-	// A commit takes about 100 µs to 10 ms; asking more often only burns the CPU it needs.
-	busyWaitMin = 200 * time.Microsecond
-	busyWaitMax = 10 * time.Millisecond
+	// Asking costs some microseconds. A sender who commits one transaction after
+	// another leaves gaps of that length, and who asks seldom never meets one.
+	busyWaitMin = 100 * time.Microsecond
+	busyWaitMax = 500 * time.Microsecond
 )
 
 // rollback ends the transaction, if SQLite has not done so itself (it does on disk full).

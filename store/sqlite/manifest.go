@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// A batch row holds three blobs.
+// A batch row holds four blobs.
 //
 // The manifest is the leased positions, ascending: the first as an uvarint, of
 // each other the distance to the one before. A dense batch of 1,000 is 1 KiB.
@@ -17,6 +17,9 @@ import (
 // appends: the count as an uvarint, then for each the distance of its index and
 // of its start to the one before in the chunk (before the first: 0, and when the
 // batch was claimed) as varints, and its duration as an uvarint; in microseconds.
+//
+// The owners are those it was taken over from, in turn: each as an uvarint, then
+// how many bytes of times there were by then. The rest is the owner's.
 
 var errEncoding = errors.New("damaged encoding")
 
@@ -85,9 +88,12 @@ func (c *timesChunk) appendTo(times []byte) []byte {
 	return append(binary.AppendUvarint(times, uint64(c.count)), c.text...)
 }
 
-// decodeTimes calls each for every entry, in the order of their being settled.
-func decodeTimes(b []byte, each func(ran)) error {
+// decodeTimes calls each for every entry, in the order of their being settled, with
+// the offset of its chunk.
+func decodeTimes(b []byte, each func(r ran, chunk int)) error {
+	all := len(b)
 	for len(b) > 0 {
+		chunk := all - len(b)
 		count, n := binary.Uvarint(b)
 		if n <= 0 || count > uint64(len(b)) {
 			return fmt.Errorf("times: %w", errEncoding)
@@ -102,9 +108,31 @@ func decodeTimes(b []byte, each func(ran)) error {
 				return fmt.Errorf("times: %w", errEncoding)
 			}
 			last = ran{index: last.index + int(index), start: last.start + start, took: int64(took)}
-			each(last)
+			each(last, chunk)
 			b = b[n+m+k:]
 		}
 	}
 	return nil
+}
+
+// appendOwner adds the owner that a batch is taken over from, when its times are so long.
+func appendOwner(b []byte, owner int64, times int) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(owner)), uint64(times))
+}
+
+// ownerAt is whose times a chunk is, that begins at an offset: that of the first
+// whose times reached beyond it, else the last owner's.
+func ownerAt(owners []byte, offset int, last int64) (int64, error) {
+	for len(owners) > 0 {
+		owner, n := binary.Uvarint(owners)
+		times, m := binary.Uvarint(owners[max(n, 0):])
+		if n <= 0 || m <= 0 {
+			return 0, fmt.Errorf("owners: %w", errEncoding)
+		}
+		if uint64(offset) < times {
+			return int64(owner), nil
+		}
+		owners = owners[n+m:]
+	}
+	return last, nil
 }

@@ -61,14 +61,14 @@ func TestTimes(t *testing.T) {
 		times = chunk.appendTo(times)
 	}
 	var got []ran
-	if err := decodeTimes(times, func(r ran) { got = append(got, r) }); err != nil || !slices.Equal(got, want) {
+	if err := decodeTimes(times, func(r ran, _ int) { got = append(got, r) }); err != nil || !slices.Equal(got, want) {
 		t.Errorf("decodeTimes = %d entries, %v, want %d as they were added", len(got), err, len(want))
 	}
 	for n := range times {
 		// A prefix is damaged, unless it ends with a chunk; it never panics.
-		_ = decodeTimes(times[:n], func(ran) {})
+		_ = decodeTimes(times[:n], func(ran, int) {})
 	}
-	if err := decodeTimes([]byte{200, 1}, func(ran) {}); err == nil {
+	if err := decodeTimes([]byte{200, 1}, func(ran, int) {}); err == nil {
 		t.Error("decodeTimes of a count without entries = nil, want an error")
 	}
 }
@@ -99,13 +99,25 @@ func FuzzTimes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var chunk timesChunk
 		var entries []ran
-		if decodeTimes(b, func(r ran) { entries = append(entries, r); chunk.add(r) }) != nil {
+		if decodeTimes(b, func(r ran, _ int) { entries = append(entries, r); chunk.add(r) }) != nil {
 			return
 		}
 		var again []ran
-		err := decodeTimes(chunk.appendTo(nil), func(r ran) { again = append(again, r) })
+		err := decodeTimes(chunk.appendTo(nil), func(r ran, _ int) { again = append(again, r) })
 		if err != nil || !slices.Equal(again, entries) {
 			t.Fatalf("decodeTimes(%x) = %v, encoded again %v, %v", b, entries, again, err)
 		}
 	})
+}
+
+func TestOwnerAt(t *testing.T) {
+	owners := appendOwner(appendOwner(nil, 3, 0), 5, 40)
+	for offset, want := range map[int]int64{0: 5, 39: 5, 40: 9, 1000: 9} {
+		if got, err := ownerAt(owners, offset, 9); err != nil || got != want {
+			t.Errorf("ownerAt(%d) = %d, %v, want %d", offset, got, err, want)
+		}
+	}
+	if _, err := ownerAt([]byte{0x80}, 0, 9); err == nil {
+		t.Error("ownerAt of damaged owners = nil, want an error")
+	}
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -38,6 +37,7 @@ type batchView struct {
 	positions []int64
 	settled   bits
 	times     []byte
+	owners    []byte
 }
 
 func newTeller(c *conn) *teller { return &teller{c: c, queues: map[int64][]*queueView{}} }
@@ -62,21 +62,27 @@ func (b *batchView) unsettled() []int64 {
 	return out
 }
 
-// run is when a delivery started and how long it took; zero if it did not run.
-func (b *batchView) run(index int) (started time.Time, duration time.Duration, err error) {
-	err = decodeTimes(b.times, func(r ran) {
+// run completes a story by when the delivery started, how long it took, and in
+// which process: not the batch's owner, if that has taken it over since.
+func (b *batchView) run(index int, story *store.QueueStory) error {
+	found := -1
+	err := decodeTimes(b.times, func(r ran, chunk int) {
 		if r.index == index {
-			started, duration = at(b.claimedUs+r.start), took(r.took)
+			story.Started, story.Took, found = at(b.claimedUs+r.start), took(r.took), chunk
 		}
 	})
-	return started, duration, err
+	if err != nil || found < 0 {
+		return err
+	}
+	story.Process, err = ownerAt(b.owners, found, b.owner)
+	return err
 }
 
 const (
 	queuesOfTopic = `select id, name, start_pos from weir_queues where topic = ?1 order by name`
 	batchEnds     = `select (select id from weir_batches where id > ?1 and id < ?2 order by id limit 1), id, high
 		from weir_batches where id >= ?1 and id < ?2 order by id desc limit 1`
-	batchFields = ` id, owner, claimed_us, manifest, bits, times `
+	batchFields = ` id, owner, claimed_us, manifest, bits, times, owners `
 	// Without the hint the planner may walk all batches of the queue by rowid.
 	openBatches = `select` + batchFields + `from weir_batches indexed by weir_batches_open
 		where state < 2 and id >= ?1 and id < ?2 order by id`
@@ -118,7 +124,7 @@ func (t *teller) look(q *queueView) error {
 
 func viewBatch(s *sqlite.Stmt) (batchView, error) {
 	b := batchView{id: s.ColumnInt64(0), owner: s.ColumnInt64(1), claimedUs: s.ColumnInt64(2),
-		settled: blob(s, 4), times: blob(s, 5)}
+		settled: blob(s, 4), times: blob(s, 5), owners: blob(s, 6)}
 	var err error
 	if b.positions, err = decodeManifest(nil, blob(s, 3)); err != nil {
 		err = fmt.Errorf("batch %d of queue %d: %w", numberOf(b.id), ownerOf(b.id), err)
@@ -214,9 +220,10 @@ func (t *teller) claims(q *queueView, pos int64, story *store.QueueStory) error 
 		story.Batch, story.Process, story.ClaimedAt = numberOf(first.id), first.owner, at(first.claimedUs)
 	}
 	if last >= 0 {
-		story.Started, story.Took = story.Attempts[last].Started, story.Attempts[last].Took
+		a := story.Attempts[last]
+		story.Started, story.Took, story.Process = a.Started, a.Took, a.Process
 	} else if i, ok := first.find(pos); ok {
-		story.Started, story.Took, err = first.run(i)
+		err = first.run(i, story)
 	}
 	return err
 }

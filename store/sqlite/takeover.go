@@ -9,7 +9,7 @@ import (
 
 const (
 	sqlAsItWas  = `update weir_deferred set attempt = ?3, crashes = ?4, first_us = ?5 where queue = ?1 and pos = ?2`
-	sqlTakeOver = `update weir_batches set epoch = ?2, owner = ?3, state = ?4, open = ?5, bits = ?6, done_us = ?7 where id = ?1`
+	sqlTakeOver = `update weir_batches set epoch = ?2, owner = ?3, state = ?4, open = ?5, bits = ?6, done_us = ?7, owners = cast(owners || ?8 as blob) where id = ?1`
 
 	sqlOldStarts = `select pos, process, started_us, lone from weir_starts where queue = ?1 and pos between ?2 and ?3 and process <> ?4`
 	sqlCrashed   = `insert or replace into weir_attempts (queue, pos, n, attempt, started_us, took_us, verdict, reason, process)
@@ -22,10 +22,11 @@ const (
 func (k *claim) takeOver(id int64) error {
 	b := &leasedBatch{id: id}
 	var manifest []byte
+	times := 0
 	err := k.c.query(sqlBatch, []any{id}, func(st *sqlite.Stmt) error {
 		b.epoch, b.owner, b.state = st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2)
 		b.open, b.claimed = st.ColumnInt64(3), st.ColumnInt64(4)
-		manifest, b.bits = blob(st, 5), blob(st, 6)
+		manifest, b.bits, times = blob(st, 5), blob(st, 6), st.ColumnLen(7)
 		return nil
 	})
 	if err != nil {
@@ -34,7 +35,7 @@ func (k *claim) takeOver(id int64) error {
 	if b.manifest, err = decodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
 		return fmt.Errorf("batch %d of queue %d: %w", numberOf(id), k.q.id, err)
 	}
-	suspect := b.state == batchLeased
+	suspect, from := b.state == batchLeased, appendOwner(nil, b.owner, times)
 	list, err := k.leaseRest(b)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (k *claim) takeOver(id int64) error {
 	if len(list) == 0 {
 		b.state, done = batchClosed, k.now
 	}
-	err = k.c.exec(sqlTakeOver, id, b.epoch, b.owner, b.state, b.open, []byte(b.bits), done)
+	err = k.c.exec(sqlTakeOver, id, b.epoch, b.owner, b.state, b.open, []byte(b.bits), done, from)
 	if err != nil {
 		return err
 	}

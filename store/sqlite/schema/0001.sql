@@ -80,7 +80,8 @@ create index weir_queues_topic on weir_queues (topic);
 
 -- id is queue << 40 | no. A queue's cursor is the high of its newest batch; batch 0
 -- is made with the queue. manifest: the leased positions; bits: which are settled;
--- times: for those, start after claimed_us and duration. open counts the unsettled.
+-- times: for those, start after claimed_us and duration; owners: of a batch taken
+-- over, whose they are. open counts the unsettled.
 -- state: 0 leased, 1 handed back, 2 closed.
 create table weir_batches (
   id         integer primary key,
@@ -93,7 +94,8 @@ create table weir_batches (
   done_us    integer,
   manifest   blob not null,
   bits       blob not null,
-  times      blob not null
+  times      blob not null,
+  owners     blob not null default x''
 ) strict;
 create index weir_batches_open on weir_batches (id) where state < 2;
 
