@@ -290,7 +290,7 @@ func readFences(t testing.TB, db *sql.DB) fences {
 func tryFences(t testing.TB, db *sql.DB) (fences, bool) {
 	t.Helper()
 	var made bool
-	err := db.QueryRowContext(t.Context(), `select exists (select 1 from sqlite_schema where name = 'batches')`).Scan(&made)
+	err := db.QueryRowContext(t.Context(), `select exists (select 1 from sqlite_schema where name = 'weir_batches')`).Scan(&made)
 	if err != nil {
 		t.Fatal(err)
 	}
