@@ -14,6 +14,8 @@ func storyLaws() []Law {
 		{"story/clock-back", "A run that began, by a clock that was set back, before its claim is told as it was measured.", storyClockBack},
 		{"story/queues", "A story tells each of its queues' part apart.", storyQueues},
 		{"story/not-found", "A message that never was is ErrNotFound.", storyNotFound},
+		{"story/who", "A story names the process that worked the message, also after another took its batch over.", storyWho},
+		{"story/follower", "What waited behind its key tells of its run like any other.", storyFollower},
 		{"story/kept", "A story stays true over crashes.", storyKept},
 	}
 }
@@ -177,4 +179,31 @@ func storyKept(s *scene) {
 	}
 	s.drain(cook, 9, "3 4")
 	s.told(cook, ms[2], "done")
+}
+
+func storyWho(s *scene) {
+	s.declareCook()
+	ms := s.send(cook, "1 2")
+	s.done(s.claim(cook, 2, "1 2"), "1")
+	first := s.me.ID
+	s.restart()
+	s.done(s.claim(cook, 2, "2"), "2")
+	for i, want := range []int64{first, s.me.ID} {
+		if st := s.told(cook, ms[i], "done"); st.Process != want || st.Started.IsZero() {
+			s.Errorf("Message(%s): worked by process %d from %s, want %d from a time", ms[i].ID, st.Process, st.Started, want)
+		}
+	}
+}
+
+func storyFollower(s *scene) {
+	s.declareCook()
+	ms := s.send(cook, "k1 k2")
+	b := s.claim(cook, 2, "k1 k2")
+	s.fail(b, "k1", store.Retry, "k2")
+	s.clock.move(time.Hour)
+	s.done(s.claim(cook, 2, "k1"), "k1")
+	s.done(s.claim(cook, 2, "k2"), "k2")
+	if st := s.told(cook, ms[1], "done"); st.Started.IsZero() || st.Took <= 0 || st.Process != s.me.ID {
+		s.Errorf("Message(%s): started %s, took %s, process %d, want a run in process %d", ms[1].ID, st.Started, st.Took, st.Process, s.me.ID)
+	}
 }
