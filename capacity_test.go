@@ -318,9 +318,10 @@ func TestRetryAfterIsMeasured(t *testing.T) {
 func TestSourceOfAFullQueueIsSlowed(t *testing.T) {
 	t.Parallel()
 	e := openEngine(t, newFile(t), weir.Config{})
-	var running, freely atomic.Int64
+	var running, begun, freely atomic.Int64
 	pulse := make(chan struct{})
 	weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+		begun.Add(1)
 		if running.Add(1) > 1 {
 			freely.Add(1)
 		}
@@ -355,10 +356,10 @@ func TestSourceOfAFullQueueIsSlowed(t *testing.T) {
 	}
 	// From when it is slowed, no attempt begins beside another.
 	eventually(t, "the source runs one at a time", func() bool {
-		before := freely.Load()
+		begunBefore, freelyBefore := begun.Load(), freely.Load()
 		for range 6 {
 			beat()
 		}
-		return freely.Load() == before
+		return begun.Load() >= begunBefore+5 && freely.Load() == freelyBefore
 	})
 }

@@ -2,6 +2,7 @@ package weir_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/sqlite"
 )
 
 // What takes minutes and days, in a bubble where they pass by themselves.
@@ -270,36 +272,195 @@ func TestSlowSuspectLetsTheNextBegin(t *testing.T) {
 }
 
 // A failing store is not handed back to: whoever opens it next shall be careful.
+// And what is not acknowledged holds back its key to the end.
 func TestAfterAFailureTheNextIsCareful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := newFile(t)
 		quiet := weir.Config{Log: slog.New(slog.DiscardHandler)}
 		var broken atomic.Bool
 		first := openStore(t, breakable(file, &broken), quiet)
-		weir.Handle(first, clean, func(context.Context, *weir.Message[ticket]) error {
+		begun, beside := 0, make(chan struct{}, 3)
+		weir.Handle(first, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			beside <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		weir.Handle(first, prepare, func(context.Context, *weir.Message[ticket]) error {
+			begun++
+			for range 3 {
+				receive(t, beside)
+			}
 			broken.Store(true)
 			return nil
-		}, weir.Queue{Concurrency: 1})
+		})
 		send(t, first, clean, tickets("terrace", 3)...)
-		if err := receive(t, runs(t.Context(), first)); !errors.Is(err, errDisk) {
-			t.Errorf("Run on a failing store = %v, want its error", err)
+		send(t, first, prepare, tickets("terrace", 3)...)
+		if err := receive(t, runs(t.Context(), first)); !errors.Is(err, errDisk) || begun != 1 {
+			t.Errorf("Run on a failing store = %v after %d of one key have begun, want its error after 1", err, begun)
 		}
 		broken.Store(false)
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
 		second := openEngine(t, file, quiet)
-		var atOnce, most atomic.Int64
-		weir.Handle(second, clean, func(context.Context, *weir.Message[ticket]) error {
+		var atOnce, most, handled atomic.Int64
+		handle := func(context.Context, *weir.Message[ticket]) error {
+			handled.Add(1)
 			most.Store(max(most.Load(), atOnce.Add(1)))
 			defer atOnce.Add(-1)
 			<-time.After(time.Second)
 			return nil
-		})
+		}
+		weir.Handle(second, clean, handle)
+		weir.Handle(second, prepare, handle)
 		run(t, second)
 		emptied(t, second, clean.Name())
-		if n := most.Load(); n != 1 {
-			t.Errorf("%d at once on a store that failed, want 1: all are suspects", n)
+		emptied(t, second, prepare.Name())
+		if most.Load() != 1 || handled.Load() != 6 {
+			t.Errorf("%d handled, %d at once, want all 6, as suspects: one at a time", handled.Load(), most.Load())
+		}
+	})
+}
+
+// In a bubble nothing takes time but waiting. What must happen at once may not
+// wait for a poll, which comes every second.
+const soon = 100 * time.Millisecond
+
+func TestWhatIsSentIsWorkedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		db := openTable(t, file, effects)
+		e, other := openEngine(t, file, weir.Config{}), openEngine(t, file, weir.Config{})
+		got := make(chan *weir.Message[ticket], 6000)
+		weir.Handle(e, clean, into(got), weir.Queue{Concurrency: 2})
+		weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+			return weir.SendAll(ctx, m, clean, tickets("", 3000))
+		})
+		run(t, e)
+		for what, sends := range map[string]func() (int, error){
+			"one": func() (int, error) { return 1, weir.Send(t.Context(), e, clean, ticket{}) },
+			"many in one commit": func() (int, error) {
+				return 6000, weir.SendAll(t.Context(), e, clean, tickets("", 6000))
+			},
+			"many from a handler": func() (int, error) { return 3000, weir.Send(t.Context(), e, prepare, ticket{}) },
+			"by another process":  func() (int, error) { return 5, weir.SendAll(t.Context(), other, clean, tickets("", 5)) },
+			"with another's rows": func() (int, error) { return 2, sendIn(t, db, e, 2) },
+			"due in a moment": func() (int, error) {
+				return 1, weir.Send(t.Context(), e, clean, ticket{}, weir.Delay(20*time.Millisecond))
+			},
+			"due, by another": func() (int, error) {
+				return 1, weir.Send(t.Context(), other, clean, ticket{}, weir.Delay(20*time.Millisecond))
+			},
+			"due, one by one":      func() (int, error) { return 30, sendDelayed(t, e, 30) },
+			"none, for comparison": func() (int, error) { return 0, nil },
+		} {
+			time.Sleep(time.Second + 333*time.Millisecond) // away from the poll
+			start := time.Now()
+			n, err := sends()
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			for range n {
+				receive(t, got)
+			}
+			if took := time.Since(start); took > soon {
+				t.Errorf("%s: %d messages took %v, want at once", what, n, took)
+			}
+		}
+	})
+}
+
+// sendIn sends n messages in a transaction of the caller's own.
+func sendIn(t *testing.T, db *sql.DB, e *weir.Engine, n int) error {
+	t.Helper()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(weir.SendAll(t.Context(), e.In(sqlite.Tx(tx)), clean, tickets("", n)), tx.Commit())
+}
+
+// sendDelayed sends n messages due one after another, the last first.
+func sendDelayed(t *testing.T, e *weir.Engine, n int) error {
+	t.Helper()
+	for i := range n {
+		if err := weir.Send(t.Context(), e, clean, ticket{}, weir.Delay(time.Duration(n-i)*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestRetriesAndTheirFollowersDoNotWaitForThePoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		got := make(chan *weir.Message[ticket], 400)
+		handle := func(ctx context.Context, m *weir.Message[ticket]) error {
+			if m.Body.N%50 == 1 && m.Attempt < 3 {
+				return errors.New("not so fast")
+			}
+			return into(got)(ctx, m)
+		}
+		weir.Handle(e, prepare, handle, weir.Queue{Retry: quick})
+		weir.Handle(e, clean, handle, weir.Queue{Retry: quick})
+		run(t, e)
+		time.Sleep(time.Second + 333*time.Millisecond)
+		for _, command := range []weir.Command[ticket, weir.None]{prepare, clean} { // with a key and without
+			start := time.Now()
+			if err := weir.SendAll(t.Context(), e, command, tickets("terrace", 350)); err != nil {
+				t.Fatal(err)
+			}
+			for range 350 {
+				receive(t, got)
+			}
+			if took := time.Since(start); took > soon {
+				t.Errorf("%s: 7 messages that failed twice and their 343 followers took %v, want some milliseconds", command.Name(), took)
+			}
+		}
+	})
+}
+
+func TestWhatAPersonDoesIsSeenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		e, other := openEngine(t, file, weir.Config{}), openEngine(t, file, weir.Config{})
+		var isMended atomic.Bool
+		got := make(chan *weir.Message[ticket], 10)
+		weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+			if !isMended.Load() {
+				return weir.Permanent(errors.New("no"))
+			}
+			return into(got)(ctx, m)
+		})
+		run(t, e)
+		for name, operator := range map[string]*weir.Engine{"this engine": e, "another": other} {
+			isMended.Store(false)
+			send(t, e, prepare, tickets("terrace", 3)...) // the first dies, the others wait for it
+			time.Sleep(time.Second + 333*time.Millisecond)
+			isMended.Store(true)
+			start := time.Now()
+			if _, err := operator.RetryDead(t.Context(), weir.DeadSelection{Queue: prepare.Name()}, mended); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				receive(t, got)
+			}
+			if took := time.Since(start); took > soon {
+				t.Errorf("retried through %s, delivered after %v, want at once", name, took)
+			}
+			if err := operator.PauseQueue(t.Context(), prepare.Name(), mended); err != nil {
+				t.Fatal(err)
+			}
+			send(t, e, prepare, ticket{"terrace", 9})
+			time.Sleep(time.Second + 333*time.Millisecond)
+			start = time.Now()
+			if err := operator.ResumeQueue(t.Context(), prepare.Name(), mended); err != nil {
+				t.Fatal(err)
+			}
+			receive(t, got)
+			if took := time.Since(start); took > 600*time.Millisecond || operator == e && took > soon {
+				t.Errorf("resumed through %s, delivered after %v, want at once, or half a second by another", name, took)
+			}
 		}
 	})
 }

@@ -47,24 +47,38 @@ func (c *conn) rows(query string, args []any, into []any, each func() error) err
 }
 
 // The hot statement takes many rows at once: stepping a statement costs about as
-// much as the row itself.
+// much as the row itself. What a group has is cut into such of 64, 16, 4 and 1.
 const (
-	insertInto  = `insert into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
-	messageRow  = `(?,?,?,?,?,?,?,?,?)`
-	messageRow4 = messageRow + `,` + messageRow + `,` + messageRow + `,` + messageRow
+	insertInto   = `insert into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
+	messageRow   = `(?,?,?,?,?,?,?,?,?)`
+	messageRow4  = messageRow + `,` + messageRow + `,` + messageRow + `,` + messageRow
+	messageRow16 = messageRow4 + `,` + messageRow4 + `,` + messageRow4 + `,` + messageRow4
+	messageRow64 = messageRow16 + `,` + messageRow16 + `,` + messageRow16 + `,` + messageRow16
 
 	insertOne = insertInto + messageRow
-	insert16  = insertInto + messageRow4 + `,` + messageRow4 + `,` + messageRow4 + `,` + messageRow4
+	insert4   = insertInto + messageRow4
+	insert16  = insertInto + messageRow16
+	insert64  = insertInto + messageRow64
 
 	messageColumnCount = 9
 )
 
+// insertFor is the statement for the next of n messages, and how many it takes.
+func insertFor(n int) (text string, rows int) {
+	switch {
+	case n >= 64:
+		return insert64, 64
+	case n >= 16:
+		return insert16, 16
+	case n >= 4:
+		return insert4, 4
+	}
+	return insertOne, 1
+}
+
 func (c *conn) insert(messages []*store.Message, inc store.Incarnation, sent int64) error {
 	for len(messages) > 0 {
-		n, text := 1, insertOne
-		if len(messages) >= 16 {
-			n, text = 16, insert16
-		}
+		text, n := insertFor(len(messages))
 		st, err := c.prepare(text)
 		if err != nil {
 			return err
