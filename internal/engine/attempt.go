@@ -87,6 +87,9 @@ func (a *Attempt) Value(key any) any {
 	a.mu.Lock()
 	inner := a.inner
 	a.mu.Unlock()
+	if inner == nil && time.Now().After(a.deadline()) {
+		inner = a.real() // for context.Cause, which asks for a value first
+	}
 	if inner != nil {
 		return inner.Value(key)
 	}

@@ -280,5 +280,5 @@ func (e *Engine) Close() error {
 	}
 	stop(ErrStopping)
 	<-finished
-	return nil
+	return e.flushRejected()
 }

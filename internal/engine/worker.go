@@ -25,15 +25,20 @@ func (q *queue) attempt(a *Attempt) bool {
 	a.begin(time.Now())
 	err := q.call(a)
 	if !a.end() {
-		q.mu.Lock()
-		q.stuck--
-		q.mu.Unlock()
-		q.e.log.Warn("a handler that was written off has returned", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID)
+		q.late(a)
 		return false
 	}
 	a.took = time.Since(a.started)
 	q.conclude(a, err)
 	return true
+}
+
+// late is told of a handler that was written off and has ended after all.
+func (q *queue) late(a *Attempt) {
+	q.mu.Lock()
+	q.stuck--
+	q.mu.Unlock()
+	q.e.log.Warn("a handler that was written off has returned", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID)
 }
 
 // begin notes the start; under the attempt's lock because the reaper reads it.
@@ -59,6 +64,8 @@ func (q *queue) call(a *Attempt) (err error) {
 				a.took = time.Since(a.started)
 				q.abandonSlot(a)
 				q.conclude(a, err)
+			} else {
+				q.late(a)
 			}
 		}
 	}()
