@@ -385,6 +385,27 @@ func TestRefusalsOfAProcessThatOnlySendsAreCounted(t *testing.T) {
 	}
 }
 
+func TestRefusalsAfterAStopAreCounted(t *testing.T) {
+	file := newFile(t)
+	e := openEngine(t, file, weir.Config{})
+	got := make(chan *weir.Message[ticket], 1)
+	weir.Handle(e, clean, into(got), weir.Queue{Capacity: 1})
+	send(t, e, clean, ticket{N: 1})
+	stop := run(t, e)
+	receive(t, got)
+	stop()
+	send(t, e, clean, ticket{N: 2})
+	if err := weir.Send(t.Context(), e, clean, ticket{N: 3}); !isFull(err) {
+		t.Errorf("Send to a full queue = %v, want a *FullError", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f := figures(t, openEngine(t, file, weir.Config{}), clean.Name()); f.Rejected != 1 {
+		t.Errorf("Rejected = %d, want 1", f.Rejected)
+	}
+}
+
 func TestQueuesWindowIsBounded(t *testing.T) {
 	e := openEngine(t, newFile(t), weir.Config{})
 	for _, w := range []time.Duration{time.Second, 25 * time.Hour, -time.Minute} {

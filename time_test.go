@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,6 +73,47 @@ func TestDefaultTimeoutIsAMinute(t *testing.T) {
 		stop()
 		if dead := deadLetters(t, e, clean.Name(), 1)[0]; took != time.Minute || dead.Reason != weir.ErrTimeout.Error() {
 			t.Errorf("cancelled after %v for %q, want after 1m for the timeout", took, dead.Reason)
+		}
+	})
+}
+
+func TestCauseIsTheTimeoutHoweverLateItIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		causes := make(chan error, 1)
+		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			<-time.After(2 * time.Second) // without a look at ctx
+			causes <- context.Cause(ctx)
+			return nil
+		}, weir.Queue{Timeout: time.Second})
+		send(t, e, clean, ticket{N: 1})
+		run(t, e)
+		if cause := receive(t, causes); !errors.Is(cause, weir.ErrTimeout) {
+			t.Errorf("Cause = %v, want ErrTimeout", cause)
+		}
+	})
+}
+
+// Of a queue's two workers one is lost at a time: as long as they come back late the process goes on.
+func TestLateHandlersAreNotCountedAsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{Log: slog.New(slog.DiscardHandler)})
+		weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			if m.Attempt == 1 {
+				<-time.After(10 * time.Second)
+				if m.Body.N%2 == 0 {
+					runtime.Goexit()
+				}
+			}
+			return nil
+		}, weir.Queue{Concurrency: 2, Timeout: time.Second, Retry: quick})
+		run(t, e)
+		for n := range 4 {
+			send(t, e, clean, ticket{N: n})
+			time.Sleep(20 * time.Second)
+		}
+		if f := figures(t, e, clean.Name()); f.Done != 4 {
+			t.Errorf("%d done, want all 4: the process goes on", f.Done)
 		}
 	})
 }
