@@ -248,8 +248,10 @@ func (t *teller) firstClaim(q *queueView, pos int64, late bool) (batchView, erro
 	if pos > q.cursor || q.newest == 0 {
 		return batchView{}, nil
 	}
-	lo, hi := q.first, q.newest
-	for lo < hi {
+	// Retention leaves gaps between the batches: found is one that is there, and
+	// lo to hi are the numbers below it where another may be.
+	found, lo, hi := q.newest, q.first, q.newest-1
+	for lo <= hi {
 		mid := lo + (hi-lo)/2
 		var id, high int64
 		err := t.c.query(batchAtOrAfter, []any{mid, hi}, func(s *sqlite.Stmt) error {
@@ -259,12 +261,16 @@ func (t *teller) firstClaim(q *queueView, pos int64, late bool) (batchView, erro
 		if err != nil {
 			return batchView{}, err
 		}
-		if high >= pos {
-			hi = mid
-		} else {
+		switch {
+		case id == 0:
+			hi = mid - 1
+		case high >= pos:
+			found, hi = id, mid-1
+		default:
 			lo = id + 1
 		}
 	}
+	lo = found
 	max := 1
 	if late {
 		max = laterClaims

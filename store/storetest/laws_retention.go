@@ -19,6 +19,7 @@ func retentionLaws() []Law {
 		{"retention/steps", "A step deletes at most Max rows, says what, and More as long as there is more.", retentionSteps},
 		{"retention/ends", "Steps come to an end, and get to what is to go, also past much that is old and must be kept.", retentionEnds},
 		{"retention/late", "A late subscriber from the earliest finds what is kept, each once, and its depth says how much.", retentionLate},
+		{"retention/gaps", "Stories are told also where retention took the batches between an old one that is still open and the newest.", retentionGaps},
 		{"retention/edited", "What a person replaced is kept until it is worked.", retentionEdited},
 		{"retention/unread", "A topic without queues is kept as long as any other.", retentionUnread},
 		{"retention/depth", "Deleting changes no count: depth, the dead, and what a late subscriber finds are as before.", retentionDepth},
@@ -233,6 +234,30 @@ func retentionLate(s *scene) {
 	}
 	s.holds(billing, 0, 0)
 	s.drain(waiter, 9, "k4 5")
+}
+
+func retentionGaps(s *scene) {
+	s.declareCook()
+	held := s.send(cook, "1")[0]
+	b := s.claim(cook, 1, "1")
+	for i := range 12 {
+		s.send(cook, fmt.Sprint(2+i))
+		s.drain(cook, 1, fmt.Sprint(2+i))
+	}
+	s.clock.move(100 * time.Hour)
+	newest := s.send(cook, "20 21")
+	last := s.claim(cook, 1, "20")
+	s.prune(store.Retention{Keep: time.Minute})
+	for range 2 {
+		if st := s.told(cook, held, "leased"); st.Batch != b.No {
+			s.Errorf("Message(): claimed in batch %d, want %d", st.Batch, b.No)
+		}
+		if st := s.told(cook, newest[0], "leased"); st.Batch != last.No {
+			s.Errorf("Message(): claimed in batch %d, want %d", st.Batch, last.No)
+		}
+		s.told(cook, newest[1], "waiting")
+		s.crash()
+	}
 }
 
 func retentionEdited(s *scene) {
