@@ -23,6 +23,8 @@ type books struct {
 	dead     map[place]letter
 	dropped  map[place]bool // discarded
 	orders   map[string]int // by tag
+	lines    map[string]int // by an order's tag
+	pruned   bool           // retention has taken from the journal
 	begun    map[int]int    // the last effect when a process began to handle, by its number
 	reported []line
 	faults   []string
@@ -68,7 +70,7 @@ func openBooks(t testing.TB, file string) *books {
 	t.Helper()
 	b := &books{
 		file: file, journal: map[store.Pos]entry{}, dead: map[place]letter{}, dropped: map[place]bool{}, orders: map[string]int{},
-		begun: map[int]int{},
+		begun: map[int]int{}, lines: map[string]int{},
 	}
 	db := openTables(t, file)
 	var err error
@@ -126,7 +128,8 @@ func (b *books) readJournal(ctx context.Context, db *sql.DB) error {
 		err := json.Unmarshal(body, &e.body)
 		b.journal[pos] = e
 		return err
-	}, `select m.pos, t.name, coalesce(m.key, ''), m.body, coalesce(m.cause, '') from weir_messages m join weir_topics t on t.id = m.pos >> 40`)
+	}, `select m.pos, t.name, coalesce(m.key, ''), m.body, coalesce(m.cause, '')
+		from (select * from weir_messages union all select * from weir_kept) m join weir_topics t on t.id = m.pos >> 40`)
 }
 
 func (b *books) readQueues(ctx context.Context, db *sql.DB) error {
@@ -175,10 +178,12 @@ func (b *books) readDropped(ctx context.Context, db *sql.DB) error {
 func (b *books) readOrders(ctx context.Context, db *sql.DB) error {
 	return each(ctx, db, func(scan func(...any) error) error {
 		var tag string
-		err := scan(&tag)
+		var lines int
+		err := scan(&tag, &lines)
 		b.orders[tag]++
+		b.lines[tag] = lines
 		return err
-	}, `select tag from orders`)
+	}, `select tag, lines from orders`)
 }
 
 func (b *books) readBegun(ctx context.Context, db *sql.DB) error {

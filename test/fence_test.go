@@ -44,9 +44,7 @@ func TestFence(t *testing.T) {
 				}
 				return
 			}
-			for _, f := range b.faults {
-				t.Error(f)
-			}
+			b.show(t)
 			if len(b.effects) != 3 || b.effects[0].life != 2 {
 				t.Errorf("effects = %+v, want one for the dish, and one for each subscriber, by process 2", b.effects)
 			}

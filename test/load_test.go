@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 )
 
 // senders is how many goroutines send at once.
@@ -36,6 +37,37 @@ func (s *shop) load(ctx context.Context) error {
 func (s *shop) calmLoad(ctx context.Context) error {
 	s.calm = true
 	return s.load(ctx)
+}
+
+// pruned does what work does, while retention deletes as fast as it can what nobody needs any more.
+func pruned(work func(*shop, context.Context) error) func(*shop, context.Context) error {
+	return func(s *shop, ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var failed error
+		var group sync.WaitGroup
+		group.Go(func() {
+			if failed = s.prune(ctx); failed != nil {
+				cancel()
+			}
+		})
+		err := work(s, ctx)
+		cancel()
+		group.Wait()
+		return errors.Join(err, failed)
+	}
+}
+
+func (s *shop) prune(ctx context.Context) error {
+	for {
+		_, err := s.store.Prune(ctx, store.Retention{Max: 20})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // drain works until nothing is left to do.

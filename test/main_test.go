@@ -51,12 +51,14 @@ const atOnce = 6
 // roles are what a child can be.
 func roles() map[string]func(*shop, context.Context) error {
 	return map[string]func(*shop, context.Context) error{
-		"script": (*shop).script,
-		"load":   (*shop).load,
-		"drain":  (*shop).drain,
-		"work":   (*shop).workOff,
-		"calm":   (*shop).calmLoad,
-		"fill":   (*shop).fill,
+		"script":       (*shop).script,
+		"load":         (*shop).load,
+		"drain":        (*shop).drain,
+		"work":         (*shop).workOff,
+		"pruned load":  pruned((*shop).load),
+		"pruned drain": pruned((*shop).drain),
+		"calm":         (*shop).calmLoad,
+		"fill":         (*shop).fill,
 	}
 }
 

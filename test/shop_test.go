@@ -55,7 +55,7 @@ const (
 // tables are the boundaries' own: append-only, and nothing in them is unique, so
 // that what happens twice shows. begun says how many effects there were when a process ran its first handler.
 const tables = `
-create table if not exists orders (id integer primary key, tag text not null, life integer not null) strict;
+create table if not exists orders (id integer primary key, tag text not null, lines integer not null, life integer not null) strict;
 create table if not exists effects (
   id integer primary key, queue text not null, message text not null, tag text not null, key text not null,
   n integer not null, attempt integer not null, life integer not null) strict;
@@ -69,6 +69,7 @@ type shop struct {
 	fuse   *fuse
 	db     *sql.DB
 	eng    *weir.Engine
+	store  store.Store
 	queue  weir.Queue // of all queues
 	calm   bool       // nothing fails, and handlers that are told to be long are
 	alone  bool       // nobody sees to the dead
@@ -107,7 +108,12 @@ func open(ctx context.Context, at premises) (*shop, error) {
 	if at.open == nil {
 		at.open = s.fuse.opener(at.file)
 	}
-	s.eng, err = weir.Open(ctx, at.open, weir.Config{
+	keep := func(ctx context.Context) (store.Store, error) {
+		var err error
+		s.store, err = at.open(ctx)
+		return s.store, err
+	}
+	s.eng, err = weir.Open(ctx, keep, weir.Config{
 		Owns:        []string{"staff", "kitchen"},
 		Log:         slog.New(slog.NewTextHandler(at.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		StopTimeout: 100 * time.Millisecond,
@@ -383,7 +389,7 @@ func (s *shop) inOwn(ctx context.Context, b job, end func(*sql.Tx) error) error 
 	if err != nil {
 		return ownError{err}
 	}
-	_, err = tx.ExecContext(ctx, `insert into orders (tag, life) values (?, ?)`, b.Tag, s.life)
+	_, err = tx.ExecContext(ctx, `insert into orders (tag, lines, life) values (?, ?, ?)`, b.Tag, b.Lines, s.life)
 	if err == nil {
 		err = weir.Send(ctx, s.eng.In(sqlite.Tx(tx)), takeOrder, b)
 	}
