@@ -280,8 +280,13 @@ func (p *pruner) kept() error {
 	}
 	before := p.left
 	for _, pos := range oldOnes {
-		if err := p.dropKept(pos); err != nil {
+		done, err := p.dropKept(pos)
+		if err != nil {
 			return err
+		}
+		if !done { // its history is gone, or some of it: the next step goes on here
+			p.pruned.More = true
+			return p.c.exec(putTurn, pos-1)
 		}
 	}
 	next := int64(0) // the turn is over
@@ -295,23 +300,21 @@ func (p *pruner) kept() error {
 	return p.c.exec(putTurn, next)
 }
 
-func (p *pruner) dropKept(pos int64) error {
+// dropKept deletes a message copied aside, with its history, unless it is needed.
+// It reports whether it got through.
+func (p *pruner) dropKept(pos int64) (bool, error) {
 	queues, err := p.subscribers(ownerOf(pos))
 	if err != nil {
-		return err
+		return false, err
 	}
 	needed, err := p.needed(queues, pos, pos)
 	if err != nil || needed[pos] {
-		return err
+		return err == nil, err
 	}
 	done, err := p.history(queues, pos, pos, needed)
-	if err != nil {
-		return err
-	}
-	if !done || p.left == 0 {
-		p.pruned.More = true
-		return nil
+	if err != nil || !done || p.left == 0 {
+		return false, err
 	}
 	p.other(1)
-	return p.c.exec(deleteKept, pos)
+	return true, p.c.exec(deleteKept, pos)
 }

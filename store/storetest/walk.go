@@ -12,27 +12,34 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// walks is how many seeds are walked; WEIR_WALKS sets another number. The seed is
-// in the law's name, so that a failure is repeated by -run.
+// walks is how many seeds are walked, walkSteps how far each; WEIR_WALKS and
+// WEIR_WALK_STEPS set other numbers: long walks find what retention, crashes and
+// people do to old messages. The seed is in the law's name, so that a failure is
+// repeated by -run.
 const (
 	walks     = 5
 	walkSteps = 120
 )
 
 func walkLaws() []Law {
-	n := walks
-	if set, err := strconv.Atoi(os.Getenv("WEIR_WALKS")); err == nil {
-		n = set
-	}
+	n, steps := number("WEIR_WALKS", walks), number("WEIR_WALK_STEPS", walkSteps)
 	var laws []Law
 	for seed := range n {
 		laws = append(laws, Law{
 			Name:  fmt.Sprintf("walk/seed-%d", seed),
 			Says:  "Whatever is done in whatever order, every message accepted is done, dead, discarded or pending, keys are worked in order, and Depth is exact after every step.",
-			check: func(s *scene) { walkFrom(s, uint64(seed)) },
+			check: func(s *scene) { walkFrom(s, uint64(seed), steps) },
 		})
 	}
 	return laws
+}
+
+// number is what the environment sets, or else usual.
+func number(name string, usual int) int {
+	if set, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return set
+	}
+	return usual
 }
 
 // walk is a random walk over a store, with the model beside it.
@@ -46,7 +53,7 @@ type walk struct {
 	steps []string // what was done, told when it fails
 }
 
-func walkFrom(s *scene, seed uint64) {
+func walkFrom(s *scene, seed uint64, steps int) {
 	w := &walk{scene: s, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), lines: map[string]*line{}}
 	parks, skips := subscriber(waiter), subscriber(billing)
 	parks.OnDead, skips.OnDead = store.Park, store.Skip
@@ -62,7 +69,7 @@ func walkFrom(s *scene, seed uint64) {
 			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-80):], "\n"))
 		}
 	}()
-	for range walkSteps {
+	for range steps {
 		w.step()
 		w.judge()
 		w.judgeStory()
