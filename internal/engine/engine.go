@@ -66,6 +66,7 @@ type Engine struct {
 	byName  map[string]*queue
 	byTopic map[string][]*queue
 	byID    map[store.QueueID]*queue
+	process int64           // as Begin has numbered it
 	work    context.Context // of all attempts; cancelled with a cause
 	cancel  context.CancelCauseFunc
 
@@ -160,6 +161,7 @@ func (e *Engine) begin(ctx context.Context) error {
 		q.paused = states[i].Paused != nil || states[i].Parked
 		e.byID[q.id] = q
 	}
+	e.process = p.ID
 	e.running.Store(true)
 	close(e.ready)
 	e.log.Info("weir runs", "store", e.st.Info().Name, "process", p.ID, "queues", len(e.queues))

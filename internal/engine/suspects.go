@@ -87,10 +87,7 @@ func (s *suspicion) admit(ctx context.Context, q *queue) (suspects []*Attempt, e
 	return suspects, nil
 }
 
-// line leaves only suspects among the ready, and gives back the others. Those with
-// crashes come first, so that no more processes die than need be to be sure of
-// them; the others by chance: in the same order each time, one that runs for long
-// would always stand before the culprit, which then never crashes alone.
+// line leaves only suspects among the ready, in their turn, and gives back the others.
 func (s *suspicion) line(q *queue) (innocent []*Attempt) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -102,12 +99,26 @@ func (s *suspicion) line(q *queue) (innocent []*Attempt) {
 			innocent = append(innocent, a)
 		}
 	}
-	rand.Shuffle(len(suspects), func(i, j int) { suspects[i], suspects[j] = suspects[j], suspects[i] })
-	slices.SortStableFunc(suspects, func(a, b *Attempt) int { return cmp.Compare(b.crashes, a.crashes) })
+	slices.SortFunc(suspects, func(a, b *Attempt) int {
+		return cmp.Or(cmp.Compare(b.crashes, a.crashes), cmp.Compare(turn(a, s.e.process), turn(b, s.e.process)))
+	})
 	for _, a := range suspects {
 		q.ready.push(a)
 	}
 	return innocent
+}
+
+// turn is a suspect's place in line after those with more crashes, which come first so
+// that no more processes die than it takes to be sure of them. One that runs for long
+// hides the crash of what starts after it. Were it before the culprit in each
+// process, that would never crash alone; so the line differs from process to
+// process, and each second process has it the other way round than the one before.
+func turn(a *Attempt, process int64) uint64 {
+	place := rand.NewPCG(uint64(a.Message.Pos), uint64(process/2)).Uint64()
+	if process%2 == 1 {
+		return ^place
+	}
+	return place
 }
 
 // work runs the queue's suspects, until all are settled or the rest run for long.
