@@ -17,7 +17,7 @@ func appendLaws() []Law {
 		{"append/opaque", "Bodies are opaque bytes and keys any text: empty ones, NUL, invalid UTF-8 and a megabyte come back as they were.", appendOpaque},
 		{"append/cause", "Cause and correlation come back as they were given, be they IDs of this store, of another, or any text.", appendCause},
 		{"append/undeclared", "A send to a topic never declared declares it; the command's queue, declared later, starts at the earliest.", appendUndeclared},
-		{"append/incarnation", "An incarnation is kept over a store's life, and another store has another.", appendIncarnation},
+		{"append/incarnation", "An incarnation is six letters and digits, kept over a store's life.", appendIncarnation},
 		{"append/concurrent", "Of concurrent commits each is written once: no position is given out twice, no message lost.", appendConcurrent},
 	}
 }

@@ -11,7 +11,7 @@ import (
 func closureLaws() []Law {
 	return []Law{
 		{"closure/with-ack", "A closure's writes commit with the settlement of its change.", closureWithAck},
-		{"closure/in-order", "A change's closures run in order, and see what the ones before them wrote.", closureInOrder},
+		{"closure/in-order", "A change's closures run in order, after those of the changes before it.", closureInOrder},
 		{"closure/fails", "A closure that returns an error refuses its own change with that error, and no other.", closureFails},
 		{"closure/panics", "A closure that panics refuses its own change, and no other; the store goes on.", closurePanics},
 		{"closure/fenced", "A closure of a refused change leaves nothing.", closureFenced},

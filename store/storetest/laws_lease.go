@@ -19,7 +19,7 @@ func leaseLaws() []Law {
 		{"lease/late-close", "The late Close of a process that was taken for dead takes nothing from the one that took over.", leaseLateClose},
 		{"lease/processes", "Processes are listed newest first with what they said of themselves, their beat and their end; an ID is never used twice.", leaseProcesses},
 		{"lease/sender", "A process that only sends and reads needs no Begin, and is not held up by the one that works the store.", leaseSender},
-		{"lease/closed", "A closed store refuses every call with ErrClosed.", leaseClosed},
+		{"lease/closed", "A closed store refuses calls with ErrClosed, and may be closed again.", leaseClosed},
 	}
 }
 

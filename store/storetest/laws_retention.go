@@ -22,7 +22,7 @@ func retentionLaws() []Law {
 		{"retention/gaps", "Stories are told also where retention took the batches between an old one that is still open and the newest.", retentionGaps},
 		{"retention/edited", "What a person replaced is kept until it is worked.", retentionEdited},
 		{"retention/unread", "A topic without queues is kept as long as any other.", retentionUnread},
-		{"retention/depth", "Deleting changes no count: depth, the dead, and what a late subscriber finds are as before.", retentionDepth},
+		{"retention/depth", "Deleting changes no count: depth, the dead and the room for senders are as before.", retentionDepth},
 	}
 }
 
