@@ -17,9 +17,12 @@ type gate struct {
 	finish chan error
 }
 
-func (g *gate) Commit(_ context.Context, group *store.Group) error {
+func (g *gate) Commit(ctx context.Context, group *store.Group) error {
 	g.begun <- len(group.Changes)
-	return <-g.finish
+	if err := <-g.finish; err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 func newGate() (*gate, *committer) {
@@ -120,11 +123,40 @@ func TestCommitterBoundsAGroup(t *testing.T) {
 			}
 		})
 	}
-	for range 4 {
+	for i := range 4 {
 		if n := <-g.begun; n > groupWeight {
 			t.Errorf("a group has %d changes, want at most %d", n, groupWeight)
 		}
+		c.waitFor(3 - i) // or there is nothing to bound
 		g.finish <- nil
 	}
 	callers.Wait()
+}
+
+// The leader's context must not undo what others wait for.
+func TestCommitterCarriesOnForTheOthers(t *testing.T) {
+	g, c := newGate()
+	first := make(chan error, 1)
+	go func() { first <- c.commitOne(t.Context(), &store.Change{}) }()
+	<-g.begun
+	ctx, cancel := context.WithCancel(t.Context())
+	outcomes := make(chan error, 2)
+	go func() { outcomes <- c.commitOne(ctx, &store.Change{}) }() // leads the next group
+	c.waitFor(1)
+	go func() { outcomes <- c.commitOne(t.Context(), &store.Change{}) }()
+	c.waitFor(2)
+	g.finish <- nil
+	if n := <-g.begun; n != 2 {
+		t.Errorf("the group has %d changes, want 2", n)
+	}
+	cancel()
+	g.finish <- nil
+	for range 2 {
+		if err := <-outcomes; err != nil {
+			t.Errorf("commitOne beside a leader whose context ended = %v, want nil", err)
+		}
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
 }
