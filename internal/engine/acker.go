@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -23,15 +24,21 @@ type acker struct {
 func (k *acker) push(a *Attempt) {
 	k.mu.Lock()
 	k.pending = append(k.pending, a)
-	first := len(k.pending) == 1
+	n := len(k.pending)
 	k.mu.Unlock()
-	if first {
+	switch {
+	case n == 1:
 		select {
 		case k.signal <- struct{}{}:
 		default:
 		}
+	case n%ackerTurn == 0: // it was woken long ago: let it run
+		runtime.Gosched()
 	}
 }
+
+// ackerTurn is after how many outcomes a worker lets the acker have its processor.
+const ackerTurn = 256
 
 // run settles until done is closed and nothing is left.
 func (k *acker) run(done <-chan struct{}) {

@@ -77,11 +77,13 @@ func newQueue(e *Engine, s Settings) *queue {
 	return q
 }
 
-// look tells the claimer that there may be something to do.
-func (q *queue) look() {
+// look tells the claimer that there may be something to do; false if it had been told.
+func (q *queue) look() bool {
 	select {
 	case q.signal <- struct{}{}:
+		return true
 	default:
+		return false
 	}
 }
 
@@ -143,20 +145,19 @@ func (q *queue) allowance() int {
 }
 
 // next gives the worker in a slot its next attempt; nil when it should go home.
-func (q *queue) next(slot int) *Attempt {
+// woken says that the claimer was woken just now: workers that never block would
+// leave it no processor until nothing is ready any more.
+func (q *queue) next(slot int) (a *Attempt, woken bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.ready.len() == 0 || !q.open || q.paused || (q.slowed && len(q.free)+1 < len(q.slots)) {
 		q.slots[slot] = nil
 		q.free = append(q.free, slot)
-		return nil
+		return nil, false
 	}
-	a := q.ready.pop()
+	a = q.ready.pop()
 	q.slots[slot] = a
-	if q.stale && q.ready.len() <= q.paced.low() {
-		q.look()
-	}
-	return a
+	return a, q.stale && q.ready.len() <= q.paced.low() && q.look()
 }
 
 // settled is told of a delivery whose settlement is committed: the next of its key is free.

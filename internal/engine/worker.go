@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -13,7 +14,14 @@ import (
 // serve is a worker: it works what is ready until there is nothing, then goes
 // home. Workers are started by need, so an idle queue costs no goroutine.
 func (q *queue) serve(slot int) {
-	for a := q.next(slot); a != nil; a = q.next(slot) {
+	for {
+		a, woken := q.next(slot)
+		if a == nil {
+			return
+		}
+		if woken {
+			runtime.Gosched()
+		}
 		if !q.attempt(a) {
 			return // written off: the slot has another worker by now
 		}

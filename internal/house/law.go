@@ -30,7 +30,7 @@ var law = map[string]rule{
 	"internal/house":  {},
 
 	// The user's vocabulary.
-	".": {ours: []string{"internal/engine", "store"}},
+	".": {ours: []string{"internal/engine", "store"}, third: []string{"github.com/go-json-experiment/json"}},
 
 	// Around it: they see what a user sees.
 	"weirtest":  {ours: []string{".", "store/sqlite"}, testing: true},
