@@ -108,11 +108,12 @@ func Publish[T any](ctx context.Context, s Sender, e Event[T], body T, o ...Send
 
 func send[T any](ctx context.Context, s Sender, c *contract[T], bodies []T, opts []SendOption) error {
 	eng := s.engine()
-	var o outgoing
+	p := &parcel{}
+	o := &p.outgoing
 	for _, opt := range opts {
-		opt.applySend(&o)
+		opt.applySend(o)
 	}
-	if err := eng.checkSend(c.topic, c.err, len(bodies), &o); err != nil {
+	if err := eng.checkSend(c.topic, c.err, len(bodies), o); err != nil {
 		return err
 	}
 	if len(bodies) == 0 {
@@ -128,8 +129,7 @@ func send[T any](ctx context.Context, s Sender, c *contract[T], bodies []T, opts
 	if o.delay > 0 {
 		o.due = time.Now().Add(o.delay)
 	}
-	rows := make([]store.Message, len(bodies))
-	o.messages = make([]*store.Message, len(bodies))
+	rows := p.room(len(bodies))
 	for i := range bodies {
 		m := &rows[i]
 		m.Topic, m.Kind, m.Version = c.topic.Name, c.topic.Kind, c.version
@@ -151,7 +151,24 @@ func send[T any](ctx context.Context, s Sender, c *contract[T], bodies []T, opts
 		}
 		o.messages[i] = m
 	}
-	return s.send(ctx, &o)
+	return s.send(ctx, o)
+}
+
+// parcel is an outgoing with room for one message, since most carry one.
+type parcel struct {
+	outgoing
+	row [1]store.Message
+	one [1]*store.Message
+}
+
+// room makes place for n messages, which outgoing will point to.
+func (p *parcel) room(n int) []store.Message {
+	if n == 1 {
+		p.messages = p.one[:]
+		return p.row[:]
+	}
+	p.messages = make([]*store.Message, n)
+	return make([]store.Message, n)
 }
 
 // checkSend refuses what can be refused before anything is encoded.

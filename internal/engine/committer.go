@@ -32,6 +32,7 @@ type committer struct {
 
 // entry is one caller's changes on their way.
 type entry struct {
+	own     store.Change // of a caller with no change of its own
 	one     [1]*store.Change
 	changes []*store.Change
 	weight  int       // changes and messages
@@ -50,12 +51,25 @@ func (c *committer) entry() *entry {
 	return &entry{wake: make(chan bool, 1)}
 }
 
+// send commits messages from outside, as one change.
+func (c *committer) send(ctx context.Context, messages []*store.Message) error {
+	e := c.entry()
+	e.own = store.Change{Sends: messages, Outside: true}
+	e.one[0] = &e.own
+	e.changes, e.weight = e.one[:], 1+len(messages)
+	refused, err := c.do(ctx, e)
+	if err == nil {
+		err = refused
+	}
+	return err
+}
+
 // commitOne commits one change and returns its error, or the database's.
 func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 	e := c.entry()
 	e.one[0] = change
 	e.changes, e.weight = e.one[:], 1+len(change.Sends)
-	if err := c.do(ctx, e); err != nil {
+	if _, err := c.do(ctx, e); err != nil {
 		return err
 	}
 	return change.Err
@@ -68,12 +82,15 @@ func (c *committer) commit(ctx context.Context, changes []*store.Change) error {
 	for _, change := range changes {
 		e.weight += len(change.Sends)
 	}
-	return c.do(ctx, e)
+	_, err := c.do(ctx, e)
+	return err
 }
 
-func (c *committer) do(ctx context.Context, e *entry) error {
+// do has an entry committed and gives it back to the pool: refused is the error of
+// the entry's own change, err the database's.
+func (c *committer) do(ctx context.Context, e *entry) (refused, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, e)
@@ -85,7 +102,7 @@ func (c *committer) do(ctx context.Context, e *entry) error {
 		case lead = <-e.wake:
 		case <-ctx.Done():
 			if c.withdraw(e) {
-				return context.Cause(ctx)
+				return nil, context.Cause(ctx)
 			}
 			lead = <-e.wake // taken already: its outcome is near
 		}
@@ -93,10 +110,10 @@ func (c *committer) do(ctx context.Context, e *entry) error {
 	if lead {
 		c.lead(ctx, e)
 	}
-	err := e.err
-	e.changes, e.one[0], e.err = nil, nil, nil
+	refused, err = e.own.Err, e.err
+	e.own, e.changes, e.one[0], e.err = store.Change{}, nil, nil, nil
 	c.entries.Put(e)
-	return err
+	return refused, err
 }
 
 // withdraw takes back an entry that no leader has taken yet.
@@ -155,7 +172,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 func (c *committer) gather() {
 	for range gatherYields {
 		c.mu.Lock()
-		enough := len(c.waiting) >= c.recent/2
+		enough := len(c.waiting) >= c.recent-c.recent/8
 		c.mu.Unlock()
 		if enough {
 			return
@@ -164,7 +181,7 @@ func (c *committer) gather() {
 	}
 }
 
-const gatherYields = 3
+const gatherYields = 6
 
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as the bound allows.

@@ -11,8 +11,7 @@ import (
 
 // Send appends messages from outside in a commit of their own.
 func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
-	change := store.Change{Sends: messages, Outside: true}
-	return e.refusal(ctx, e.commits.commitOne(ctx, &change))
+	return e.refusal(ctx, e.commits.send(ctx, messages))
 }
 
 // SendIn appends messages in the caller's transaction.
