@@ -260,10 +260,10 @@ func (e *Engine) fail(err error) {
 	}
 	stop := e.stop
 	e.mu.Unlock()
+	e.cancel(err) // first: drain would say that it is an ordinary stop
 	if stop != nil {
 		stop(err)
 	}
-	e.cancel(err)
 }
 
 func (e *Engine) failed() error {
