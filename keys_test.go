@@ -262,12 +262,12 @@ func TestFailingKeyHoldsBackWhatIsClaimedAlready(t *testing.T) {
 		effect(m)
 		return nil
 	}, weir.Queue{Retry: weir.Retry{Base: time.Millisecond, Cap: time.Millisecond}})
-	if err := weir.SendAll(t.Context(), e, prepare, tickets("terrace", 300)); err != nil { // more than are released at once
+	if err := weir.SendAll(t.Context(), e, prepare, tickets("terrace", 150)); err != nil { // more than are released at once
 		t.Fatal(err)
 	}
 	run(t, e)
 	emptied(t, e, prepare.Name())
-	if got := took(t, db)["terrace"]; !slices.Equal(got, upTo(300)) {
-		t.Errorf("took effect as %v, want 1 to 300 in order", got)
+	if got := took(t, db)["terrace"]; !slices.Equal(got, upTo(150)) {
+		t.Errorf("took effect as %v, want 1 to 150 in order", got)
 	}
 }

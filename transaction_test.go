@@ -141,15 +141,15 @@ func TestFailingClosureTakesNoOtherWithIt(t *testing.T) {
 		}
 		return nil
 	}, weir.Queue{Concurrency: 50, Retry: quick})
-	if err := weir.SendAll(t.Context(), e, clean, tickets("terrace", 500)); err != nil {
+	if err := weir.SendAll(t.Context(), e, clean, tickets("terrace", 200)); err != nil {
 		t.Fatal(err)
 	}
 	run(t, e)
 	emptied(t, e, clean.Name())
 	got := took(t, db)["terrace"]
 	slices.Sort(got)
-	if !slices.Equal(got, upTo(500)) {
-		t.Errorf("took effect %d times %v, want 1 to 500 once each", len(got), got)
+	if !slices.Equal(got, upTo(200)) {
+		t.Errorf("took effect %d times %v, want 1 to 200 once each", len(got), got)
 	}
 }
 
