@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/weir-go/weir/store"
 )
@@ -25,9 +26,12 @@ type committer struct {
 	mu      sync.Mutex
 	leading bool
 	waiting []*entry
-	recent  int      // entries in the last groups, fading
-	spare   []*entry // the other half of a pair of slices, swapped by leaders
-	group   store.Group
+	recent  int // entries in the last groups, fading
+	// A commit is under way, and takes long; the timer finds that out.
+	committing, slow bool
+	timer            *time.Timer
+	spare            []*entry // the other half of a pair of slices, swapped by leaders
+	group            store.Group
 }
 
 // entry is one caller's changes on their way.
@@ -36,9 +40,19 @@ type entry struct {
 	one     [1]*store.Change
 	changes []*store.Change
 	weight  int       // changes and messages
-	wake    chan bool // true: lead; false: done
+	wake    chan call // has room for a nudge and what comes after it
+	called  bool      // to lead: no longer free to withdraw
 	err     error
 }
+
+// call wakes a waiting caller.
+type call uint8
+
+const (
+	lead  call = iota + 1 // the next group is yours to commit
+	done                  // your changes are decided
+	nudge                 // this takes long: look to your context from now on
+)
 
 // groupWeight bounds a group to some 20 ms of work, so that its latency stays
 // bounded however many come.
@@ -48,7 +62,7 @@ func (c *committer) entry() *entry {
 	if e, ok := c.entries.Get().(*entry); ok {
 		return e
 	}
-	return &entry{wake: make(chan bool, 1)}
+	return &entry{wake: make(chan call, 2)}
 }
 
 // send commits messages from outside, as one change.
@@ -94,26 +108,80 @@ func (c *committer) do(ctx context.Context, e *entry) (refused, err error) {
 	}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, e)
-	lead := !c.leading
+	leads, slow := !c.leading, c.slow
 	c.leading = true
 	c.mu.Unlock()
-	if !lead {
-		select {
-		case lead = <-e.wake:
-		case <-ctx.Done():
-			if c.withdraw(e) {
-				return nil, context.Cause(ctx)
-			}
-			lead = <-e.wake // taken already: its outcome is near
+	if !leads {
+		next, err := c.wait(ctx, e, slow)
+		if err != nil {
+			return nil, err
 		}
+		leads = next == lead
 	}
-	if lead {
+	if leads {
 		c.lead(ctx, e)
 	}
 	refused, err = e.own.Err, e.err
-	e.own, e.changes, e.one[0], e.err = store.Change{}, nil, nil, nil
+	e.own, e.changes, e.one[0], e.err, e.called = store.Change{}, nil, nil, nil, false
 	c.entries.Put(e)
 	return refused, err
+}
+
+// wait waits to be called. A commit is short, so at first the context is left
+// alone: a select on a channel that all senders share costs them more than the
+// rest of the wait. Whoever is nudged looks to it.
+func (c *committer) wait(ctx context.Context, e *entry, slow bool) (call, error) {
+	if !slow {
+		if next := <-e.wake; next != nudge {
+			return next, nil
+		}
+	}
+	for {
+		select {
+		case next := <-e.wake:
+			if next != nudge {
+				return next, nil
+			}
+		case <-ctx.Done():
+			if c.withdraw(e) {
+				return 0, context.Cause(ctx)
+			}
+			ctx = context.WithoutCancel(ctx) // taken already: its outcome is near
+		}
+	}
+}
+
+// nudgeAfter is how long a commit may take before those who wait look to their contexts.
+const nudgeAfter = 5 * time.Millisecond
+
+// nudgeAll tells all who wait that the commit under way takes long.
+func (c *committer) nudgeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.committing || c.slow {
+		return
+	}
+	c.slow = true
+	for _, e := range c.waiting {
+		if len(e.wake) == 0 {
+			e.wake <- nudge
+		}
+	}
+}
+
+// underWay brackets the commit of a group.
+func (c *committer) underWay(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.committing, c.slow = yes, false
+	switch {
+	case !yes:
+		c.timer.Stop()
+	case c.timer == nil:
+		c.timer = time.AfterFunc(nudgeAfter, c.nudgeAll)
+	default:
+		c.timer.Reset(nudgeAfter)
+	}
 }
 
 // withdraw takes back an entry that no leader has taken yet.
@@ -121,7 +189,7 @@ func (c *committer) withdraw(e *entry) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, w := range c.waiting {
-		if w == e && len(e.wake) == 0 {
+		if w == e && !e.called {
 			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
 			return true
 		}
@@ -145,20 +213,23 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	g.Eager, g.Claimed = g.Eager[:0], nil
 	c.before(g)
 	// The leader's own context must not undo what others wait for.
+	c.underWay(true)
 	err := c.st.Commit(context.WithoutCancel(ctx), g)
+	c.underWay(false)
 	c.after(g, err)
 	clear(g.Changes)
 
 	c.mu.Lock()
 	if len(c.waiting) > 0 {
-		c.waiting[0].wake <- true
+		c.waiting[0].called = true
+		c.waiting[0].wake <- lead
 	} else {
 		c.leading = false
 	}
 	for _, e := range taken {
 		e.err = err
 		if e != own {
-			e.wake <- false
+			e.wake <- done
 		}
 	}
 	clear(taken)
