@@ -126,14 +126,23 @@ func (s *state) write(w *tabwriter.Writer) {
 		fmt.Fprintln(w, "No queues yet: the service makes them when it runs.")
 		return
 	}
-	g := newGrid("QUEUE", ">DEPTH", ">OF", ">OLDEST", ">SENT/S", ">DONE/S", ">DEAD", "STATE")
+	g := newGrid("QUEUE", ">DEPTH", ">OF", ">OLDEST", ">SENT/S", ">DONE/S", ">WAIT p50/p99", ">WORK", ">LEAD", ">REJECTED", ">DEAD", "STATE")
 	for _, q := range s.queues {
 		g.row(q.Name, thousands(q.Depth), capacity(q), age(s.now, q.Oldest), rate(q.SentPerSecond), rate(q.DonePerSecond),
-			thousands(q.Dead), s.stateOf(q))
+			both(q.Wait), both(q.Work), both(q.Lead), thousands(q.Rejected), thousands(q.Dead), s.stateOf(q))
 	}
 	t := s.totals()
-	g.row("total", thousands(t.Depth), "", "", rate(t.SentPerSecond), rate(t.DonePerSecond), thousands(t.Dead), "")
+	g.row("total", thousands(t.Depth), "", "", rate(t.SentPerSecond), rate(t.DonePerSecond), "", "", "", "", thousands(t.Dead), "")
 	g.write(w)
+}
+
+// both is the median and the 99th percentile in one cell.
+func both(t weir.Times) string {
+	p := times(t)
+	if p[0] == p[1] {
+		return p[0]
+	}
+	return p[0] + "/" + p[1]
 }
 
 func (s *state) stateOf(q weir.QueueFigures) string {
