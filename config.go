@@ -133,7 +133,8 @@ type Queue struct {
 	Required bool
 	// MaxLag parks a subscriber that is not Required when more messages than that
 	// wait for it: it stops, no longer holds back retention, and goes on, with what
-	// it missed counted as a gap, when it is resumed. Default 0: never.
+	// it missed counted as a gap, when it is resumed; it is parked again when its lag has
+	// grown by as much once more. Default 0: never.
 	MaxLag int
 }
 

@@ -39,6 +39,7 @@ type tail struct {
 	appended int64
 	lastPos  int64
 	before   int64 // lastPos before the transaction
+	had      int64 // appended before it
 	queues   []*queueTail
 	dirty    bool
 }
@@ -174,7 +175,7 @@ func (a *appender) readTail(name string, kind store.Kind) (*tail, error) {
 	var k int64
 	err := a.j.rows(sqlTopic, []any{name}, []any{&t.id, &k, &t.appended, &t.lastPos}, func() error {
 		t.kind = store.Kind(k)
-		t.before = t.lastPos
+		t.before, t.had = t.lastPos, t.appended
 		return nil
 	})
 	if err != nil || t.id == 0 {
@@ -342,7 +343,7 @@ func (a *appender) finish() error {
 			return err
 		}
 		for _, q := range t.queues {
-			if t.kind == store.KindCommand || q.required != 0 || q.maxLag == 0 || q.parked != 0 || q.depth(t) <= q.maxLag {
+			if !q.falls(t) {
 				continue
 			}
 			q.parked = a.now
@@ -352,6 +353,16 @@ func (a *appender) finish() error {
 		}
 	}
 	return nil
+}
+
+// falls reports whether a queue is to be parked: its lag has grown past its bound,
+// or, since it was resumed beyond it, past the next multiple of that.
+func (q *queueTail) falls(t *tail) bool {
+	if t.kind == store.KindCommand || q.required != 0 || q.maxLag == 0 || q.parked != 0 {
+		return false
+	}
+	depth := q.depth(t)
+	return (depth-1)/q.maxLag > max(depth-(t.appended-t.had)-1, 0)/q.maxLag
 }
 
 // forget takes back what callers see of an append that did not come about.

@@ -12,6 +12,7 @@ func lagLaws() []Law {
 		{"lag/parks", "A subscriber that is not Required is parked once MaxLag messages wait for it: it is given nothing, and its publisher goes on.", lagParks},
 		{"lag/gap", "A parked subscriber holds back no retention; resumed it goes on at the earliest message kept, and the gap is counted.", lagGap},
 		{"lag/no-gap", "A parked subscriber that is resumed before retention took anything has lost nothing.", lagNoGap},
+		{"lag/resumed", "A subscriber that is resumed beyond its MaxLag goes on, until its lag has grown by another MaxLag.", lagResumed},
 		{"lag/others", "A Required subscriber, one without a MaxLag, and a command's queue are never parked.", lagOthers},
 		{"lag/keeps-what-it-began", "What a parked subscriber has leased, deferred or dead is kept and can still be settled.", lagBegan},
 	}
@@ -50,6 +51,19 @@ func lagParks(s *scene) {
 	s.claim(waiter, 9, "")
 	s.parked(waiter, true)
 	s.drain(billing, 9, "1 2 3 4 5 6")
+}
+
+func lagResumed(s *scene) {
+	s.declareLagging(3)
+	s.send(ready, "1 2 3 4")
+	s.parked(waiter, true)
+	s.operate(store.Act{Verb: store.ResumeQueue, Queue: waiter})
+	s.send(ready, "5")
+	s.send(ready, "6")
+	s.parked(waiter, false)
+	s.claim(waiter, 2, "1 2")
+	s.send(ready, "7")
+	s.parked(waiter, true)
 }
 
 func lagGap(s *scene) {
