@@ -82,15 +82,16 @@ func (q *queueTail) note(key string) {
 	q.moved[key] = struct{}{}
 }
 
+// The planner, without statistics, would walk all of the queue by its primary key.
 const (
-	sqlWaiting  = `select pos, kind from weir_deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit ?3`
+	sqlWaiting  = `select pos, kind from weir_deferred indexed by weir_deferred_key where queue = ?1 and key = ?2 and kind <> 1 order by pos limit ?3`
 	sqlDeadOf   = `select min(pos) from weir_dead where queue = ?1 and key = ?2`
 	sqlRelease1 = `update weir_deferred set kind = 5, due_us = 0 where queue = ?1 and pos = ?2`
-	sqlReblock  = `update weir_deferred set kind = 4, due_us = null where queue = ?1 and key = ?2 and kind = 5 and pos > ?3`
+	sqlReblock  = `update weir_deferred indexed by weir_deferred_key set kind = 4, due_us = null where queue = ?1 and key = ?2 and kind = 5 and pos > ?3`
 	sqlPark1    = `insert or replace into weir_dead (queue, pos, died_us, key, attempts, reason, behind)
-		select queue, pos, ?4, key, attempt - 1, ?5, ?3 from weir_deferred
+		select queue, pos, ?4, key, attempt - 1, ?5, ?3 from weir_deferred indexed by weir_deferred_key
 		where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
-	sqlParked = `delete from weir_deferred where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
+	sqlParked = `delete from weir_deferred indexed by weir_deferred_key where queue = ?1 and key = ?2 and pos > ?3 and kind in (4, 5)`
 )
 
 // resolveKeys looks at the followers of all keys noted.
@@ -185,7 +186,7 @@ type blocker struct {
 	dead bool // they join it rather than wait
 }
 
-const sqlLowest = `select pos from weir_deferred where queue = ?1 and key = ?2 and kind <> 1 order by pos limit 1`
+const sqlLowest = `select pos from weir_deferred indexed by weir_deferred_key where queue = ?1 and key = ?2 and kind <> 1 order by pos limit 1`
 
 func newBlockers(c *conn, q *queueTail) (*blockers, error) {
 	keys, err := loadKeys(c, q)

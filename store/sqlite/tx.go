@@ -110,5 +110,5 @@ func OpenDB(path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return sql.OpenDB(connector), nil
+	return sql.OpenDB(patient{connector}), nil
 }
