@@ -16,6 +16,7 @@ import (
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/store/storetest"
 	"go.uber.org/goleak"
 )
 
@@ -403,30 +404,17 @@ func TestOvertakenEngineIsFenced(t *testing.T) {
 	}
 }
 
-// breaking is a store whose commits fail once it is broken.
-type breaking struct {
-	store.Store
-	broken *atomic.Bool
-}
-
 var errDisk = errors.New("disk I/O error")
 
-func (b breaking) Commit(ctx context.Context, g *store.Group) error {
-	if b.broken.Load() {
-		return errDisk
-	}
-	return b.Store.Commit(ctx, g)
-}
-
-// breakable opens a file as a store that breaks when told.
+// breakable opens a file as a store whose commits fail while it is broken.
 func breakable(file string, broken *atomic.Bool) store.Opener {
-	return func(ctx context.Context) (store.Store, error) {
-		st, err := sqlite.File(file)(ctx)
-		if err != nil {
-			return nil, err
+	faults := storetest.Faults{Before: func(c storetest.Call) error {
+		if c.Method == storetest.Commit && broken.Load() {
+			return errDisk
 		}
-		return breaking{st, broken}, nil
-	}
+		return nil
+	}}
+	return faults.Opener(sqlite.File(file))
 }
 
 func TestEngineStopsOnAFailingStore(t *testing.T) {
