@@ -199,6 +199,8 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) error) (e
 // user's own, may hold it for long: that is no fault of the database, so we ask
 // again until ctx is done.
 func (c *conn) begin(ctx context.Context) error {
+	c.c.SetBusyTimeout(0) // SQLite's own wait grows to 100 ms a time, and knows no ctx
+	defer c.c.SetBusyTimeout(busyTimeout)
 	wait := busyWaitMin
 	for {
 		err := c.exec(sqlImmediate)
