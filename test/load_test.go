@@ -98,7 +98,7 @@ func (p *producer) produce(ctx context.Context) error {
 		switch _, full := errors.AsType[*weir.FullError](err); {
 		case err == nil:
 			p.up()
-		case full, ctx.Err() != nil:
+		case full, ctx.Err() != nil, errors.As(err, new(ownError)): // which may wait for the file in vain
 		default:
 			return err
 		}

@@ -100,8 +100,9 @@ func number(env string) int {
 	return n
 }
 
-// patience is how long a child may take for what takes it a second or ten.
-const patience = time.Minute
+// patience is how long a child may take for what takes it a second or ten: a disk
+// that others write to can stand still for more than a minute.
+const patience = 4 * time.Minute
 
 // child is a process that this test started. It is reaped before the test ends.
 type child struct {
