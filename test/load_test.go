@@ -95,10 +95,12 @@ type producer struct {
 func (p *producer) produce(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := p.one(ctx)
-		switch _, full := errors.AsType[*weir.FullError](err); {
+		_, full := errors.AsType[*weir.FullError](err)
+		_, own := errors.AsType[ownError](err) // it may have waited for the file in vain
+		switch {
 		case err == nil:
 			p.up()
-		case full, ctx.Err() != nil, errors.As(err, new(ownError)): // which may wait for the file in vain
+		case full, own, ctx.Err() != nil:
 		default:
 			return err
 		}

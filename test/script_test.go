@@ -18,7 +18,7 @@ func (s *shop) script(ctx context.Context) error {
 		s.takeOrders, s.askPrice, s.cleanUp, s.sendSpoiled, s.sendLate, s.rest,
 	} {
 		if err := step(ctx); err != nil {
-			if errors.As(err, new(ownError)) {
+			if _, own := errors.AsType[ownError](err); own {
 				return err // which the engine does not know of
 			}
 			return errors.Join(err, s.stopped(ctx)) // nothing but a failing store makes a step fail
