@@ -51,7 +51,7 @@ func surviveFault(t *testing.T, faults *storetest.Faults) (struck bool) {
 		done := runs(ctx, sick)
 		for n := range messages {
 			time.Sleep(50 * time.Millisecond) // so that an idle engine claims it with the send
-			if order(sick, n+1) != nil { // refused, or accepted and not told so: the sender asks again
+			if order(sick, n+1) != nil {      // refused, or accepted and not told so: the sender asks again
 				struck = true
 				healthy := openEngine(t, file, quiet)
 				if err := order(healthy, n+1); err != nil {

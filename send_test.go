@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/sqlite"
 )
 
 func TestSentMessageIsHandledAsItWasSent(t *testing.T) {
@@ -365,5 +366,66 @@ func TestOtherProcessesMaySend(t *testing.T) {
 	}
 	if len(seen) != 100 {
 		t.Errorf("%d different messages handled, want all 100", len(seen))
+	}
+}
+
+// A program that mixes up names gets an error; the engine beside it goes on.
+func TestNameUsedForSomethingElseIsRefusedAndHarmless(t *testing.T) {
+	file := newFile(t)
+	e := openEngine(t, file, weir.Config{})
+	got := make(chan *weir.Message[plate], 2)
+	weir.Subscribe(e, ready, "staff.bring", into(got), weir.FromEarliest)
+	running(t, e, "staff.bring")
+	db := openTable(t, file, effects)
+	in := func(send func(weir.Sender) error) error {
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			return err
+		}
+		return errors.Join(send(e.In(sqlite.Tx(tx))), tx.Commit())
+	}
+	if err := weir.Publish(t.Context(), e, ready, plate{N: 1}); err != nil {
+		t.Fatal(err)
+	}
+	event := func(s weir.Sender) error {
+		return weir.Send(t.Context(), s, weir.NewCommand[ticket](ready.Name()), ticket{})
+	}
+	subscriber := func(s weir.Sender) error {
+		return weir.Send(t.Context(), s, weir.NewCommand[ticket]("staff.bring"), ticket{})
+	}
+	for what, err := range map[string]error{
+		"a command with an event's name":                        event(e),
+		"a command with a subscriber's name":                    subscriber(e),
+		"a command with an event's name, in a transaction":      in(event),
+		"a command with a subscriber's name, in a transaction":  in(subscriber),
+		"several at once, one of them with a subscriber's name": nil,
+	} {
+		if err == nil && !strings.HasPrefix(what, "several") {
+			t.Errorf("Send of %s = nil, want an error", what)
+		}
+	}
+	if err := weir.Publish(t.Context(), e, ready, plate{N: 2}); err != nil {
+		t.Errorf("Publish after that = %v, want nil", err)
+	}
+	for range 2 {
+		receive(t, got)
+	}
+}
+
+func TestHandlerThatSendsUnderAWrongNameFailsAlone(t *testing.T) {
+	e := openEngine(t, newFile(t), weir.Config{})
+	got := make(chan *weir.Message[plate], 1)
+	weir.Subscribe(e, ready, "staff.bring", into(got), weir.FromEarliest)
+	weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+		if m.Body.N == 1 {
+			return weir.Send(ctx, m, weir.NewCommand[ticket]("staff.bring"), ticket{})
+		}
+		return weir.Publish(ctx, m, ready, plate{N: 2})
+	}, weir.Queue{Retry: quick})
+	send(t, e, clean, tickets("", 2)...)
+	run(t, e)
+	receive(t, got)
+	if dead := deadLetters(t, e, clean.Name(), 1)[0]; dead.Attempts != quick.Max || !strings.Contains(dead.Reason, "staff.bring") {
+		t.Errorf("dead for %q after %d attempts, want the name after %d", dead.Reason, dead.Attempts, quick.Max)
 	}
 }

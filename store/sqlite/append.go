@@ -42,6 +42,7 @@ type tail struct {
 	had      int64 // appended before it
 	queues   []*queueTail
 	dirty    bool
+	free     bool // not yet made, and no queue has its name
 }
 
 // queueTail is a queue with its counters.
@@ -110,8 +111,8 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 		if err != nil {
 			return nil, err
 		}
-		if t.kind != m.Kind {
-			return fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind), nil
+		if refused, err := a.misnamed(m, t); refused != nil || err != nil {
+			return refused, err
 		}
 		deduplicated = deduplicated || m.Dedup != ""
 	}
@@ -283,8 +284,7 @@ func (a *appender) makeTopic(t *tail) error {
 }
 
 func (a *appender) makeQueue(q *queueTail, t *tail, start int64) error {
-	var other string
-	err := a.j.rows(sqlNameTaken, []any{q.name}, []any{&other}, func() error { return nil })
+	other, err := a.queueNamed(q.name)
 	if err != nil {
 		return err
 	}
@@ -298,6 +298,29 @@ func (a *appender) makeQueue(q *queueTail, t *tail, start int64) error {
 	}
 	a.queues[q.id] = q
 	return a.j.exec(sqlFirstBatch, q.id<<numberBits, start, a.now)
+}
+
+// queueNamed is the topic of the queue with a name; empty if there is none.
+func (a *appender) queueNamed(name string) (topic string, err error) {
+	err = a.j.rows(sqlNameTaken, []any{name}, []any{&topic}, func() error { return nil })
+	return topic, err
+}
+
+// misnamed refuses a message whose topic's name stands for something else. That is
+// the sender's mistake, and must not be everybody's.
+func (a *appender) misnamed(m *store.Message, t *tail) (refused, err error) {
+	if t.kind != m.Kind {
+		return fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind), nil
+	}
+	if t.id != 0 || t.free || t.kind != store.KindCommand {
+		return nil, nil
+	}
+	other, err := a.queueNamed(t.name) // a command's queue is made with its topic
+	if other != "" {
+		return fmt.Errorf("send to %s as command: the name is taken by a queue of topic %s", t.name, other), nil
+	}
+	t.free = err == nil
+	return nil, err
 }
 
 // idChunk is how many IDs share one string: one allocation for many, without
