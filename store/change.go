@@ -55,7 +55,7 @@ type Closure func(ctx context.Context, tx Tx) error
 
 // Start records the beginning of a suspect's attempt. Lone means that nothing
 // else runs in the process; only a crash during a lone start is held against
-// the message.
+// the message. Recorded again, not lone, it is so no more: another has begun beside it.
 type Start struct {
 	Batch BatchRef
 	Index int

@@ -12,6 +12,7 @@ func suspectLaws() []Law {
 		{"suspect/untouched", "What nobody took over stays suspect, however many processes come and go in an orderly way meanwhile.", suspectUntouched},
 		{"suspect/lone", "A process that ends while a message runs alone is held against that message, once each time, and no other.", suspectLone},
 		{"suspect/not-alone", "A process that ends while several ran is held against none of them.", suspectNotAlone},
+		{"suspect/no-longer-alone", "A start recorded again, not alone, takes back that it was: the process's end is not held against it.", suspectNoLongerAlone},
 		{"suspect/settled", "A start counts no more once its message is settled, or handed back.", suspectSettled},
 		{"suspect/kept", "Crashes stay with a message over retries, and are told with its attempts.", suspectKept},
 		{"suspect/quarantined", "A message that is given up after its crashes is a dead letter that says so.", suspectQuarantined},
@@ -93,6 +94,19 @@ func suspectNotAlone(s *scene) {
 	b := s.claim(cook, 2, "1 2")
 	s.start(b, "1", false)
 	s.start(b, "2", false)
+	s.crash()
+	s.crashes(s.claim(cook, 2, "1 2"), 0, 0)
+}
+
+func suspectNoLongerAlone(s *scene) {
+	s.declareCook()
+	s.send(cook, "1 2")
+	s.claim(cook, 2, "1 2")
+	s.crash()
+	b := s.claim(cook, 2, "1 2")
+	s.start(b, "1", true)
+	s.start(b, "2", false)
+	s.start(b, "1", false)
 	s.crash()
 	s.crashes(s.claim(cook, 2, "1 2"), 0, 0)
 }

@@ -132,6 +132,9 @@ func settlers() []Mutant {
 				c.Starts[i].Lone = true
 			}
 		})},
+		{"records only lone starts", "suspect/no-longer-alone", changing(func(c *store.Change, _ *Memory) {
+			c.Starts = slices.DeleteFunc(slices.Clone(c.Starts), func(s store.Start) bool { return !s.Lone })
+		})},
 		{"blocks where it should skip", "dead/skips", declaring(store.Block)},
 		{"blocks where it should park", "dead/parks", declaring(store.Block)},
 		{"skips where it should block", "dead/blocks", declaring(store.Skip)},
