@@ -40,7 +40,7 @@ type (
 	// Delay delivers the message no earlier than so long after its send (by the
 	// sender's clock). It then takes its place among others of its key. At most 10 years.
 	Delay time.Duration
-	// At delivers the message no earlier than a time.
+	// At delivers the message no earlier than a time, at most 10 years from now.
 	At time.Time
 	// WaitForRoom makes a send wait so long for room in a full queue, with backoff,
 	// before it is refused with a [*FullError]. Not for sends in a transaction or a handler.
@@ -65,13 +65,21 @@ func Key(k string) SendOption { return keyOption(k) }
 // At most 512 bytes.
 func Dedup(key string) SendOption { return dedupOption(key) }
 
+// delayMax is far beyond any use, and far from the end of the store's clock.
+const delayMax = 10 * 365 * 24 * time.Hour
+
 func (d Delay) applySend(o *outgoing) {
 	o.delay = time.Duration(d)
-	if d < 0 || o.delay > 10*365*24*time.Hour {
+	if d < 0 || o.delay > delayMax {
 		o.err = errors.Join(o.err, fmt.Errorf("weir: Delay is %v, want 0 to 10 years", o.delay))
 	}
 }
-func (t At) applySend(o *outgoing)          { o.due = time.Time(t) }
+func (t At) applySend(o *outgoing) {
+	o.due = time.Time(t)
+	if o.due.After(time.Now().Add(delayMax)) {
+		o.err = errors.Join(o.err, fmt.Errorf("weir: At is %s, want at most 10 years from now", o.due.Format(time.RFC3339)))
+	}
+}
 func (w WaitForRoom) applySend(o *outgoing) { o.waitForRoom = time.Duration(w) }
 func (k keyOption) applySend(o *outgoing)   { s := string(k); o.key = &s }
 func (d dedupOption) applySend(o *outgoing) { o.dedup, o.dedupFor = string(d), dedupForDefault }
