@@ -397,10 +397,10 @@ func TestNameUsedForSomethingElseIsRefusedAndHarmless(t *testing.T) {
 		return weir.Send(t.Context(), s, weir.NewCommand[ticket]("staff.bring"), ticket{})
 	}
 	for what, err := range map[string]error{
-		"a command with an event's name":                        event(e),
-		"a command with a subscriber's name":                    subscriber(e),
-		"a command with an event's name, in a transaction":      in(event),
-		"a command with a subscriber's name, in a transaction":  in(subscriber),
+		"a command with an event's name":                       event(e),
+		"a command with a subscriber's name":                   subscriber(e),
+		"a command with an event's name, in a transaction":     in(event),
+		"a command with a subscriber's name, in a transaction": in(subscriber),
 	} {
 		if err == nil {
 			t.Errorf("Send of %s = nil, want an error", what)
