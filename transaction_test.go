@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/sqlite"
@@ -290,49 +289,6 @@ func TestMessagesCommitWithTheCallersTransaction(t *testing.T) {
 	emptied(t, e, prepare.Name())
 	if len(commands)+len(events) != 0 {
 		t.Error("a message of the transaction that was rolled back came too")
-	}
-}
-
-// While a caller's own transaction is open nothing else commits to the file. That
-// holds everything up, and breaks nothing.
-func TestLongTransactionOfACallerBreaksNothing(t *testing.T) {
-	t.Parallel()
-	file := newFile(t)
-	db := openTable(t, file, effects)
-	e := openEngine(t, file, weir.Config{})
-	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
-		effect(m)
-		return nil
-	})
-	run(t, e)
-	send(t, e, clean, ticket{"terrace", 1})
-	emptied(t, e, clean.Name())
-	tx, err := db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := weir.Send(t.Context(), e.In(sqlite.Tx(tx)), clean, ticket{"terrace", 2}); err != nil {
-		t.Fatal(err)
-	}
-	sent := make(chan error, 1)
-	go func() { sent <- weir.Send(context.Background(), e, clean, ticket{"terrace", 3}) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := weir.Send(ctx, e, clean, ticket{"terrace", 4}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Send beside an open transaction = %v, want its context's end", err)
-	}
-	if len(sent) != 0 {
-		t.Errorf("Send beside an open transaction has returned %v", <-sent)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := receive(t, sent); err != nil {
-		t.Errorf("Send after the transaction = %v, want nil", err)
-	}
-	emptied(t, e, clean.Name())
-	if got := took(t, db)["terrace"]; !slices.Equal(got, upTo(3)) {
-		t.Errorf("took effect %v, want [1 2 3]", got)
 	}
 }
 
