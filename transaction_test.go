@@ -292,6 +292,46 @@ func TestMessagesCommitWithTheCallersTransaction(t *testing.T) {
 	}
 }
 
+// While a caller's own transaction is open nothing else commits to the file. That
+// holds everything up, and breaks nothing.
+func TestOpenTransactionOfACallerBreaksNothing(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	db := openTable(t, file, effects)
+	e := openEngine(t, file, weir.Config{})
+	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+		effect(m)
+		return nil
+	})
+	run(t, e)
+	send(t, e, clean, ticket{"terrace", 1})
+	emptied(t, e, clean.Name())
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := weir.Send(t.Context(), e.In(sqlite.Tx(tx)), clean, ticket{"terrace", 2}); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- weir.Send(context.Background(), e, clean, ticket{"terrace", 3}) }()
+	if f := figures(t, e, clean.Name()); f.Depth != 0 || len(sent) != 0 {
+		t.Errorf("beside an open transaction Depth = %d, a send has returned: %t, want 0 and not", f.Depth, len(sent) != 0)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, sent); err != nil {
+		t.Errorf("Send after the transaction = %v, want nil", err)
+	}
+	eventually(t, "all took effect", func() bool { return len(took(t, db)["terrace"]) >= 3 })
+	got := took(t, db)["terrace"]
+	slices.Sort(got)
+	if !slices.Equal(got, upTo(3)) {
+		t.Errorf("took effect %v, want [1 2 3]", got)
+	}
+}
+
 // What is refused inside the caller's transaction must not spoil it.
 func TestRefusedSendLeavesTheCallersTransactionUsable(t *testing.T) {
 	file := newFile(t)
