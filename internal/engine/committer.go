@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -212,11 +213,21 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	}
 	g.Eager, g.Claimed = g.Eager[:0], nil
 	c.before(g)
-	// The leader's own context must not undo what others wait for.
+	// The leader's own context must not undo what others wait for. Alone it may give
+	// up waiting for the write lock: a caller's transaction can be open for long.
+	alone := len(taken) == 1
+	of := ctx
+	if !alone {
+		of = context.WithoutCancel(ctx)
+	}
 	c.underWay(true)
-	err := c.st.Commit(context.WithoutCancel(ctx), g)
+	err := c.st.Commit(of, g)
 	c.underWay(false)
-	c.after(g, err)
+	if err != nil && alone && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		c.after(g, errGivenUp)
+	} else {
+		c.after(g, err)
+	}
 	clear(g.Changes)
 
 	c.mu.Lock()
@@ -251,6 +262,9 @@ func (c *committer) gather() {
 		runtime.Gosched()
 	}
 }
+
+// errGivenUp is a commit that its only sender gave up: no fault of the store.
+var errGivenUp = errors.New("the sender gave up")
 
 const gatherYields = 6
 

@@ -149,7 +149,7 @@ func (e *Engine) committed(g *store.Group, err error) {
 	}
 	if err == nil {
 		e.announce(g)
-	} else if e.work.Err() == nil {
+	} else if e.work.Err() == nil && !errors.Is(err, errGivenUp) {
 		// Whoever's the commit was: after a failed sync the next one can succeed
 		// and lie, so a sender's error is the engine's too.
 		e.fail(err)
