@@ -35,10 +35,15 @@ type Delivery struct {
 // disappears in the cost of its messages; the manifest stays below 4 KiB.
 const MaxBatch = 1000
 
-// ClaimRequest asks for work of one queue.
+// ClaimRequest asks for work of one queue, or (Workflow not empty) for runs of one workflow.
 type ClaimRequest struct {
-	Queue QueueID
-	Max   int // 1 to MaxBatch; a batch taken over from another process may hold more
+	Queue    QueueID
+	Workflow string
+	// MailAfter: with Workflow, ask too for the mail of runs that this process leases, above this number.
+	MailAfter int64
+	// Suspects asks only for runs that have crashes; else those have to wait. With Workflow.
+	Suspects bool
+	Max      int // 1 to MaxBatch; a batch taken over from another process may hold more
 	// Abandoned asks only for batches that an earlier process left open.
 	Abandoned bool
 }
@@ -48,6 +53,14 @@ type Claimed struct {
 	Batch *Batch // nil when there is nothing to do now
 	// More is set when another claim would find work at once.
 	More bool
-	// NextDue is when the next deferred message is due; zero when none waits for a time.
+	// NextDue is when the next deferred message, or waiting run, is due; zero when none waits for a time.
 	NextDue time.Time
+
+	// Of a workflow: runs that are ready, the longest ready first, and those whose time
+	// has come; now leased. The suspects asked for come with most crashes first.
+	Runs []*Run
+	// Mail of runs of this workflow leased before this claim, by No; at most MaxList.
+	Mail []Mail
+	// Suspects is how many runs with crashes are ready.
+	Suspects int
 }

@@ -17,6 +17,9 @@ type Group struct {
 	Figures []FigureDelta
 	// Claimed holds, after Commit, the batches claimed for Eager.
 	Claimed []*Batch
+	// Woken holds, after Commit, the workflows of which the group made runs ready, or
+	// gave mail to leased ones; each once.
+	Woken []string
 }
 
 // Eager asks that what a group appends be claimed with it.
@@ -41,6 +44,10 @@ type Change struct {
 	Outside bool
 	// Starts records that suspects begin to run, before they do.
 	Starts []Start
+	// Runs are started. As in Sends, what leaves with a settlement or an update does so too.
+	Runs []*RunStart
+	// Run is what a leased run writes; nil: nothing.
+	Run *RunUpdate
 	// Closures run in the transaction, after the sends, in order. One that returns
 	// an error, or panics, refuses the change with that error. They may run again.
 	Closures []Closure

@@ -19,6 +19,7 @@ const (
 	KindCommand Kind = iota + 1 // one owner, one queue
 	KindEvent                   // any number of subscribers
 	KindReply                   // what a request was answered with; subscribed to like an event
+	KindSignal                  // to one run, whose ID is the key
 )
 
 func (k Kind) String() string {
@@ -29,6 +30,8 @@ func (k Kind) String() string {
 		return "event"
 	case KindReply:
 		return "reply"
+	case KindSignal:
+		return "signal"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }

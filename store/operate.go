@@ -10,6 +10,17 @@ const (
 	ResumeQueue Verb = "resume"
 	RetryDead   Verb = "retry"
 	DiscardDead Verb = "discard"
+
+	// Of a run. All but CancelRun want one that is parked, or a step of it that is; else
+	// ErrConflict. Each becomes mail, in the same transaction as its audit row.
+	CancelRun  Verb = "run cancel"
+	RetryRun   Verb = "run retry"   // go on, with all attempts before it
+	SettleRun  Verb = "run settle"  // the step has happened, with Body; or has Failed
+	SkipRun    Verb = "run skip"    // go on without the step
+	AbandonRun Verb = "run abandon" // the run fails, and compensates
+
+	// BreakLock takes a lock from its holder and gives it to the next in line, with a higher fence.
+	BreakLock Verb = "lock break"
 )
 
 // Act is a person's act. By and Why are required and kept in the audit.
@@ -26,8 +37,14 @@ type Act struct {
 	// journal's row stays as it was. nil: unchanged.
 	Body    []byte
 	Headers []byte
-	// DryRun only counts.
+	// DryRun only counts. Not for runs and locks.
 	DryRun bool
+
+	// Which run: ID, of Workflow; that may be empty if only one workflow has a run with the ID.
+	Workflow string
+	Step     string // the record's name; empty: the one that needs a person, if it is one
+	Failed   bool   // SettleRun: it failed, Why is the error
+	Lock     string // BreakLock
 }
 
 // Acted is what an act did.

@@ -78,22 +78,23 @@ type Store interface {
 	// never declared declare it. It blocks for the durable commit.
 	Commit(ctx context.Context, g *Group) error
 
-	// AppendIn appends messages in the caller's own transaction, subject to
-	// capacity: visible and claimable when it commits, gone when it does not.
-	// Pos, ID and SentAt are set.
-	AppendIn(ctx context.Context, tx Tx, messages []*Message) error
+	// AppendIn does what a change does that has only Sends and Runs, in the caller's own
+	// transaction, subject to capacity: visible and claimable when it commits, gone
+	// when it does not. Pos, ID and SentAt are set. Err is not.
+	AppendIn(ctx context.Context, tx Tx, c *Change) error
 
 	// Claim leases the queue's next messages: first batches abandoned by processes
 	// that are gone (with the epoch raised by one, holding only what is not
 	// settled), then deferred messages that are due, then fresh ones. A paused or
-	// parked queue gives nothing but NextDue zero.
+	// parked queue gives nothing but NextDue zero. Or it leases runs of a workflow:
+	// ready ones, and those of processes that are gone, each with its epoch raised by one.
 	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
 
 	// Operate carries out a person's act in one transaction with its audit row.
 	Operate(ctx context.Context, a Act) (Acted, error)
 
 	// Prune deletes, in one short transaction, a step of what is older than the
-	// retention: see Retention.
+	// retention: see Retention. Runs that ended longer ago go too, with all that is theirs.
 	Prune(ctx context.Context, r Retention) (Pruned, error)
 
 	// Reader answers people's questions.

@@ -16,7 +16,7 @@ func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
 
 // SendIn appends messages in the caller's transaction.
 func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message) error {
-	return e.refusal(ctx, e.st.AppendIn(ctx, tx, messages))
+	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages}))
 }
 
 // refusal completes the error of a full queue, and counts it.

@@ -397,7 +397,7 @@ const (
 
 // AppendIn implements store.Store. While the caller's transaction is open nobody
 // else can commit to the file, so the counters are exact.
-func (s *Store) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Message) (err error) {
+func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (err error) {
 	if err := s.checkOpen(); err != nil {
 		return err
 	}
@@ -412,7 +412,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Mes
 	a := newAppender(j, s.info.Incarnation, s.now())
 	refused, err := error(nil), checkLease(j, s.process.Load())
 	if err == nil {
-		refused, err = a.append(messages, true)
+		refused, err = a.append(ch.Sends, true)
 	}
 	if err == nil && refused == nil {
 		err = a.flush()

@@ -135,7 +135,7 @@ func TestBusyMany(t *testing.T) {
 				case 2:
 					tx, err := db.BeginTx(ctx, nil)
 					if err == nil {
-						err = errors.Join(first.AppendIn(ctx, Tx(tx), m), tx.Commit())
+						err = errors.Join(first.AppendIn(ctx, Tx(tx), &store.Change{Sends: m}), tx.Commit())
 					}
 					if err != nil {
 						t.Errorf("AppendIn = %v", err)

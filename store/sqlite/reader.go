@@ -170,3 +170,6 @@ func (r reader) Audit(ctx context.Context, max int) ([]store.AuditRow, error) {
 	})
 	return out, err
 }
+
+// Runs implements store.Reader.
+func (reader) Runs() store.RunReader { return nil }

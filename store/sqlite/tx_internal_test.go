@@ -168,7 +168,7 @@ func TestBridgeRefuses(t *testing.T) {
 			return nil
 		}},
 		{"AppendIn in a closure", "not authorized", func(ctx context.Context, tx *sql.Tx) error {
-			return s.AppendIn(ctx, Tx(tx), []*store.Message{message(cook.Topic, "", "sent")})
+			return s.AppendIn(ctx, Tx(tx), &store.Change{Sends: []*store.Message{message(cook.Topic, "", "sent")}})
 		}},
 	} {
 		before := depthOf(t, s)
@@ -253,7 +253,7 @@ func TestCallersTransaction(t *testing.T) {
 	m.Headers, m.Due = []byte(`{"a":"b"}`), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	m.Cause, m.Correlation = s.Info().Incarnation.ID(77), "other1-5"
 	empty := &store.Message{Topic: cook.Name, Kind: store.KindCommand, Version: 2}
-	if err := s.AppendIn(ctx, Tx(tx), []*store.Message{m, empty}); err != nil {
+	if err := s.AppendIn(ctx, Tx(tx), &store.Change{Sends: []*store.Message{m, empty}}); err != nil {
 		t.Fatal(err)
 	}
 	if SQL(Tx(tx)) != tx {
@@ -273,7 +273,7 @@ func TestCallersTransaction(t *testing.T) {
 	if n := depthOf(t, s); n != 2 {
 		t.Errorf("depth = %d, want 2", n)
 	}
-	if err := s.AppendIn(ctx, Tx(tx), []*store.Message{m}); !errors.Is(err, sql.ErrTxDone) {
+	if err := s.AppendIn(ctx, Tx(tx), &store.Change{Sends: []*store.Message{m}}); !errors.Is(err, sql.ErrTxDone) {
 		t.Errorf("AppendIn in a finished transaction = %v, want ErrTxDone", err)
 	}
 }

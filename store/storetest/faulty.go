@@ -163,8 +163,8 @@ func (s *faulty) Commit(ctx context.Context, g *store.Group) error {
 	return err
 }
 
-func (s *faulty) AppendIn(ctx context.Context, tx store.Tx, messages []*store.Message) error {
-	return s.faults.strike(AppendIn, func() error { return s.Store.AppendIn(ctx, tx, messages) })
+func (s *faulty) AppendIn(ctx context.Context, tx store.Tx, c *store.Change) error {
+	return s.faults.strike(AppendIn, func() error { return s.Store.AppendIn(ctx, tx, c) })
 }
 
 func (s *faulty) Claim(ctx context.Context, r store.ClaimRequest) (got store.Claimed, err error) {

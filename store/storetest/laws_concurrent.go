@@ -111,7 +111,7 @@ func (c *crowd) sendOwn(st store.Store, ms []*store.Message) error {
 	if err != nil {
 		return err
 	}
-	if err := st.AppendIn(c.ctx(), own.Tx, ms); err != nil {
+	if err := st.AppendIn(c.ctx(), own.Tx, &store.Change{Sends: ms}); err != nil {
 		return errors.Join(err, own.Rollback())
 	}
 	return own.Commit()

@@ -194,7 +194,7 @@ func dedupOwn(s *scene) {
 	s.repeats(again, first)
 	s.repeats(twice, fresh)
 	s.own(true, func(tx store.Tx) {
-		s.duplicate(s.store.AppendIn(s.ctx(), tx, []*store.Message{unique(cook, "3", "order-7")}), first)
+		s.duplicate(s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: []*store.Message{unique(cook, "3", "order-7")}}), first)
 	})
 	c := sends(unique(cook, "4", "order-8"))
 	s.group(&store.Group{Changes: []*store.Change{c}})

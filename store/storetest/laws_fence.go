@@ -157,7 +157,7 @@ func fenceLeaseLost(s *scene) {
 		}
 	}
 	s.own(true, func(tx store.Tx) {
-		if err := zombie.AppendIn(s.ctx(), tx, messages(cook, "97")); !errors.Is(err, store.ErrLeaseLost) {
+		if err := zombie.AppendIn(s.ctx(), tx, &store.Change{Sends: messages(cook, "97")}); !errors.Is(err, store.ErrLeaseLost) {
 			s.Errorf("AppendIn after a take-over = %v, want ErrLeaseLost", err)
 		}
 	})

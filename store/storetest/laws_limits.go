@@ -34,7 +34,7 @@ func limitSends(s *scene) {
 		s.Errorf("Commit(%d sends in one change): Err = nil, want an error", len(over.Sends))
 	}
 	s.own(true, func(tx store.Tx) {
-		if err := s.store.AppendIn(s.ctx(), tx, numbered(cook, store.MaxSends+1)); err == nil {
+		if err := s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: numbered(cook, store.MaxSends+1)}); err == nil {
 			s.Errorf("AppendIn(%d messages) = nil, want an error", store.MaxSends+1)
 		}
 	})

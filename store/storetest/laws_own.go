@@ -21,7 +21,7 @@ func ownLaws() []Law {
 
 func (s *scene) appendIn(tx store.Tx, ms []*store.Message) {
 	s.Helper()
-	if err := s.store.AppendIn(s.ctx(), tx, ms); err != nil {
+	if err := s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: ms}); err != nil {
 		s.Fatalf("AppendIn(%d messages) = %v, want nil", len(ms), err)
 	}
 }
@@ -80,7 +80,7 @@ func ownRefused(s *scene) {
 		if err := s.h.Note(s.ctx(), tx, "kept"); err != nil {
 			s.Fatalf("write the caller's own row = %v, want nil", err)
 		}
-		err := s.store.AppendIn(s.ctx(), tx, messages(cook, "3 4"))
+		err := s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: messages(cook, "3 4")})
 		if full, ok := errors.AsType[*store.FullError](err); !ok || full.Queue != cook || full.Capacity != 3 {
 			s.Errorf("AppendIn(2 messages) with room for 1 = %v, want a FullError of %s", err, cook)
 		}
@@ -95,7 +95,7 @@ func ownSeveral(s *scene) {
 	s.own(true, func(tx store.Tx) {
 		s.appendIn(tx, messages(cook, "1 2"))
 		s.appendIn(tx, messages(cook, "3"))
-		if _, ok := errors.AsType[*store.FullError](s.store.AppendIn(s.ctx(), tx, messages(cook, "4"))); !ok {
+		if _, ok := errors.AsType[*store.FullError](s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: messages(cook, "4")})); !ok {
 			s.Errorf("AppendIn() beyond the capacity filled by the same transaction = no FullError, want one")
 		}
 		s.appendIn(tx, nil)
@@ -111,7 +111,7 @@ func (foreignTx) StoreKind() string { return "abacus" }
 func ownForeign(s *scene) {
 	s.declareCook()
 	for _, tx := range []store.Tx{foreignTx{s}, nil} {
-		if err := s.store.AppendIn(s.ctx(), tx, messages(cook, "1")); err == nil {
+		if err := s.store.AppendIn(s.ctx(), tx, &store.Change{Sends: messages(cook, "1")}); err == nil {
 			s.Errorf("AppendIn(%T) = nil, want an error", tx)
 		}
 	}

@@ -405,7 +405,7 @@ func (w *walk) appendOwn() {
 	ms, commit := w.inventSome(3), w.odds(2)
 	room, appended := w.room(ms), false
 	w.own(commit, func(tx store.Tx) {
-		err := w.store.AppendIn(w.ctx(), tx, ms)
+		err := w.store.AppendIn(w.ctx(), tx, &store.Change{Sends: ms})
 		w.log("append %q in a transaction, commit %t: %v", words(batchOf(ms)), commit, err)
 		if _, full := errors.AsType[*store.FullError](err); room != (err == nil) || !room && !full {
 			w.Errorf("AppendIn(%d messages) = %v, want room: %t", len(ms), err, room)
