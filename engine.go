@@ -36,6 +36,7 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	}
 	e.core = engine.New(st, engine.Config{
 		Owns: c.Owns, Log: c.Log, Version: Version, Keep: c.Keep, StopTimeout: c.StopTimeout,
+		Intervals: engine.IntervalsOf(ctx),
 	})
 	return e, nil
 }

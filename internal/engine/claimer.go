@@ -37,9 +37,9 @@ func (q *queue) sleep(now time.Time) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.due.IsZero() || q.room() == 0 { // without room a worker wakes it
-		return pollInterval
+		return q.e.intervals.Poll
 	}
-	return min(max(q.due.Sub(now), time.Millisecond), pollInterval)
+	return min(max(q.due.Sub(now), time.Millisecond), q.e.intervals.Poll)
 }
 
 // fill claims as long as there is room and more to claim.

@@ -28,11 +28,11 @@ const heartbeatInterval = 5 * time.Second
 
 // heartbeat says that the process lives, and stops it when another has taken over.
 func (e *Engine) heartbeat(ctx context.Context) error {
-	return every(ctx, heartbeatInterval, func() error { return ignoreStop(ctx, e.st.Heartbeat(ctx)) })
+	return every(ctx, e.intervals.Heartbeat, nil, func(bool) error { return ignoreStop(ctx, e.st.Heartbeat(ctx)) })
 }
 
-// every calls f at each interval until it fails or ctx is done.
-func every(ctx context.Context, interval time.Duration, f func() error) error {
+// every calls f at each interval, and whenever it is prodded, until it fails or ctx is done.
+func every(ctx context.Context, interval time.Duration, prod <-chan struct{}, f func(prodded bool) error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -40,17 +40,23 @@ func every(ctx context.Context, interval time.Duration, f func() error) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := f(); err != nil {
+			if err := f(false); err != nil {
+				return err
+			}
+		case <-prod:
+			if err := f(true); err != nil {
 				return err
 			}
 		}
 	}
 }
 
+const reapInterval = time.Second
+
 // reaper writes off handlers that ignore their context. When as many are lost as
 // the queue has workers the process stops: a supervisor starts a healthy one.
 func (e *Engine) reaper(ctx context.Context) error {
-	return every(ctx, time.Second, func() error {
+	return every(ctx, e.intervals.Reap, nil, func(bool) error {
 		now := time.Now()
 		for _, q := range e.queues {
 			if stuck := q.reap(now); stuck >= q.settings.Concurrency {
@@ -71,12 +77,12 @@ const (
 func (e *Engine) monitor(ctx context.Context) error {
 	var statesAt time.Time
 	active := true
-	return every(ctx, watchInterval, func() error {
+	return every(ctx, e.intervals.Watch, e.intervals.Look, func(prodded bool) error {
 		changed, err := e.st.Reader().Changed(ctx)
 		if err != nil {
 			return ignoreStop(ctx, err)
 		}
-		if e.operated.Swap(false) { // here, so seen at once
+		if e.operated.Swap(false) || prodded { // here, so seen at once
 			changed, statesAt = true, time.Time{}
 		}
 		active = active || changed
@@ -201,7 +207,7 @@ const (
 
 // janitor deletes, in small steps, what is older than the retention.
 func (e *Engine) janitor(ctx context.Context) error {
-	interval := min(max(e.config.Keep/10, time.Second), time.Minute)
+	interval := e.intervals.Prune
 	timer := time.NewTimer(rand.N(interval))
 	defer timer.Stop()
 	for {

@@ -39,6 +39,7 @@ type Config struct {
 	Version     string
 	Keep        time.Duration
 	StopTimeout time.Duration
+	Intervals   Intervals
 }
 
 // Log keys, in one place.
@@ -56,6 +57,8 @@ type Engine struct {
 	commits committer
 	acks    acker
 	workers sync.WaitGroup // handlers' goroutines
+
+	intervals Intervals
 
 	operated atomic.Bool // a person has acted through this engine; the monitor has not looked yet
 
@@ -86,6 +89,7 @@ func New(st store.Store, c Config) *Engine {
 		st: st, config: c, log: c.Log,
 		byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
 		rejected: map[string]int64{}, ready: make(chan struct{}),
+		intervals: c.Intervals.withDefaults(c.Keep),
 	}
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}

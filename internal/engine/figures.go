@@ -41,7 +41,7 @@ const figuresInterval = time.Second
 
 // figures writes what was measured until ctx is done, and once more at the end.
 func (e *Engine) figures(ctx context.Context) error {
-	tick := time.NewTicker(figuresInterval)
+	tick := time.NewTicker(e.intervals.Figures)
 	defer tick.Stop()
 	for {
 		select {

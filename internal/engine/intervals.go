@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Intervals are how often the crew looks for itself after what it is told of as a
+// rule. Zero fields mean the default, which is right for all but package weirtest:
+// in its fake time a day is a few steps, unless somebody looks every 10 ms.
+type Intervals struct {
+	Heartbeat time.Duration // how often the process says that it lives. Default 5 s
+	Reap      time.Duration // how soon handlers that ignore their context are noticed. Default 1 s
+	Watch     time.Duration // how soon is seen what others have sent or done. Default 10 ms
+	Poll      time.Duration // how often is claimed, whatever the hints say. Default 1 s
+	Figures   time.Duration // how often figures are written. Default 1 s
+	Prune     time.Duration // how often retention is looked after. Default: a tenth of it, 1 s to 1 min
+
+	// Look makes the monitor look at once, whatever the intervals. Default nil: never.
+	Look <-chan struct{}
+}
+
+func (i Intervals) withDefaults(keep time.Duration) Intervals {
+	or := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	or(&i.Heartbeat, heartbeatInterval)
+	or(&i.Reap, reapInterval)
+	or(&i.Watch, watchInterval)
+	or(&i.Poll, pollInterval)
+	or(&i.Figures, figuresInterval)
+	or(&i.Prune, min(max(keep/10, time.Second), time.Minute))
+	return i
+}
+
+type intervalsKey struct{}
+
+// WithIntervals gives the intervals to an engine that is opened with the context.
+// So they need no field in the configuration that users see.
+func WithIntervals(ctx context.Context, i Intervals) context.Context {
+	return context.WithValue(ctx, intervalsKey{}, i)
+}
+
+// IntervalsOf is what WithIntervals has put there; else the zero value.
+func IntervalsOf(ctx context.Context) Intervals {
+	i, _ := ctx.Value(intervalsKey{}).(Intervals)
+	return i
+}
