@@ -36,7 +36,7 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	}
 	e.core = engine.New(st, engine.Config{
 		Owns: c.Owns, Log: c.Log, Version: Version, Keep: c.Keep, StopTimeout: c.StopTimeout,
-		Intervals: engine.IntervalsOf(ctx),
+		Intervals: engine.IntervalsOf(ctx), Detached: engine.DetachedOf(ctx),
 	})
 	return e, nil
 }

@@ -40,6 +40,7 @@ type Config struct {
 	Keep        time.Duration
 	StopTimeout time.Duration
 	Intervals   Intervals
+	Detached    func(s Settings, faults error) // see WithDetached
 }
 
 // Log keys, in one place.
@@ -99,6 +100,10 @@ func New(st store.Store, c Config) *Engine {
 
 // Register adds a queue before Run. Faults (nil if none) are what is wrong with it.
 func (e *Engine) Register(s Settings, faults error) {
+	if e.Detached() {
+		e.config.Detached(s, faults)
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	name := s.Queue.Name

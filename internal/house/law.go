@@ -33,7 +33,8 @@ var law = map[string]rule{
 	".": {ours: []string{"internal/engine", "store"}, third: []string{"github.com/go-json-experiment/json"}},
 
 	// Around it: they see what a user sees.
-	"weirtest":  {ours: []string{".", "store/sqlite"}, testing: true},
+	// (weirtest is let behind the engine: it gives it fake time, and crashes its store.)
+	"weirtest":  {ours: []string{".", "store", "store/sqlite", "internal/engine"}, testing: true},
 	"api":       {ours: []string{"."}},
 	"dashboard": {ours: []string{"."}},
 
