@@ -41,6 +41,8 @@ type tail struct {
 	queues   []*queueTail
 	dirty    bool
 	free     bool // not yet made, and no queue has its name
+	asked    bool // whether runs wait for its messages:
+	awaited  int64
 }
 
 // queueTail is a queue with its counters.
@@ -97,7 +99,7 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 	}
 	deduplicated := false
 	for _, m := range sends {
-		if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindReply {
+		if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindSignal {
 			return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more",
 				m.Topic, m.Kind, m.Version), nil
 		}
@@ -409,26 +411,38 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 	if err := j.exec(sqlSavepoint); err != nil {
 		return err
 	}
-	a := newAppender(j, s.info.Incarnation, s.now())
-	refused, err := error(nil), checkLease(j, s.process.Load())
+	b := newRunbook(newAppender(j, s.info.Incarnation, s.now()), 0, nil)
+	err = checkLease(j, s.process.Load())
 	if err == nil {
-		refused, err = a.append(ch.Sends, true)
-	}
-	if err == nil && refused == nil {
-		err = a.flush()
-	}
-	if err == nil && refused == nil {
-		err = a.finish()
-	}
-	if err == nil {
-		err = refused
+		err = b.appendIn(ch)
 	}
 	if err == nil {
 		return j.exec(sqlRelease)
 	}
-	a.forget()
+	b.forget()
+	forgetRuns(ch.Runs)
 	if undo := errors.Join(j.exec(sqlUndo), j.exec(sqlRelease)); undo != nil {
 		return errors.Join(err, undo)
 	}
 	return err
+}
+
+// appendIn writes a change that has only sends and starts.
+func (b *runbook) appendIn(ch *store.Change) error {
+	plans, refused, err := b.planStarts(ch.Runs)
+	if refused != nil || err != nil {
+		return errors.Join(refused, err)
+	}
+	if refused, err = b.append(ch.Sends, true); refused != nil || err != nil {
+		return errors.Join(refused, err)
+	}
+	if err := b.start(ch.Runs, plans); err != nil {
+		return err
+	}
+	for _, step := range []func() error{b.flush, b.flushRuns, b.meetWaits, b.finish, b.closeBook} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

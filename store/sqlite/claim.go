@@ -25,6 +25,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	if r.Max < 1 || r.Max > store.MaxBatch {
 		return store.Claimed{}, fmt.Errorf("claim of at most %d messages, want 1 to %d", r.Max, store.MaxBatch)
 	}
+	if r.Workflow != "" {
+		return s.claimRuns(ctx, r, process)
+	}
 	for {
 		claimed, err := s.claimOnce(ctx, r, process)
 		if err != nil || claimed.Batch != nil || !claimed.More {

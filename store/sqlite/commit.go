@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -15,7 +16,7 @@ import (
 // roundsMax of them each change is committed alone, so that a group of closures
 // that all fail costs no more than twice its length.
 func (s *Store) Commit(ctx context.Context, g *store.Group) error {
-	g.Claimed = nil
+	g.Claimed, g.Woken = nil, nil
 	c, err := s.takeWriter(ctx)
 	if err != nil {
 		return failChanges(g.Changes, err)
@@ -62,8 +63,10 @@ func failChanges(changes []*store.Change, err error) error {
 // When the database fails midway the earlier changes stay committed, and say so.
 func (s *Store) commitAlone(ctx context.Context, c *conn, g *store.Group, todo []*store.Change) error {
 	for i, ch := range todo {
-		err := s.newCommit(ctx, &store.Group{}, todo[i:i+1]).attempt(c)
+		alone := &store.Group{}
+		err := s.newCommit(ctx, alone, todo[i:i+1]).attempt(c)
 		if err == nil {
+			g.Woken = union(g.Woken, alone.Woken)
 			continue
 		}
 		failed, ok := errors.AsType[*closureError](err)
@@ -78,9 +81,19 @@ func (s *Store) commitAlone(ctx context.Context, c *conn, g *store.Group, todo [
 	return s.newCommit(ctx, &store.Group{Figures: g.Figures}, nil).attempt(c)
 }
 
+// union adds to a list what it lacks.
+func union(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
 // commit is one attempt to write changes in one transaction.
 type commit struct {
-	*appender
+	*runbook
 	s       *Store
 	ctx     context.Context
 	c       *conn
@@ -92,6 +105,9 @@ type commit struct {
 	batch   *leasedBatch // of the settlement before: neighbours share it
 	claimed []*store.Batch
 	watch   []watched
+	updates []update
+	steps   []stepRow
+	names   []string // of the workflows woken
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -100,10 +116,15 @@ func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.
 
 func (t *commit) attempt(c *conn) error {
 	t.c = c
-	t.appender = newAppender(c, t.s.info.Incarnation, t.s.now())
+	t.s.held.stamp++
+	t.runbook = newRunbook(newAppender(c, t.s.info.Incarnation, t.s.now()), t.process, &t.s.held)
 	err := t.s.transact(t.ctx, c, t.run)
 	if err != nil {
 		t.forget()
+		t.restore()
+		for _, ch := range t.changes {
+			forgetRuns(ch.Runs)
+		}
 		return err
 	}
 	t.keep()
@@ -111,13 +132,17 @@ func (t *commit) attempt(c *conn) error {
 }
 
 func (t *commit) run(c *conn) error {
+	if err := t.seek(c, t.changes); err != nil {
+		return err
+	}
 	for _, ch := range t.changes {
 		var err error
 		if ch.Err, err = t.apply(ch); err != nil {
 			return err
 		}
 	}
-	steps := []func() error{t.flush, t.writeBatches, t.resolveKeys, t.claimEager, t.finish, t.writeCounters, t.writeFigures, t.runClosures}
+	steps := []func() error{t.flush, t.flushRuns, t.meetWaits, t.writeBatches, t.resolveKeys, t.claimEager, t.finish,
+		t.writeCounters, t.writeFigures, t.runClosures, t.writeUpdates, t.closeBook, t.nameWoken}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -128,6 +153,13 @@ func (t *commit) run(c *conn) error {
 
 // apply writes one change, or says why it is refused; then nothing of it is written.
 func (t *commit) apply(ch *store.Change) (refused, err error) {
+	if refused, err := t.fenceRun(ch); refused != nil || err != nil {
+		return refused, err
+	}
+	plans, refused, err := t.planStarts(ch.Runs)
+	if refused != nil || err != nil {
+		return refused, err
+	}
 	if refused, err := t.fence(ch); refused != nil || err != nil {
 		return refused, err
 	}
@@ -139,13 +171,17 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 		t.unfence(ch)
 		return refused, nil
 	}
+	t.admitRun(ch)
+	if err := t.start(ch.Runs, plans); err != nil {
+		return nil, err
+	}
 	for i := range ch.Settle {
 		if err := t.settle(&ch.Settle[i]); err != nil {
 			return nil, err
 		}
 	}
 	for i := range ch.Starts {
-		if err := t.start(&ch.Starts[i]); err != nil {
+		if err := t.begins(&ch.Starts[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -155,12 +191,33 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 // keep tells the store what the transaction made true, once it is.
 func (t *commit) keep() {
 	t.g.Claimed = t.claimed
+	t.g.Woken = union(t.g.Woken, t.names)
 	t.s.keepWatch(t.watch)
+	t.keepLeases()
 	for _, b := range t.batches {
 		if b.state == batchClosed {
 			delete(t.s.watched, b.id)
 		}
 	}
+}
+
+// keepLeases takes up the runs started here for this process, and lets go those released.
+func (t *commit) keepLeases() {
+	for i := range t.started {
+		if r := &t.started[i]; r.epoch > 0 {
+			t.ours.add(&lease{no: r.no, epoch: r.epoch, workflow: r.workflow, parent: int64(r.Parent), parentStep: int64(r.ParentStep)})
+		}
+	}
+	for _, u := range t.updates {
+		if u.l.over {
+			t.ours.drop(u.l.no)
+		}
+	}
+}
+
+func (t *commit) nameWoken() (err error) {
+	t.names, err = t.wokenNames()
+	return err
 }
 
 // closureError is a closure's failure, and whose it is.

@@ -55,8 +55,8 @@ type declaration struct {
 }
 
 func (d *declaration) topic(want store.Topic) (*tail, error) {
-	if want.Name == "" || want.Kind < store.KindCommand || want.Kind > store.KindReply {
-		return nil, fmt.Errorf("declare topic %q as %s: want a name, and command, event or reply", want.Name, want.Kind)
+	if want.Name == "" || want.Kind < store.KindCommand || want.Kind > store.KindSignal {
+		return nil, fmt.Errorf("declare topic %q as %s: want a name, and command, event, reply or signal", want.Name, want.Kind)
 	}
 	t, err := d.tail(&store.Message{Topic: want.Name, Kind: want.Kind})
 	if err != nil {

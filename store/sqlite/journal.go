@@ -21,6 +21,7 @@ type journal interface {
 	rows(query string, args []any, into []any, each func() error) error
 	// insert writes messages, whose Pos is set, as sent at the time given.
 	insert(messages []*store.Message, inc store.Incarnation, sent int64) error
+	insertRuns(runs []newRun, inc store.Incarnation) error
 }
 
 var (

@@ -69,6 +69,8 @@ type Store struct {
 	// worked is the queues in which the process found no abandoned batch: there
 	// will be none until another Begin, for only processes that are gone leave them.
 	worked sync.Map // of int64 queue to int64 process
+	// held is the runs that this process works, for the holder of the writer connection.
+	held held
 }
 
 const readersMax = 4
@@ -84,6 +86,7 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 		readers: make(chan *conn, readersMax),
 		closed:  make(chan struct{}),
 		watched: map[int64]bits{},
+		held:    newHeld(),
 	}
 	for _, o := range options {
 		o(s)

@@ -24,7 +24,7 @@ const (
 	sqlSchema      = `select v from weir_meta where k = 'schema'`
 	sqlSetSchema   = `insert or replace into weir_meta (k, v) values ('schema', ?)`
 	sqlIncarnation = `select v from weir_meta where k = 'incarnation'`
-	sqlNewJournal  = `insert into weir_meta (k, v) values ('incarnation', ?), ('seq', 0), ('process', 0)`
+	sqlNewJournal  = `insert into weir_meta (k, v) values ('incarnation', ?), ('seq', 0), ('process', 0), ('run', 0), ('mail', 0)`
 )
 
 var (

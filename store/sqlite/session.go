@@ -43,6 +43,9 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 		if id, _, err = c.number(sqlNextProcess); err != nil {
 			return err
 		}
+		if err := s.takeRuns(c, us(now)); err != nil {
+			return err
+		}
 		return c.exec(sqlNewProcess, id, p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
 	})
 	if err != nil {
@@ -102,6 +105,9 @@ func (s *Store) End(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := c.exec(sqlHandBackRuns, leasedWake(process), us(s.now())); err != nil {
+			return err
+		}
 		return c.exec(sqlEnd, process, s.now())
 	})
 	if err != nil {
@@ -109,6 +115,7 @@ func (s *Store) End(ctx context.Context) error {
 	}
 	s.process.Store(0) // before another can write: nothing more is leased to this process
 	clear(s.watched)
+	s.held.reset(0)
 	lock := s.lock
 	s.lock = nil
 	return lock.release()

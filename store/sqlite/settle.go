@@ -329,8 +329,8 @@ func cut(s string, bytesMax int) string {
 	return s[:bytesMax]
 }
 
-// start records that a suspect begins to run.
-func (t *commit) start(s *store.Start) error {
+// begins records that a suspect begins to run.
+func (t *commit) begins(s *store.Start) error {
 	b, err := t.leased(s.Batch)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 -- The journal of one store in one SQLite file. Times are microseconds since 1970 (_us).
 
--- k: 'incarnation' (text), 'seq' (the last sequence number given out, over all topics).
+-- k: 'incarnation' (text), and the last numbers given out: 'seq' (of messages, over all
+-- topics), 'process', 'run', 'mail' (of mail, of places in line, and of locks' fences).
 create table weir_meta (
   k text primary key,
   v any not null
@@ -210,3 +211,129 @@ create table weir_audit (
   before text not null,
   after  text not null
 ) strict;
+
+-- completed, failed and cancelled count the ended runs that are kept.
+create table weir_workflows (
+  id        integer primary key,
+  name      text not null unique,
+  completed integer not null default 0,
+  failed    integer not null default 0,
+  cancelled integer not null default 0
+) strict;
+
+-- wake is why the run will go on, and null once it has ended: ready, leased, waiting
+-- or parked, as ranges of one number (wake.go), so that each claim, take-over and list
+-- of unfinished runs is a range of one index, which holds no others.
+-- input and result are here while they are short, so that an update of the row
+-- rewrites no overflow pages; see weir_run_bodies. outcome: as store.Outcome.
+create table weir_runs (
+  no          integer primary key,
+  workflow    integer not null,
+  id          text not null,
+  wake        integer,
+  version     integer not null,
+  epoch       integer not null,
+  crashes     integer not null default 0,
+  started_us  integer not null,
+  ended_us    integer,
+  outcome     integer,
+  deadline_us integer,
+  parent      integer,
+  parent_step integer,
+  cause       any,
+  correlation any,
+  headers     blob,
+  input       blob,
+  result      blob,
+  reason      text
+) strict;
+create unique index weir_runs_id on weir_runs (workflow, id);
+create index weir_runs_wake on weir_runs (workflow, wake) where wake is not null;
+create index weir_runs_parent on weir_runs (parent) where parent is not null;
+create index weir_runs_unwell on weir_runs (outcome) where outcome > 1;
+
+-- Long inputs and results. id is run << 1, and 1 more for the result.
+create table weir_run_bodies (
+  id   integer primary key,
+  body blob not null
+) strict;
+
+-- id is run << 14 | n: a run's records lie together, runs in the order of their starts.
+create table weir_steps (
+  id         integer primary key,
+  kind       integer not null,
+  state      integer not null,
+  attempt    integer not null,
+  started_us integer,
+  took_us    integer,
+  due_us     integer,
+  pos        integer,
+  name       text not null,
+  headers    blob,
+  value      blob,
+  reason     text
+) strict;
+
+-- Failed attempts of steps.
+create table weir_step_attempts (
+  step       integer not null,  -- as weir_steps.id
+  i          integer not null,  -- 1, 2, 3 … in order of being recorded
+  attempt    integer not null,
+  started_us integer,
+  took_us    integer not null,
+  reason     text,
+  stack      text,
+  primary key (step, i)
+) strict, without rowid;
+
+-- key: text; of a wait for a reply, the position of the request.
+create table weir_waits (
+  run       integer not null,
+  n         integer not null,
+  topic     integer not null,
+  key       any not null,
+  since_us  integer not null,
+  after_pos integer not null,
+  primary key (run, n)
+) strict, without rowid;
+create index weir_waits_key on weir_waits (topic, key);
+
+-- What has come to unfinished runs and is not dealt with.
+create table weir_mail (
+  no     integer primary key,
+  run    integer not null,
+  at_us  integer not null,
+  kind   integer not null,
+  n      integer not null,
+  pos    integer,
+  child  integer,
+  fence  integer,
+  step   text,
+  value  blob,
+  failed integer not null default 0,
+  who    text,
+  why    text
+) strict;
+create index weir_mail_run on weir_mail (run);
+create index weir_mail_pos on weir_mail (pos) where pos is not null;
+
+-- Locks that are held. Fences come from the store's counter, so that those of a lock
+-- ascend though a free one has no row.
+create table weir_locks (
+  name     text primary key,
+  run      integer not null,
+  n        integer not null,
+  fence    integer not null,
+  since_us integer not null
+) strict, without rowid;
+create index weir_locks_run on weir_locks (run);
+
+create table weir_lock_line (
+  name     text not null,
+  no       integer not null,
+  run      integer not null,
+  n        integer not null,
+  since_us integer not null,
+  primary key (name, no)
+) strict, without rowid;
+create index weir_lock_line_run on weir_lock_line (run);
