@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 // client talks to one outside system.
@@ -33,6 +34,31 @@ func newTransport() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: idleConnsMax}
 }
 
+// Systems are the outside systems, seen from here.
+type Systems struct {
+	Warehouse *Warehouse
+	Payments  *Payments
+	Billing   *Billing
+	Mail      *Mail
+	shared    *http.Transport
+}
+
+// Connect makes clients of the systems; nothing is sent yet. Close them when done.
+func Connect(a Addresses) *Systems {
+	shared := newTransport()
+	over := &http.Client{Transport: shared}
+	return &Systems{
+		Warehouse: &Warehouse{client{"warehouse", a.Warehouse, over}},
+		Payments:  &Payments{client{"payments", a.Payments, over}},
+		Billing:   &Billing{client{"billing", a.Billing, over}},
+		Mail:      &Mail{client{"mail", a.Mail, over}},
+		shared:    shared,
+	}
+}
+
+// Close closes the connections that are not in use.
+func (s *Systems) Close() { s.shared.CloseIdleConnections() }
+
 // refusal is what the systems say beside a status that is no success.
 type refusal struct {
 	What   string `json:"error"`
@@ -57,19 +83,25 @@ func (f *failure) Error() string {
 	return text
 }
 
-// ask sends in as JSON, if it is not nil, and reads the answer into out, if that is not nil
-// and the answer a success or one of the statuses that the caller knows the meaning of. Any
-// other answer is a *failure.
-func (c *client) ask(ctx context.Context, method, path string, in, out any, known ...int) (status int, err error) {
+// request is what is asked of a system.
+type request struct {
+	method, path string
+	in           any   // sent as JSON; nil: nothing is
+	out          any   // the answer's JSON goes there; nil: nobody looks at it
+	known        []int // statuses that are answers like a success
+}
+
+// ask gives the status, and the answer if it is a success or known. Any other is a *failure.
+func (c *client) ask(ctx context.Context, r request) (status int, err error) {
 	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
+	if r.in != nil {
+		text, err := json.Marshal(r.in)
 		if err != nil {
 			return 0, err
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
 	if err != nil {
 		return 0, err
 	}
@@ -81,20 +113,16 @@ func (c *client) ask(ctx context.Context, method, path string, in, out any, know
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, answerBytesMax))
 	if err != nil {
-		return res.StatusCode, fmt.Errorf("%s: %s %s: read the answer: %w", c.system, method, path, err)
+		return res.StatusCode, fmt.Errorf("%s: %s %s: read the answer: %w", c.system, r.method, r.path, err)
 	}
-	expected := res.StatusCode < http.StatusMultipleChoices
-	for _, s := range known {
-		expected = expected || res.StatusCode == s
-	}
-	if !expected {
-		f := &failure{system: c.system, request: method + " " + path, status: res.StatusCode}
+	if res.StatusCode >= http.StatusMultipleChoices && !slices.Contains(r.known, res.StatusCode) {
+		f := &failure{system: c.system, request: r.method + " " + r.path, status: res.StatusCode}
 		_ = json.Unmarshal(text, &f.refusal) // what is no JSON says nothing more
 		return res.StatusCode, f
 	}
-	if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			return res.StatusCode, fmt.Errorf("%s: %s %s: %w", c.system, method, path, err)
+	if r.out != nil {
+		if err := json.Unmarshal(text, r.out); err != nil {
+			return res.StatusCode, fmt.Errorf("%s: %s %s: %w", c.system, r.method, r.path, err)
 		}
 	}
 	return res.StatusCode, nil

@@ -28,14 +28,14 @@ func (w *Warehouse) Free(ctx context.Context, dish string) (int64, error) {
 	var stock struct {
 		Free int64 `json:"free"`
 	}
-	_, err := w.ask(ctx, http.MethodGet, "/stock"+segment(dish), nil, &stock)
+	_, err := w.ask(ctx, request{method: http.MethodGet, path: "/stock" + segment(dish), out: &stock})
 	return stock.Free, err
 }
 
 // Reserve reserves all that an order needs, or nothing. Once done it is ErrAlreadyReserved.
 func (w *Warehouse) Reserve(ctx context.Context, o Order) error {
 	var r refusal
-	status, err := w.ask(ctx, http.MethodPost, "/reservations"+segment(o.ID), map[string]any{"items": o.Items}, nil)
+	status, err := w.ask(ctx, request{method: http.MethodPost, path: "/reservations" + segment(o.ID), in: map[string]any{"items": o.Items}})
 	if f, ok := errors.AsType[*failure](err); ok {
 		r = f.refusal
 	}
@@ -47,13 +47,13 @@ func (w *Warehouse) Reserve(ctx context.Context, o Order) error {
 
 // Release gives back what is reserved for an order, if anything is.
 func (w *Warehouse) Release(ctx context.Context, order string) error {
-	_, err := w.ask(ctx, http.MethodDelete, "/reservations"+segment(order), nil, nil)
+	_, err := w.ask(ctx, request{method: http.MethodDelete, path: "/reservations" + segment(order)})
 	return err
 }
 
 // Watch asks to be told of deliveries: a POST to address, for each dish.
 func (w *Warehouse) Watch(ctx context.Context, address string) error {
-	_, err := w.ask(ctx, http.MethodPut, "/watcher", map[string]string{"url": address}, nil)
+	_, err := w.ask(ctx, request{method: http.MethodPut, path: "/watcher", in: map[string]string{"url": address}})
 	return err
 }
 
@@ -73,7 +73,7 @@ type Charge struct {
 func (p *Payments) Charge(ctx context.Context, key string, o Order) (Charge, error) {
 	var c Charge
 	in := map[string]any{"key": key, "order": o.ID, "card": o.Card, "cents": o.Cents()}
-	status, err := p.ask(ctx, http.MethodPost, "/charges", in, &c)
+	status, err := p.ask(ctx, request{method: http.MethodPost, path: "/charges", in: in, out: &c})
 	if status == http.StatusPaymentRequired {
 		err = fmt.Errorf("%w: %w", ErrDeclined, err)
 	}
@@ -83,7 +83,7 @@ func (p *Payments) Charge(ctx context.Context, key string, o Order) (Charge, err
 // Find is the charge that was made with a key; or ErrNoCharge.
 func (p *Payments) Find(ctx context.Context, key string) (Charge, error) {
 	var c Charge
-	status, err := p.ask(ctx, http.MethodGet, "/charges?key="+url.QueryEscape(key), nil, &c)
+	status, err := p.ask(ctx, request{method: http.MethodGet, path: "/charges?key=" + url.QueryEscape(key), out: &c})
 	if f, ok := errors.AsType[*failure](err); ok && status == http.StatusNotFound && f.What == "no-charge" {
 		err = ErrNoCharge
 	}
@@ -104,7 +104,7 @@ type Invoice struct {
 func (b *Billing) Create(ctx context.Context, key string, o Order) (Invoice, error) {
 	var i Invoice
 	in := map[string]any{"key": key, "order": o.ID, "cents": o.Cents()}
-	status, err := b.ask(ctx, http.MethodPost, "/invoices", in, &i, http.StatusConflict)
+	status, err := b.ask(ctx, request{method: http.MethodPost, path: "/invoices", in: in, out: &i, known: []int{http.StatusConflict}})
 	if err == nil && status == http.StatusConflict {
 		err = ErrInvoiceExists
 	}
@@ -116,6 +116,6 @@ type Mail struct{ client }
 
 // Send sends a mail about an order.
 func (m *Mail) Send(ctx context.Context, order, text string) error {
-	_, err := m.ask(ctx, http.MethodPost, "/mails", map[string]string{"order": order, "text": text}, nil)
+	_, err := m.ask(ctx, request{method: http.MethodPost, path: "/mails", in: map[string]string{"order": order, "text": text}})
 	return err
 }
