@@ -98,6 +98,16 @@ var decisions = map[store.MailKind]string{
 	store.AbandonMail: "abandon it",
 }
 
+// decided says whether a person has decided about a step already.
+func (w *whyTeller) decided(step string) bool {
+	for _, m := range w.story.Mail {
+		if decisions[m.Kind] != "" && (m.Step == step || m.Step == "") {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *whyTeller) ending() {
 	for _, r := range w.story.Records {
 		if r.Kind == store.KindNote && r.Name == noteEnding {
@@ -116,10 +126,13 @@ func (w *whyTeller) person() {
 			continue
 		}
 		told = true
+		if w.decided(r.Name) {
+			continue
+		}
 		w.say("needs a person: %s: %s", whyName(r), whyReason(r.Reason))
 		w.say("goes on after: weir run settle %s --step %s --value JSON --why REASON (or with --failed; or retry, skip or abandon)", id, shellWord(r.Name))
 	}
-	if !told && s.State == RunNeedsPerson {
+	if !told && s.State == RunNeedsPerson && !w.decided("") {
 		w.say("needs a person: %s", whyReason(s.Reason))
 		w.say("goes on after: weir run retry %s --why REASON (when the cause is mended; or abandon)", id)
 	}

@@ -102,6 +102,13 @@ func TestWhyNotRunning(t *testing.T) {
 		{"step needs a person", run(weir.RunNeedsPerson, nil, due(record(store.KindOnce, store.StepParked, "item[7]"), time.Time{}, "outcome unknown")), nil,
 			[]string{"needs a person: step item[7]: outcome unknown",
 				"goes on after: weir run settle orders.fulfil/order-7 --step 'item[7]' --value JSON --why REASON (or with --failed; or retry, skip or abandon)"}},
+		{"decided", run(weir.RunReady, func(s *weir.RunStory) {
+			s.Mail = []weir.RunMail{{Kind: store.RetryMail, Step: "left/charge", At: start, By: "anna", Why: "it is back"}}
+		}, record(store.KindOnce, store.StepParked, "left/charge"), due(record(store.KindStep, store.StepParked, "right/charge"), time.Time{}, "no attempts left")), nil,
+			[]string{"has yet to read that anna decided 10m00s ago to retry left/charge: it is back",
+				"needs a person: step right/charge: no attempts left",
+				"goes on after: weir run settle orders.fulfil/order-7 --step right/charge --value JSON --why REASON (or with --failed; or retry, skip or abandon)",
+				"is ready, but no live process works the store: start the service that owns orders"}},
 		{"run needs a person", run(weir.RunNeedsPerson, func(s *weir.RunStory) { s.Reason = "panicked: nil map\nstack" }), nil,
 			[]string{"needs a person: panicked: nil map",
 				"goes on after: weir run retry orders.fulfil/order-7 --why REASON (when the cause is mended; or abandon)"}},

@@ -29,6 +29,8 @@ func TestDocs(t *testing.T) {
 		failure{}, statusView{}, storeView{}, totalsView{}, problemView{}, processView{}, queueView{}, pauseView{}, queueActView{},
 		messageView{}, bodyView{}, storyView{}, queueStoryView{}, attemptView{}, deadView{}, deadGroup{}, actedView{},
 		auditView{}, doctorView{}, versionView{},
+		runView{}, runStoryView{}, recordView{}, runAttemptView{}, waitView{}, mailView{}, runWhyView{}, runActView{},
+		lockView{}, lockWaiterView{}, lockBreakView{}, workflowView{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -2,7 +2,7 @@
 // journal and operate it: what waits, what happened to an order, what died and why.
 //
 // It opens the journal's file beside the service that works it; reading holds
-// nobody up. What it changes (pause, resume, retry, discard) asks who and why
+// nobody up. What it changes (pause, retry, discard, settle) asks who and why
 // and leaves an audit row.
 //
 // Output is made for people; with --json it is one JSON object on the last line
@@ -39,9 +39,11 @@ type cli struct {
 
 	Demo    demoCmd    `cmd:"" help:"See weir at work: a restaurant whose engine may be killed."`
 	Bench   benchCmd   `cmd:"" help:"Measure weir on this machine."`
-	Status  statusCmd  `cmd:"" help:"The store, who works it, and its queues in a line each. Exit code 5 if something is wrong."`
+	Status  statusCmd  `cmd:"" help:"The store, who works it, its queues and workflows in a line each. Exit code 5 if something is wrong."`
 	Queue   queueCmd   `cmd:"" help:"Queues: figures, pause and resume."`
 	Message messageCmd `cmd:"" help:"Messages: what was sent, and what became of it."`
+	Run     runCmd     `cmd:"" help:"Runs of workflows: look, why they wait, cancel, and settle what needs a person."`
+	Lock    lockCmd    `cmd:"" help:"Named locks that runs hold: look, break."`
 	Trace   traceCmd   `cmd:"" help:"Everything that happened to a business key, in order."`
 	Dead    deadCmd    `cmd:"" help:"Dead letters: look, retry, edit and retry, discard."`
 	Audit   auditCmd   `cmd:"" help:"What operators did, and why."`

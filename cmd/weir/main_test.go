@@ -45,6 +45,23 @@ func TestWrongUsage(t *testing.T) {
 		{"dead retry k-1 --why=", "--why is empty"},
 		{"dead discard --queue q --all", "--why"},
 		{"dead discard --queue q --why x", "which dead letters?"},
+		{"run", "see weir run --help"},
+		{"run show", "<id>"},
+		{"run why", "<id>"},
+		{"run ls --max 1001", "want 1 to 1000"},
+		{"run ls --state asleep", "want one of ready, running"},
+		{"run cancel order-1", "--why"},
+		{"run cancel order-1 --why=", "--why is empty"},
+		{"run retry order-1 --why=x --by=", "--by WHO is missing"},
+		{"run settle order-1 --why x", "--value JSON"},
+		{"run settle order-1 --why x --value 1 --failed", "exclude each other"},
+		{"run settle order-1 --why x --value paid", "is not JSON"},
+		{"run skip order-1", "--why"},
+		{"run abandon order-1", "--why"},
+		{"lock", "see weir lock --help"},
+		{"lock ls --max 0", "want 1 to 1000"},
+		{"lock break order/7", "--why"},
+		{"lock break --why x", "<name>"},
 	} {
 		cmdline(t, 2, "", strings.Split(c.args, " ")...).complains(c.complaint, "see weir")
 	}
@@ -106,9 +123,13 @@ func TestEmptyJournal(t *testing.T) {
 	j.weir(0, "dead", "ls", "--group").has("No dead letters")
 	j.weir(0, "audit", "ls").has("No acts")
 	j.weir(0, "doctor").has("All is well")
+	j.weir(0, "run", "ls").has("No runs.")
+	j.weir(0, "lock", "ls").has("No run holds a lock.")
 	j.weir(3, "trace", "order-1").complains("order-1")
+	j.weir(3, "run", "why", "order-1").complains("order-1")
 	for args, lists := range map[string][]string{
-		"status": {"queues", "problems"}, "queue ls": {"queues"}, "message ls": {"messages"},
+		"status": {"queues", "workflows", "needs_person", "problems"}, "queue ls": {"queues"}, "message ls": {"messages"},
+		"run ls": {"runs"}, "lock ls": {"locks"},
 		"dead ls": {"dead"}, "dead ls --group": {"groups"}, "audit ls": {"audit"}, "doctor": {"findings"},
 	} {
 		var m map[string]any

@@ -150,7 +150,7 @@ func TestTrace(t *testing.T) {
 	}
 	var m map[string]any
 	j.weir(0, "trace", "order-1", "--json").object(&m)
-	fields(t, m, "key", "messages", "cut")
+	list(t, fields(t, m, "key", "messages", "runs", "cut"), "runs", 0)
 	first := fields(t, list(t, m, "messages", 3)[0], append([]string{"queues"}, messageFields...)...)
 	fields(t, list(t, first, "queues", 1)[0], storyFields...)
 	j.weir(0, "trace", "order-1", "--max", "1").has("the newest 1")

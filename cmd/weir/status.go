@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,12 +17,15 @@ type statusCmd struct {
 
 // statusView is the state of a store, in JSON.
 type statusView struct {
-	OK       bool          `json:"ok"`
-	Store    storeView     `json:"store"`
-	Process  *processView  `json:"process"` // the last to work the store; null: none ever did
-	Queues   []queueView   `json:"queues"`
-	Totals   totalsView    `json:"totals"`
-	Problems []problemView `json:"problems"`
+	OK      bool         `json:"ok"`
+	Store   storeView    `json:"store"`
+	Process *processView `json:"process"` // the last to work the store; null: none ever did
+	Queues  []queueView  `json:"queues"`
+	Totals  totalsView   `json:"totals"`
+	// Workflows counts runs; NeedsPerson are the newest runs that need one.
+	Workflows   []workflowView `json:"workflows"`
+	NeedsPerson []runView      `json:"needs_person"`
+	Problems    []problemView  `json:"problems"`
 }
 
 type storeView struct {
@@ -54,6 +58,10 @@ type state struct {
 	process *weir.Process // the last to work the store
 	running bool
 	queues  []weir.QueueFigures
+
+	numbers    runNumbers
+	workflows  []workflowView
+	needPerson []weir.RunRow // the newest
 }
 
 func readState(a *app, e *weir.Engine, window time.Duration) (state, error) {
@@ -68,8 +76,10 @@ func readState(a *app, e *weir.Engine, window time.Duration) (state, error) {
 		s.process = &processes[0]
 		s.running = processState(processes[0], s.now) == processRunning
 	}
-	s.queues, err = e.Queues(a.ctx, window)
-	return s, err
+	if s.queues, err = e.Queues(a.ctx, window); err != nil {
+		return s, err
+	}
+	return s, s.readRuns(a, e)
 }
 
 // Run shows the status.
@@ -85,7 +95,8 @@ func (c *statusCmd) Run(a *app) error {
 	}
 	problems := s.problems()
 	view := statusView{
-		OK: len(problems) == 0, Store: s.store, Queues: viewQueues(s.queues, s.now), Totals: s.totals(), Problems: problems,
+		OK: len(problems) == 0, Store: s.store, Queues: viewQueues(s.queues, s.now), Totals: s.totals(),
+		Workflows: s.workflows, NeedsPerson: s.numbers.views(s.needPerson), Problems: problems,
 	}
 	if s.process != nil {
 		view.Process = viewProcess(*s.process, s.now)
@@ -122,6 +133,12 @@ func (s *state) write(w *tabwriter.Writer) {
 		fmt.Fprintf(w, "process\t%s\n", safe(processText(*s.process, s.now)))
 	}
 	fmt.Fprintln(w)
+	s.writeNeeds(w)
+	s.writeQueues(w)
+	s.writeRuns(w)
+}
+
+func (s *state) writeQueues(w io.Writer) {
 	if len(s.queues) == 0 {
 		fmt.Fprintln(w, "No queues yet: the service makes them when it runs.")
 		return
@@ -167,11 +184,15 @@ func (s *state) problems() []problemView {
 	for _, q := range s.queues {
 		out = append(out, queueProblems(q, s.now)...)
 	}
-	return out
+	return append(out, s.runProblems()...)
 }
 
 // unworked is work that nobody does.
 func (s *state) unworked() []problemView {
+	return append(s.unworkedQueues(), s.unworkedRuns()...)
+}
+
+func (s *state) unworkedQueues() []problemView {
 	out := []problemView{} // an empty list in JSON, not null
 	if !s.running {
 		if waiting := s.totals().Depth; waiting > 0 {
@@ -220,9 +241,9 @@ func waitText(n int64) string {
 	return thousands(n) + " messages wait"
 }
 
-// owns says whether the running process owns the boundary of a queue.
-func (s *state) owns(queue string) bool {
-	boundary, _, _ := strings.Cut(queue, ".")
+// owns says whether the running process owns the boundary of a queue or a workflow.
+func (s *state) owns(what string) bool {
+	boundary, _, _ := strings.Cut(what, ".")
 	for _, name := range s.process.Owns {
 		if name == boundary {
 			return true

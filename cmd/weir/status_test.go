@@ -28,7 +28,9 @@ func TestStatusRunning(t *testing.T) {
 		"QUEUE", "kitchen.cook", "running", "staff.serve", "running", "total").lacks("problem")
 	var m map[string]any
 	j.weir(0, "status", "--json").object(&m)
-	fields(t, m, "ok", "store", "process", "queues", "totals", "problems")
+	fields(t, m, "ok", "store", "process", "queues", "totals", "workflows", "needs_person", "problems")
+	list(t, m, "workflows", 0)
+	list(t, m, "needs_person", 0)
 	if m["ok"] != true {
 		t.Errorf("ok = %v, want true", m["ok"])
 	}

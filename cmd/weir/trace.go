@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,51 +31,117 @@ func (c *traceCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if len(stories) == 0 {
-		return fmt.Errorf("%w: no message has the key %q (weir message ls lists messages)", weir.ErrNotFound, c.Key)
+	cut := len(stories) == c.Max
+	runs, err := runsNamed(a, e, c.Key)
+	if err != nil {
+		return err
+	}
+	if len(stories)+len(runs) == 0 {
+		return fmt.Errorf("%w: no message has the key %q, and no run has it as its ID (weir message ls and weir run ls list them)", weir.ErrNotFound, c.Key)
+	}
+	if stories, err = withMessagesOf(a, e, runs, stories, c.Max); err != nil {
+		return err
 	}
 	view := struct {
 		Key      string      `json:"key"`
 		Messages []storyView `json:"messages"`
-		Cut      bool        `json:"cut"` // max was reached; there may be older ones
-	}{Key: c.Key, Messages: make([]storyView, len(stories)), Cut: len(stories) == c.Max}
+		Runs     []runView   `json:"runs"` // whose ID is the key
+		Cut      bool        `json:"cut"`  // max was reached; there may be older ones
+	}{Key: c.Key, Messages: make([]storyView, len(stories)), Runs: make([]runView, len(runs)), Cut: cut}
 	for i, s := range stories {
 		view.Messages[i] = viewStory(s, false)
 	}
+	n := numbers(e)
+	for i, r := range runs {
+		view.Runs[i] = n.view(r.RunRow)
+	}
+	in, err := surroundings(a, e)
+	if err != nil {
+		return err
+	}
 	return a.print(view, func(w *tabwriter.Writer) {
-		writeTrace(w, c.Key, stories)
+		writeTrace(w, c.Key, traced(stories, runs, n, in))
 		if view.Cut {
 			fmt.Fprintf(w, "\nThese are the newest %d; --max tells more.\n", c.Max)
 		}
 	})
 }
 
-// writeTrace tells a conversation in the order of its sends; each message is
-// indented below the one whose handler sent it.
-func writeTrace(w io.Writer, key string, stories []weir.MessageStory) {
-	first := stories[0].SentAt
-	last := first
+// traceEntry is a message or a run in a trace.
+type traceEntry struct {
+	at, last   time.Time
+	id, cause  string
+	name, kind string
+	key        string
+	run        bool
+	notes      func(origin time.Time) []string
+}
+
+// traced is what writeTrace tells, in order: a run stands where it started, behind
+// the message that started it and before those that it sent.
+func traced(stories []weir.MessageStory, runs []weir.RunStory, n runNumbers, in weir.Surroundings) []traceEntry {
+	entries := make([]traceEntry, 0, len(stories)+len(runs))
 	for _, s := range stories {
-		last = later(last, lastAct(s))
+		entries = append(entries, messageEntry(s))
 	}
-	fmt.Fprintf(w, "%s: %s since %s, over %s\n\n", safe(key), plural(int64(len(stories)), "message"), clockTime(first), span(last.Sub(first)))
-	g := newGrid(">AFTER", "MESSAGE", "KIND", "ID", "KEY")
-	level := map[string]int{} // by ID
-	for _, s := range stories {
-		if cause, ok := level[s.Cause]; ok {
-			level[s.ID] = cause + 1
-		} else {
-			level[s.ID] = 0
+	for _, r := range runs {
+		run := runEntry(r, n, in)
+		at := slices.IndexFunc(entries, func(e traceEntry) bool { return e.at.After(run.at) || e.cause == run.id })
+		if at < 0 {
+			at = len(entries)
 		}
-		in := strings.Repeat("  ", min(level[s.ID], maxIndent))
-		g.row("+"+span(max(s.SentAt.Sub(first), 0)), in+safe(s.Topic), s.Kind.String(), s.ID, dash(clip(s.Key, keyWidth)))
-		for _, q := range s.Queues {
-			if q.State == "before" {
-				continue
+		cause := slices.IndexFunc(entries, func(e traceEntry) bool { return e.id == run.cause })
+		entries = slices.Insert(entries, max(at, cause+1), run)
+	}
+	return entries
+}
+
+func messageEntry(s weir.MessageStory) traceEntry {
+	return traceEntry{
+		at: s.SentAt, last: lastAct(s), id: s.ID, cause: s.Cause, name: s.Topic, kind: s.Kind.String(), key: s.Key,
+		notes: func(origin time.Time) []string {
+			var lines []string
+			for _, q := range s.Queues {
+				if q.State != "before" {
+					lines = append(lines, teller{origin}.queueStory(s.Message, q)...)
+				}
 			}
-			for _, line := range (teller{first}).queueStory(s.Message, q) {
-				g.note(traceMargin + in + line)
-			}
+			return lines
+		},
+	}
+}
+
+// writeTrace tells a conversation in its order; what a message or a run caused is
+// indented below it.
+func writeTrace(w io.Writer, key string, entries []traceEntry) {
+	first := entries[0].at
+	last, runs := first, 0
+	for _, e := range entries {
+		last = later(last, e.last)
+		if e.at.Before(first) {
+			first = e.at
+		}
+		if e.run {
+			runs++
+		}
+	}
+	counts, title := plural(int64(len(entries)-runs), "message"), "MESSAGE"
+	if runs > 0 {
+		counts, title = plural(int64(runs), "run")+" and "+counts, "MESSAGE OR RUN"
+	}
+	fmt.Fprintf(w, "%s: %s since %s, over %s\n\n", safe(key), counts, clockTime(first), span(last.Sub(first)))
+	g := newGrid(">AFTER", title, "KIND", "ID", "KEY")
+	level := map[string]int{} // by ID
+	for _, e := range entries {
+		if cause, ok := level[e.cause]; ok {
+			level[e.id] = cause + 1
+		} else {
+			level[e.id] = 0
+		}
+		in := strings.Repeat("  ", min(level[e.id], maxIndent))
+		g.row("+"+span(max(e.at.Sub(first), 0)), in+safe(e.name), e.kind, e.id, dash(clip(e.key, keyWidth)))
+		for _, line := range e.notes(first) {
+			g.note(traceMargin + in + line)
 		}
 	}
 	g.write(w)
