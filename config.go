@@ -174,19 +174,14 @@ func (h handling) settings(name string) (engine.Settings, error) {
 	q.Concurrency = orDefault(q.Concurrency, 8)
 	q.Capacity = orDefault(q.Capacity, 100_000)
 	q.Timeout = orDefault(q.Timeout, time.Minute)
-	q.Retry.Max = orDefault(q.Retry.Max, 20)
-	q.Retry.Base = orDefault(q.Retry.Base, time.Second)
-	q.Retry.Cap = orDefault(q.Retry.Cap, max(10*time.Minute, q.Retry.Base))
+	q.Retry = q.Retry.orDefaults()
 	err := errors.Join(
 		within(name+": Queue.Concurrency", q.Concurrency, 1, 10_000),
 		within(name+": Queue.Capacity", q.Capacity, -1, 1<<31),
 		within(name+": Queue.Timeout", q.Timeout, time.Millisecond, 24*time.Hour),
 		within(name+": Queue.OnDead", int(q.OnDead), int(Block), int(Skip)),
 		within(name+": Queue.MaxLag", q.MaxLag, 0, 1<<31),
-		within(name+": Retry.Max", q.Retry.Max, 1, 10_000),
-		within(name+": Retry.Base", q.Retry.Base, time.Millisecond, time.Hour),
-		within(name+": Retry.Cap", q.Retry.Cap, q.Retry.Base, 7*24*time.Hour),
-		within(name+": Retry.Elapsed", q.Retry.Elapsed, 0, 365*24*time.Hour),
+		q.Retry.check(name),
 	)
 	if q.Required && q.MaxLag > 0 {
 		err = errors.Join(err, fmt.Errorf("weir: %s: Queue.MaxLag is for subscribers that are not Required", name))
@@ -194,6 +189,26 @@ func (h handling) settings(name string) (engine.Settings, error) {
 	return engine.Settings{
 		Concurrency: q.Concurrency,
 		Timeout:     q.Timeout,
-		Retry:       engine.Retry{Max: q.Retry.Max, Base: q.Retry.Base, Cap: q.Retry.Cap, Elapsed: q.Retry.Elapsed},
+		Retry:       q.Retry.core(),
 	}, err
+}
+
+func (r Retry) orDefaults() Retry {
+	r.Max = orDefault(r.Max, 20)
+	r.Base = orDefault(r.Base, time.Second)
+	r.Cap = orDefault(r.Cap, max(10*time.Minute, r.Base))
+	return r
+}
+
+func (r Retry) check(name string) error {
+	return errors.Join(
+		within(name+": Retry.Max", r.Max, 1, 10_000),
+		within(name+": Retry.Base", r.Base, time.Millisecond, time.Hour),
+		within(name+": Retry.Cap", r.Cap, r.Base, 7*24*time.Hour),
+		within(name+": Retry.Elapsed", r.Elapsed, 0, 365*24*time.Hour),
+	)
+}
+
+func (r Retry) core() engine.Retry {
+	return engine.Retry{Max: r.Max, Base: r.Base, Cap: r.Cap, Elapsed: r.Elapsed}
 }

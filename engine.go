@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/weir-go/weir/internal/engine"
 	"github.com/weir-go/weir/store"
@@ -16,6 +17,7 @@ type Engine struct {
 	owns   map[string]bool
 	st     store.Store
 	core   *engine.Engine
+	flows  sync.Map // of workflow's name to *flow
 }
 
 // Open opens the store and an engine on it: weir.Open(ctx, sqlite.File("kitchen.db"), weir.Config{…}).

@@ -17,6 +17,8 @@ type (
 	// DuplicateError refuses a send whose deduplication key was used before with
 	// another body.
 	DuplicateError = store.DuplicateError
+	// RunConflictError refuses a start whose ID belongs to a run with another input.
+	RunConflictError = store.RunConflictError
 	// HeldError is returned by [Engine.Run] when another process works the file.
 	HeldError = store.HeldError
 )

@@ -11,10 +11,11 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// Sender is what can send: the [Engine], a [Message] in a handler's hand, or a
-// caller's own transaction ([Engine.In]). It is sealed.
+// Sender is what can send: the [Engine], a [Message] in a handler's hand, a [Run] in its
+// function's, or a caller's own transaction ([Engine.In]). It is sealed.
 type Sender interface {
 	send(ctx context.Context, o *outgoing) error
+	start(ctx context.Context, start *store.RunStart) error
 	engine() *Engine
 }
 
@@ -57,8 +58,9 @@ type (
 // 80 % full, which leaves the rest for the others.
 const BestEffort importance = 1
 
-// Key gives the message its key, whatever the contract says. At most 512 bytes.
-func Key(k string) SendOption { return keyOption(k) }
+// Key gives the message its key, whatever the contract says; and it tells steps of one
+// name apart, as in a loop. At most 512 bytes.
+func Key(k string) KeyOption { return keyOption(k) }
 
 // Dedup makes a repeated send of the same contract with the same key, within 7 days,
 // a no-op that succeeds; with another body it is refused with a [*DuplicateError].

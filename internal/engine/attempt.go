@@ -33,6 +33,7 @@ type Attempt struct {
 	settle   [1]store.Settlement
 	closures []store.Closure
 	sends    []*store.Message
+	runs     []*store.RunStart
 
 	mu       sync.Mutex // below: the handler's goroutine, its children, and the reaper
 	inner    context.Context
@@ -65,6 +66,19 @@ func (a *Attempt) Send(messages []*store.Message) error {
 		}
 	}
 	a.sends = append(a.sends, messages...)
+	return nil
+}
+
+// Start adds the start of a run to the acknowledgement's transaction.
+func (a *Attempt) Start(start *store.RunStart) error {
+	if len(a.runs) >= store.MaxSends {
+		return fmt.Errorf("weir: more than %d runs started by one handler", store.MaxSends)
+	}
+	start.Cause, start.Correlation = a.Message.ID, a.Message.Correlation
+	if start.Correlation == "" {
+		start.Correlation = a.Message.ID
+	}
+	a.runs = append(a.runs, start)
 	return nil
 }
 
@@ -138,7 +152,7 @@ func (a *Attempt) conclude(v verdict) {
 	}
 	a.change = store.Change{Settle: a.settle[:]}
 	if v.Verdict == store.Done {
-		a.change.Sends, a.change.Closures = a.sends, a.closures
+		a.change.Sends, a.change.Runs, a.change.Closures = a.sends, a.runs, a.closures
 	}
 }
 
@@ -153,6 +167,9 @@ func (a *Attempt) behind() store.Settlement {
 // refused is the failure of an attempt whose change the store has refused.
 func refused(err error) error {
 	if _, ok := errors.AsType[*store.DuplicateError](err); ok {
+		return Permanent(err)
+	}
+	if _, ok := errors.AsType[*store.RunConflictError](err); ok {
 		return Permanent(err)
 	}
 	return fmt.Errorf("commit: %w", err)

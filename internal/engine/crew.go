@@ -58,6 +58,9 @@ const reapInterval = time.Second
 func (e *Engine) reaper(ctx context.Context) error {
 	return every(ctx, e.intervals.Reap, nil, func(bool) error {
 		now := time.Now()
+		for _, w := range e.workflows {
+			w.reap(now)
+		}
 		for _, q := range e.queues {
 			if stuck := q.reap(now); stuck >= q.settings.Concurrency {
 				return fmt.Errorf("%s: %d handlers ignore their context, as many as it has workers", q.settings.Queue.Name, stuck)
@@ -89,6 +92,9 @@ func (e *Engine) monitor(ctx context.Context) error {
 		if changed {
 			for _, q := range e.queues {
 				q.more()
+			}
+			for _, w := range e.workflows {
+				w.more()
 			}
 		}
 		if now := time.Now(); now.Sub(statesAt) >= stateInterval && (active || e.moves()) {

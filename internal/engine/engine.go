@@ -8,6 +8,9 @@
 //	worker     started by need, runs attempts, judges how they ended
 //	acker      settles what workers have finished, many at a time
 //	suspicion  runs alone, after a crash, what may have caused it
+//	dispatcher one per workflow: claims runs that are ready, delivers their mail
+//	strand     a goroutine of a run; slice: its run's stay in memory
+//	scribe     commits what runs write, many at a time
 //	reaper     writes off handlers that ignore their context
 //	monitor    sees what other processes did: sends, pauses
 //	heartbeat, janitor, figures
@@ -57,7 +60,9 @@ type Engine struct {
 	log     *slog.Logger
 	commits committer
 	acks    acker
-	workers sync.WaitGroup // handlers' goroutines
+	scribe  scribe
+	results results
+	workers sync.WaitGroup // handlers' and runs' goroutines
 
 	intervals Intervals
 
@@ -70,9 +75,14 @@ type Engine struct {
 	byName  map[string]*queue
 	byTopic map[string][]*queue
 	byID    map[store.QueueID]*queue
-	process int64           // as Begin has numbered it
-	work    context.Context // of all attempts; cancelled with a cause
-	cancel  context.CancelCauseFunc
+	// workflows by name
+	workflows map[string]*workflow
+	// stopping is set when nothing new may begin; stopped is closed then.
+	stopping atomic.Bool
+	stopped  chan struct{}
+	process  int64           // as Begin has numbered it
+	work     context.Context // of all attempts; cancelled with a cause
+	cancel   context.CancelCauseFunc
 
 	mu       sync.Mutex
 	faults   []error
@@ -89,11 +99,13 @@ func New(st store.Store, c Config) *Engine {
 	e := &Engine{
 		st: st, config: c, log: c.Log,
 		byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
+		workflows: map[string]*workflow{}, stopped: make(chan struct{}),
 		rejected: map[string]int64{}, ready: make(chan struct{}),
 		intervals: c.Intervals.withDefaults(c.Keep),
 	}
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}
+	e.scribe = scribe{e: e, signal: make(chan struct{}, 1)}
 	e.commits = committer{st: st, before: e.eager, after: e.committed}
 	return e
 }
@@ -173,7 +185,7 @@ func (e *Engine) begin(ctx context.Context) error {
 	e.process = p.ID
 	e.running.Store(true)
 	close(e.ready)
-	e.log.Info("weir runs", "store", e.st.Info().Name, "process", p.ID, "queues", len(e.queues))
+	e.log.Info("weir runs", "store", e.st.Info().Name, "process", p.ID, "queues", len(e.queues), "workflows", len(e.workflows))
 	return nil
 }
 
@@ -183,6 +195,7 @@ func (e *Engine) operate(ctx context.Context) error {
 	var crew, ackers sync.WaitGroup
 	drained := make(chan struct{})
 	ackers.Go(func() { e.acks.run(drained) })
+	ackers.Go(func() { e.scribe.run(drained) })
 	member := func(name string, run func(context.Context) error) {
 		crew.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
@@ -199,6 +212,11 @@ func (e *Engine) operate(ctx context.Context) error {
 		for _, q := range e.queues {
 			q.start()
 			member("claim "+q.settings.Queue.Name, q.claim)
+		}
+		for _, w := range e.workflows {
+			w.start()
+			member("runs of "+w.settings.Name, w.dispatch)
+			member("suspects of "+w.settings.Name, w.suspects)
 		}
 		member("monitor", e.monitor)
 		member("figures", e.figures)
@@ -230,8 +248,13 @@ func (e *Engine) leave(stuck error) error {
 // drain lets running handlers finish, cancels those that take too long, and gives
 // up on those that ignore it.
 func (e *Engine) drain() error {
+	e.stopping.Store(true)
+	close(e.stopped)
 	for _, q := range e.queues {
 		q.close()
+	}
+	for _, w := range e.workflows {
+		w.close()
 	}
 	home := make(chan struct{})
 	go func() {

@@ -28,6 +28,14 @@ func Permanent(err error) error {
 	return &permanentError{err}
 }
 
+// unrecordableError is a step that was done, with a result that cannot be recorded.
+type unrecordableError struct{ error }
+
+func (e *unrecordableError) Unwrap() error { return e.error }
+
+// Unrecordable marks an error of recording a result.
+func Unrecordable(err error) error { return &unrecordableError{err} }
+
 // notYetError asks for the message again later; no failure.
 type notYetError struct {
 	reason string
@@ -57,13 +65,15 @@ func (e *writtenOffError) Error() string {
 // InHandler reports whether ctx is one given to a handler or a closure.
 func InHandler(ctx context.Context) bool { return ctx.Value(attemptKey{}) != nil }
 
-// IdempotencyKey is the queue's name and the message's ID: the same for all attempts.
+// IdempotencyKey is the queue's name and the message's ID, or the run's reference
+// and the step's name: the same for all attempts.
 func IdempotencyKey(ctx context.Context) string {
-	a, ok := ctx.Value(attemptKey{}).(*Attempt)
-	if !ok {
-		return ""
+	if k, ok := ctx.Value(attemptKey{}).(interface{ idempotencyKey() string }); ok {
+		return k.idempotencyKey()
 	}
-	return a.q.settings.Queue.Name + "/" + a.Message.ID
+	return ""
 }
+
+func (a *Attempt) idempotencyKey() string { return a.q.settings.Queue.Name + "/" + a.Message.ID }
 
 type attemptKey struct{}

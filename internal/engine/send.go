@@ -149,6 +149,11 @@ func (e *Engine) committed(g *store.Group, err error) {
 	}
 	if err == nil {
 		e.announce(g)
+		for _, name := range g.Woken {
+			if w := e.workflows[name]; w != nil {
+				w.more()
+			}
+		}
 	} else if e.work.Err() == nil && !errors.Is(err, errGivenUp) {
 		// Whoever's the commit was: after a failed sync the next one can succeed
 		// and lie, so a sender's error is the engine's too.

@@ -48,6 +48,9 @@ func (e *Engine) takeOver(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.suspectRuns(ctx); err != nil {
+		return err
+	}
 	for i, q := range e.queues {
 		q.mu.Lock()
 		for _, a := range innocent[i] {

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"strconv"
+
+	"github.com/weir-go/weir/store"
+)
+
+// record is a step as the process knows it. What is written is never changed
+// after: a new state is a new store.Record.
+type record struct {
+	*store.Record
+	asked bool      // the function has asked for it in this execution
+	met   bool      // its wait is gone: mail came for it
+	after store.Pos // of the message that came last for it
+}
+
+func (r *record) settled() bool {
+	switch r.State {
+	case store.StepDone, store.StepFailed, store.StepOmitted:
+		return true
+	}
+	return false
+}
+
+// ledger holds a run's records and finds them by name.
+type ledger struct {
+	all    []*record
+	byName map[string]*record // once there are more than a few
+	last   int                // the highest N
+}
+
+// ledgerScan is up to how many records looking at each is cheaper than a map.
+const ledgerScan = 8
+
+func (l *ledger) add(r *store.Record) *record {
+	rec := &record{Record: r}
+	l.all = append(l.all, rec)
+	l.last = max(l.last, r.N)
+	switch {
+	case l.byName != nil:
+		l.byName[r.Name] = rec
+	case len(l.all) > ledgerScan:
+		l.byName = make(map[string]*record, 2*len(l.all))
+		for _, known := range l.all {
+			l.byName[known.Name] = known
+		}
+	}
+	return rec
+}
+
+func (l *ledger) find(name string) *record {
+	if l.byName != nil {
+		return l.byName[name]
+	}
+	for _, r := range l.all {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// byNumber is the record N, nil if there is none.
+func (l *ledger) byNumber(n int) *record {
+	for i := len(l.all) - 1; i >= 0; i-- {
+		if l.all[i].N == n {
+			return l.all[i]
+		}
+	}
+	return nil
+}
+
+// taken reports whether a record other than r has got the message at pos.
+func (l *ledger) taken(pos store.Pos, r *record) bool {
+	for _, other := range l.all {
+		if other != r && other.Kind == store.KindWaitFor && other.Pos == pos {
+			return true
+		}
+	}
+	return false
+}
+
+// unasked lists the names of steps that the function has not asked for.
+func (l *ledger) unasked() []string {
+	var names []string
+	for _, r := range l.all {
+		if !r.asked && r.Kind != store.KindNote {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// counter counts how often each name was used: the second "a" is "a#2".
+type counter struct {
+	few  []counted
+	many map[string]int
+}
+
+type counted struct {
+	name string
+	n    int
+}
+
+func (c *counter) name(base string) string {
+	if n := c.next(base); n > 1 {
+		return base + "#" + strconv.Itoa(n)
+	}
+	return base
+}
+
+func (c *counter) next(base string) int {
+	if c.many != nil {
+		c.many[base]++
+		return c.many[base]
+	}
+	for i := range c.few {
+		if c.few[i].name == base {
+			c.few[i].n++
+			return c.few[i].n
+		}
+	}
+	c.few = append(c.few, counted{base, 1})
+	if len(c.few) > ledgerScan {
+		c.many = make(map[string]int, 4*ledgerScan)
+		for _, k := range c.few {
+			c.many[k.name] = k.n
+		}
+	}
+	return 1
+}

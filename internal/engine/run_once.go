@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// intent is kept in an open Once record's Value.
+type intent struct {
+	At       time.Time     `json:"at"`      // when the call was about to be made
+	Timeout  time.Duration `json:"timeout"` // that it was given
+	Verifies int           `json:"verifies,omitempty"`
+	Retried  bool          `json:"retried,omitempty"` // by a person: where nothing verifies, it has not happened
+}
+
+func readIntent(value []byte) intent {
+	var i intent
+	_ = json.Unmarshal(value, &i) // our own
+	return i
+}
+
+func (i intent) again() intent {
+	i.Verifies, i.Retried = 0, true
+	return i
+}
+
+func (i intent) encode() []byte {
+	data, _ := json.Marshal(i)
+	return data
+}
+
+func encodeFailed(f failed) []byte {
+	if len(f.Is) == 0 && !f.Within {
+		return nil
+	}
+	data, _ := json.Marshal(f)
+	return data
+}
+
+// once makes a call that must not be made twice. The intent is durable before the
+// call; after it, anything but success or a failure that the caller knows to be one
+// is an outcome that is not known, and that is found out before anything is tried again.
+//
+//	(none) ─▶ intent ─call─▶ done | failed
+//	   ▲          │ any other error, or a crash
+//	   │          ▼
+//	   └──────  unknown ─verify─▶ done, when it has happened
+//	 it has not   └─▶ needs a person, when nobody can tell
+func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
+	for {
+		if rec == nil || rec.State == store.StepPending {
+			rec = st.intend(c, name, rec)
+		} else {
+			st.resolve(c, rec)
+		}
+		if rec.settled() {
+			return st.given(rec.Record, c)
+		}
+	}
+}
+
+// intend commits the intent and makes the call.
+func (st *Strand) intend(c *Call, name string, rec *record) *record {
+	st.checkpoint()
+	if rec != nil && !st.pause(rec.Due) {
+		st.block(block{rec: rec, due: rec.Due})
+	}
+	st.checkpoint()
+	s := st.s
+	s.mu.Lock()
+	if rec == nil {
+		rec = st.begin(c, name, store.StepIntent)
+	} else {
+		r := *rec.Record
+		rec.Record = &r
+	}
+	r := rec.Record
+	r.State, r.Due, r.Reason = store.StepIntent, time.Time{}, ""
+	r.Attempt++
+	r.Value = intent{At: time.Now(), Timeout: c.Timeout}.encode()
+	number := r.Attempt
+	s.open().write(r)
+	s.mu.Unlock()
+	st.await()
+	a := st.attempt(c, name, number)
+	if a.stopped {
+		st.unwind(endStopped) // the intent stands: the next process finds out
+	}
+	a.first = r.StartedAt
+	v := judgeOnce(c, a, r.Value)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired == nil {
+		st.settled(c, name, rec, a, v)
+		s.open().write(rec.Record)
+		s.recordAttempt(rec, a, v)
+	}
+	return rec
+}
+
+// judgeOnce decides what the end of a call that must not be made twice means.
+func judgeOnce(c *Call, a attempted, intent []byte) stepVerdict {
+	v := judgeStep(c, a)
+	if v.state == store.StepDone || v.state == store.StepFailed && !pastWithin(c, a) {
+		return v
+	}
+	return stepVerdict{state: store.StepUnknown, value: intent, reason: clip("outcome unknown: "+a.err.Error(), store.MaxReason)}
+}
+
+// pastWithin: that time has run out says nothing about what has happened.
+func pastWithin(c *Call, a attempted) bool {
+	_, failed := fails(c, a.err)
+	return !failed
+}
+
+// resolve finds out about a call whose outcome is not known.
+func (st *Strand) resolve(c *Call, rec *record) {
+	if rec.State == store.StepParked {
+		st.block(block{rec: rec, parked: parkedReason(rec)})
+	}
+	if end := st.s.isEnding(); end != nil && end.Force {
+		st.unwind(endCancelled)
+	}
+	i := readIntent(rec.Value)
+	if c.Verify == nil {
+		if i.Retried {
+			st.change(rec, stepVerdict{reason: "retried by a person"})
+			return
+		}
+		st.change(rec, stepVerdict{state: store.StepParked, value: rec.Value, reason: unknownReason(rec)})
+		return
+	}
+	if !st.pause(rec.Due) {
+		st.block(block{rec: rec, due: rec.Due})
+	}
+	if st.s.w.e.stopping.Load() {
+		st.unwind(endStopped)
+	}
+	st.await()
+	a := st.try(c, rec.Name, rec.Attempt, true, func(ctx context.Context, a *attempted) {
+		a.value, a.outcome, a.err = c.Verify(ctx)
+	})
+	if a.stopped {
+		st.unwind(endStopped)
+	}
+	a.first, a.number = rec.StartedAt, rec.Attempt
+	st.change(rec, judgeVerified(c, a, i, rec))
+}
+
+func unknownReason(rec *record) string {
+	if rec.State == store.StepIntent {
+		return "outcome unknown: the process ended during the call"
+	}
+	return rec.Reason
+}
+
+// judgeVerified decides what a verification means. It reads no clock.
+func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
+	now := a.started.Add(a.took)
+	if a.err == nil && a.outcome == Happened {
+		return stepVerdict{state: store.StepDone, value: a.value, reason: "verified: it had happened"}
+	}
+	if a.err == nil && a.outcome == NotHappened {
+		// A request still on its way may land after the answer "no".
+		if believed := i.At.Add(2 * i.Timeout); now.Before(believed) {
+			return stepVerdict{state: store.StepUnknown, value: i.encode(), due: believed,
+				reason: "verified: it had not happened so far; believed from " + believed.UTC().Format(time.RFC3339Nano)}
+		}
+		v := stepVerdict{due: now.Add(c.Retry.pause(rec.Attempt, rand.Float64())), reason: "verified: it had not happened"}
+		switch {
+		case c.Within > 0 && v.due.Sub(rec.StartedAt) > c.Within:
+			return stepVerdict{state: store.StepFailed, value: encodeFailed(failed{Within: true}),
+				reason: "not done within " + c.Within.String() + ", and verified that it had not happened"}
+		case rec.Attempt >= c.Retry.Max:
+			return stepVerdict{state: store.StepParked, value: i.encode(), reason: "verified that it had not happened, and no attempts are left"}
+		}
+		return v
+	}
+	i.Verifies++
+	reason := "nobody can tell yet whether it has happened"
+	if a.err != nil {
+		reason = "outcome unknown, verification failed: " + a.err.Error()
+	}
+	v := stepVerdict{state: store.StepUnknown, value: i.encode(), reason: clip(reason, store.MaxReason),
+		due: now.Add(c.Retry.pause(i.Verifies, rand.Float64()))}
+	if i.Verifies >= c.Retry.Max {
+		v.state, v.due = store.StepParked, time.Time{}
+	}
+	return v
+}
+
+// change gives an open record a new state, and writes it.
+func (st *Strand) change(rec *record, v stepVerdict) {
+	s := st.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired != nil || s.sealed {
+		return
+	}
+	r := *rec.Record
+	r.State, r.Value, r.Reason, r.Due = v.state, v.value, v.reason, v.due
+	r.Took = time.Since(r.StartedAt)
+	s.progress = true
+	s.replace(rec, &r)
+}

@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/weir-go/weir/store"
+)
+
+// chapter is what a run writes in one change. While one is being committed the
+// next one gathers, so that the result of a last step and the end of its run are
+// often one.
+type chapter struct {
+	change store.Change
+	update store.RunUpdate
+	gen    uint64
+	// alone: nothing else of the run may be in it, because it may be refused.
+	alone bool
+	one   [1]*store.Record
+}
+
+// scribe commits what runs write, many runs at a time.
+type scribe struct {
+	e      *Engine
+	signal chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pending []*slice
+	spare   []*slice
+}
+
+// push queues a slice that has something to write; the slice sees to it that it is
+// queued once.
+func (k *scribe) push(s *slice) {
+	k.mu.Lock()
+	k.pending = append(k.pending, s)
+	first := len(k.pending) == 1
+	k.mu.Unlock()
+	if first {
+		select {
+		case k.signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run commits until done is closed and nothing is left.
+func (k *scribe) run(done <-chan struct{}) {
+	var changes []*store.Change
+	for {
+		select {
+		case <-k.signal:
+			k.flush(&changes)
+		case <-done:
+			if k.flush(&changes) {
+				return
+			}
+		}
+	}
+}
+
+// flush commits one chapter of each slice that is pending; true if there was none.
+func (k *scribe) flush(changes *[]*store.Change) bool {
+	k.mu.Lock()
+	batch := k.pending
+	k.pending, k.spare = k.spare[:0], nil
+	k.mu.Unlock()
+	if len(batch) == 0 {
+		k.spare = batch
+		return true
+	}
+	*changes = (*changes)[:0]
+	for _, s := range batch {
+		*changes = append(*changes, &s.take().change)
+	}
+	err := k.e.commits.commit(context.Background(), *changes)
+	for _, s := range batch {
+		s.written(err)
+	}
+	if err != nil {
+		k.e.fail(err)
+	}
+	clear(batch)
+	clear(*changes)
+	k.mu.Lock()
+	k.spare = batch[:0]
+	k.mu.Unlock()
+	return false
+}
+
+// open is the chapter that what is written now goes into. The caller holds s.mu.
+func (s *slice) open() *chapter {
+	if n := len(s.pending); n > 0 && !s.pending[n-1].alone {
+		return s.pending[n-1]
+	}
+	return s.newChapter()
+}
+
+func (s *slice) newChapter() *chapter {
+	s.gen++
+	c := &chapter{gen: s.gen}
+	if s.gen == 1 {
+		c = &s.first
+		c.gen = 1
+	}
+	c.update.RunRef = s.run.RunRef
+	c.update.Records = c.one[:0]
+	c.change.Run = &c.update
+	s.pending = append(s.pending, c)
+	if !s.queued {
+		s.queued = true
+		s.w.e.scribe.push(s)
+	}
+	return c
+}
+
+// write has a record written, in place of an earlier one of its number.
+func (c *chapter) write(r *store.Record) {
+	for i, known := range c.update.Records {
+		if known.N == r.N {
+			c.update.Records[i] = r
+			return
+		}
+	}
+	c.update.Records = append(c.update.Records, r)
+}
+
+// take gives the scribe the slice's next chapter.
+func (s *slice) take() *chapter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = s.pending[0]
+	n := copy(s.pending, s.pending[1:])
+	s.pending[n] = nil
+	s.pending = s.pending[:n]
+	return s.taken
+}
+
+// written tells the slice what became of the chapter that was taken.
+func (s *slice) written(err error) {
+	s.mu.Lock()
+	c := s.taken
+	s.taken = nil
+	if err == nil {
+		err = c.change.Err
+	}
+	fenced := errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed) || err != nil && err != c.change.Err
+	switch {
+	case fenced:
+		s.retire(err)
+		s.pending, s.over = nil, true
+	case err != nil && !c.alone:
+		// The store takes not what the run wrote: nothing that comes after may stand without it.
+		s.retire(err)
+		s.pending = nil
+		s.leave(store.Parked, err.Error())
+	case err == nil && c.update.Verdict != store.Leased:
+		s.over = true
+	}
+	s.durable = c.gen
+	if s.queued = len(s.pending) > 0; s.queued {
+		s.w.e.scribe.push(s)
+	}
+	rest := s.awaiting[:0]
+	for _, st := range s.awaiting {
+		if st.awaits <= s.durable || s.retired != nil {
+			st.wake <- struct{}{}
+		} else {
+			rest = append(rest, st)
+		}
+	}
+	clear(s.awaiting[len(rest):])
+	s.awaiting = rest
+	over := s.over
+	s.mu.Unlock()
+	if over {
+		s.w.released(s, c, err)
+	}
+}

@@ -1,0 +1,307 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Strand is one goroutine's view of a run: the function's own, or a branch's.
+// A call that cannot return now unwinds the goroutine by runtime.Goexit.
+type Strand struct {
+	s            *slice
+	prefix       string // of its records' names: "all/branch/"
+	compensating bool   // runs compensations, so a run that ends does not stop it
+	counts       counter
+	now          time.Time // of the last record it was given
+	busy         atomic.Bool
+
+	wake   chan struct{} // what was awaited is durable
+	awaits uint64
+
+	// Why it unwound.
+	end    strandEnd
+	blocks []block
+	reason string
+
+	current *stepContext // of the attempt under way; under s.mu
+	nudge   chan struct{}
+}
+
+type strandEnd uint8
+
+const (
+	endNone      strandEnd = iota // by itself
+	endBlocked                    // it waits: see blocks
+	endParked                     // a person must look at it: see reason
+	endCancelled                  // the run is to end, and it has nothing under way
+	endStopped                    // the engine stops, or the run is lost to us
+)
+
+// block is what a strand waits for.
+type block struct {
+	rec    *record
+	due    time.Time // zero: only for mail
+	parked string    // or a person must decide, and why
+}
+
+func (s *slice) strand(prefix string, now time.Time) *Strand {
+	st := &Strand{s: s, prefix: prefix, now: now, wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.strands = append(s.strands, st)
+	s.mu.Unlock()
+	return st
+}
+
+// drop takes out a strand that has ended.
+func (s *slice) drop(st *Strand) {
+	s.mu.Lock()
+	for i, other := range s.strands {
+		if other == st {
+			s.strands = append(s.strands[:i], s.strands[i+1:]...)
+			break
+		}
+	}
+	s.mu.Unlock()
+}
+
+// ID is the run's ID.
+func (st *Strand) ID() string { return st.s.run.ID }
+
+// Run is the run. It must not be changed.
+func (st *Strand) Run() *store.Run { return st.s.run }
+
+// Now is the time of the last record that this strand was given, or the run's start.
+func (st *Strand) Now() time.Time { return st.now }
+
+// Reference is the run in text, unique over all stores.
+func (st *Strand) Reference() string { return st.s.w.e.st.Info().Incarnation.RunID(st.s.run.No) }
+
+// unwind ends the goroutine. Deferred functions run.
+func (st *Strand) unwind(end strandEnd) {
+	st.end = end
+	runtime.Goexit()
+}
+
+// block unwinds until one of what is waited for comes.
+func (st *Strand) block(blocks ...block) {
+	st.blocks = blocks
+	st.unwind(endBlocked)
+}
+
+// Park unwinds and puts the run on the list of those that need a person.
+func (st *Strand) Park(reason string) {
+	st.reason = reason
+	st.unwind(endParked)
+}
+
+// Rest releases the run for a time, without a record.
+func (st *Strand) Rest(reason string, d time.Duration) {
+	st.s.w.e.log.Warn("a run is left for later", keyWorkflow, st.s.w.settings.Name, keyRun, st.s.run.ID, "why", reason)
+	st.block(block{rec: &record{Record: &store.Record{}}, due: time.Now().Add(d)})
+}
+
+// enter begins a call on the run: one at a time, by the goroutine that it was given to.
+func (st *Strand) enter() {
+	if st.end != endNone {
+		runtime.Goexit() // a deferred function's call, while it unwinds
+	}
+	if !st.busy.CompareAndSwap(false, true) {
+		st.s.misused(st)
+		runtime.Goexit()
+	}
+}
+
+func (st *Strand) exit() { st.busy.Store(false) }
+
+// misused parks a run whose *Run was used by two at once, or inside a step.
+func (s *slice) misused(st *Strand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sealed || s.retired != nil {
+		return
+	}
+	s.leave(store.Parked, "its *Run was used inside a step, or by two goroutines at once: a step gets a context, and parallel work is for All")
+	s.retire(errMisused)
+	st.reason = errMisused.Error()
+}
+
+// checkpoint is passed before anything new is begun: it unwinds when that may not be.
+func (st *Strand) checkpoint() {
+	s := st.s
+	s.mu.Lock()
+	retired, ending := s.retired != nil || s.sealed, s.ending != nil && !st.compensating
+	s.mu.Unlock()
+	switch {
+	case retired, s.w.e.stopping.Load():
+		st.unwind(endStopped)
+	case ending:
+		st.unwind(endCancelled)
+	}
+}
+
+// await returns when all that the run has written is durable; what follows may
+// have effects.
+func (st *Strand) await() {
+	s := st.s
+	s.mu.Lock()
+	if s.retired == nil && s.durable < s.gen {
+		st.awaits = s.gen
+		s.awaiting = append(s.awaiting, st)
+		s.mu.Unlock()
+		<-st.wake
+		s.mu.Lock()
+	}
+	retired := s.retired != nil
+	s.mu.Unlock()
+	if retired {
+		st.unwind(endStopped)
+	}
+}
+
+// awaitAlone has a chapter of its own committed and returns why it was refused.
+func (st *Strand) awaitAlone(fill func(*chapter)) error {
+	s := st.s
+	s.mu.Lock()
+	if s.retired != nil || s.sealed {
+		s.mu.Unlock()
+		st.unwind(endStopped)
+	}
+	c := s.newChapter()
+	c.alone = true
+	fill(c)
+	s.mu.Unlock()
+	st.await()
+	return c.change.Err
+}
+
+// pause waits in memory for a time; false if it should rather be left to the store.
+func (st *Strand) pause(due time.Time) bool {
+	left := time.Until(due)
+	if left <= 0 {
+		return true
+	}
+	if left > st.s.w.patience() {
+		return false
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-st.nudge:
+	case <-st.s.w.e.stopped:
+	}
+	return true
+}
+
+// interrupt cancels the step under way and ends a pause. The caller holds s.mu.
+func (st *Strand) interrupt(cause error) {
+	if st.current != nil && !st.current.kept {
+		st.current.cancel(cause)
+	}
+	select {
+	case st.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// find gives the record of a call, or nil and the name it is to have. The caller
+// does not hold s.mu.
+func (st *Strand) find(c *Call) (rec *record, name string) {
+	if fault := faultyName(c.Name); fault != "" {
+		st.Park(fault)
+	}
+	name = st.counts.name(st.prefix + c.Name + c.suffix())
+	s := st.s
+	s.mu.Lock()
+	rec = s.ledger.find(name)
+	for _, was := range c.Was {
+		if rec != nil {
+			break
+		}
+		rec = s.ledger.find(strings.Replace(name, c.Name, was, 1))
+	}
+	if rec != nil {
+		rec.asked = true
+	}
+	s.mu.Unlock()
+	if rec == nil {
+		st.checkRoom()
+	}
+	if rec != nil && !fits(rec.Record, c.Kind) {
+		st.Park(fmt.Sprintf("%s was recorded as %s (%s) and the code now has %s there: give it another name", name, rec.Kind, rec.State, c.Kind))
+	}
+	return rec, name
+}
+
+func (c *Call) suffix() string {
+	if c.Key == "" {
+		return ""
+	}
+	return "[" + c.Key + "]"
+}
+
+// fits reports whether a record can stand for a call of a kind: the same one, or
+// another that gives a value, once it is settled.
+func fits(r *store.Record, kind store.StepKind) bool {
+	if r.Kind == kind {
+		return true
+	}
+	settled := r.State >= store.StepDone
+	return settled && givesValue(r.Kind) && givesValue(kind)
+}
+
+func givesValue(k store.StepKind) bool {
+	return k == store.KindStep || k == store.KindTry || k == store.KindOnce || k == store.KindCompensate
+}
+
+const nameMax = 200
+
+// faultyName is what is wrong with a step's name.
+func faultyName(name string) string {
+	if name == "" || len(name) > nameMax || name[0] == ':' || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == '#' || c == 0x7f }) {
+		return fmt.Sprintf("step name %q: want 1 to %d bytes without control characters and #, not beginning with a colon", name, nameMax)
+	}
+	return ""
+}
+
+// checkRoom parks a run that has as many records as it may.
+func (st *Strand) checkRoom() {
+	st.s.mu.Lock()
+	full := st.s.ledger.last >= store.MaxRecords-recordsReserve
+	st.s.mu.Unlock()
+	if full && !st.compensating {
+		st.Park(fmt.Sprintf("more than %d steps in one run: give parts of the work to child runs", store.MaxRecords-recordsReserve))
+	}
+}
+
+// recordsReserve is kept for compensations, notes and a person's acts.
+const recordsReserve = 200
+
+// begin adds a record for a call, in a state. The caller holds s.mu and writes it.
+func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
+	s := st.s
+	rec := s.ledger.add(&store.Record{
+		N: s.ledger.last + 1, Kind: c.Kind, State: state, Name: name, StartedAt: time.Now(), Headers: c.Headers,
+	})
+	rec.asked = true
+	return rec
+}
+
+// given is what a settled record gives the function.
+func (st *Strand) given(r *store.Record, c *Call) ([]byte, error) {
+	if at := r.StartedAt.Add(r.Took); at.After(st.now) {
+		st.now = at
+	}
+	switch r.State {
+	case store.StepDone:
+		return r.Value, nil
+	case store.StepOmitted:
+		return nil, ErrOmitted
+	}
+	return nil, failure(r, c)
+}

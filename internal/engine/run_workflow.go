@@ -1,0 +1,458 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Workflow is how one workflow's runs are worked.
+type Workflow struct {
+	Name        string
+	Concurrency int // runs in memory at a time
+	// Work is the function: its result, or why the run fails.
+	Work func(*Strand) ([]byte, error)
+}
+
+// Log keys of runs.
+const (
+	keyWorkflow = "workflow"
+	keyRun      = "run"
+)
+
+// workflow is one registered workflow in this process, with its runs in memory.
+type workflow struct {
+	e        *Engine
+	settings Workflow
+	signal   chan struct{} // capacity 1: its dispatcher should look
+
+	mu     sync.Mutex
+	slices map[store.RunNo]*slice
+	taken  int       // places taken: slices, and starts under way
+	stale  bool      // there may be runs to claim, or mail
+	open   bool      // claims are allowed
+	closed bool      // for good: the engine stops
+	due    time.Time // when the next waiting run is
+	mailed int64     // the last mail seen
+}
+
+// RegisterWorkflow adds a workflow before Run.
+func (e *Engine) RegisterWorkflow(s Workflow, faults error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.started:
+		faults = errors.Join(faults, fmt.Errorf("weir: workflow %s is registered after Run: register before", s.Name))
+		e.log.Error("registered too late: nothing runs it", keyWorkflow, s.Name)
+	case e.workflows[s.Name] != nil:
+		faults = errors.Join(faults, fmt.Errorf("weir: workflow %s is registered twice", s.Name))
+	}
+	if faults != nil {
+		e.faults = append(e.faults, faults)
+		return
+	}
+	e.workflows[s.Name] = &workflow{
+		e: e, settings: s, signal: make(chan struct{}, 1), slices: map[store.RunNo]*slice{}, stale: true,
+	}
+}
+
+// Workflows are the names of those registered.
+func (e *Engine) Workflows() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make([]string, 0, len(e.workflows))
+	for name := range e.workflows {
+		names = append(names, name)
+	}
+	return names
+}
+
+// StartRun starts a run in a commit of its own. Where there is room it begins at once.
+func (e *Engine) StartRun(ctx context.Context, start *store.RunStart) error {
+	w := e.leasable(start)
+	if w != nil {
+		start.Lease = true
+	}
+	change := store.Change{Runs: []*store.RunStart{start}, Outside: true}
+	err := e.commits.commitOne(ctx, &change)
+	if w == nil {
+		return err
+	}
+	if err != nil || start.Existed || start.Epoch == 0 {
+		w.release()
+		return err
+	}
+	w.begin(&store.Run{
+		RunRef: store.RunRef{No: start.No, Epoch: start.Epoch}, Workflow: start.Workflow, ID: start.ID, Version: start.Version,
+		Input: start.Input, Headers: start.Headers, StartedAt: start.StartedAt, Deadline: start.Deadline,
+		Cause: start.Cause, Correlation: start.Correlation, Parent: start.Parent,
+	}, nil)
+	return nil
+}
+
+// StartRunIn starts a run in the caller's transaction.
+func (e *Engine) StartRunIn(ctx context.Context, tx store.Tx, start *store.RunStart) error {
+	return e.st.AppendIn(ctx, tx, &store.Change{Runs: []*store.RunStart{start}})
+}
+
+// leasable takes a place for a run that is to start now; nil when it has to wait its turn.
+func (e *Engine) leasable(start *store.RunStart) *workflow {
+	if !e.running.Load() || !start.At.IsZero() {
+		return nil
+	}
+	w := e.workflows[start.Workflow]
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.open || w.stale || w.taken >= w.settings.Concurrency {
+		return nil
+	}
+	w.taken++
+	return w
+}
+
+// release gives a place back.
+func (w *workflow) release() {
+	w.mu.Lock()
+	w.taken--
+	w.lookIfRoom()
+	w.mu.Unlock()
+}
+
+// begin takes in a leased run, whose place is taken, and starts it. Once the engine
+// stops it does not: the lease is handed back with all others.
+func (w *workflow) begin(run *store.Run, gone chan struct{}) {
+	s := newSlice(w, run)
+	s.gone = gone
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return
+	}
+	w.slices[run.No] = s
+	w.e.workers.Add(1) // before the drain can have seen that nobody works
+	w.mu.Unlock()
+	s.start()
+	w.e.workers.Done()
+}
+
+// released is told that a run has left memory: c is its last chapter, nil if it
+// left without a verdict.
+func (w *workflow) released(s *slice, c *chapter, err error) {
+	w.mu.Lock()
+	if s.left {
+		w.mu.Unlock()
+		return
+	}
+	s.left = true
+	if w.slices[s.run.No] == s {
+		delete(w.slices, s.run.No)
+	}
+	w.taken--
+	if c != nil && err == nil {
+		if c.update.Unread {
+			w.stale = true
+		}
+		if c.update.Verdict == store.Waiting {
+			w.dueBy(c.update.Wake)
+		}
+	}
+	w.lookIfRoom()
+	w.mu.Unlock()
+	if s.gone != nil {
+		close(s.gone)
+	}
+	if err != nil && !errors.Is(err, ErrStopping) {
+		w.e.log.Warn("a run was refused: another process has taken it over, or the store cannot take it",
+			keyWorkflow, w.settings.Name, keyRun, s.run.ID, keyError, err)
+	}
+	if c != nil && err == nil && c.update.Verdict == store.Ended {
+		w.e.results.tell(w.settings.Name, store.RunEnd{
+			No: s.run.No, ID: s.run.ID, Outcome: c.update.Outcome, Result: c.update.Result, Reason: c.update.Reason, EndedAt: time.Now(),
+		})
+	}
+}
+
+// dueBy notes when a run is due. The caller holds w.mu.
+func (w *workflow) dueBy(due time.Time) {
+	if !due.IsZero() && (w.due.IsZero() || due.Before(w.due)) {
+		w.due = due
+		w.look()
+	}
+}
+
+func (w *workflow) lookIfRoom() {
+	if w.stale && w.taken < w.settings.Concurrency {
+		w.look()
+	}
+}
+
+func (w *workflow) look() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+// more notes that there may be runs to claim, or mail.
+func (w *workflow) more() {
+	w.mu.Lock()
+	w.stale = true
+	w.mu.Unlock()
+	w.look()
+}
+
+// Waits in memory: a short one is cheaper than to leave and be replayed, but it keeps a place.
+const (
+	patienceMax     = 5 * time.Second
+	patienceCrowded = 200 * time.Millisecond
+)
+
+// patience is how long a run may wait in memory.
+func (w *workflow) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.taken*2 > w.settings.Concurrency || w.stale {
+		return patienceCrowded
+	}
+	return patienceMax
+}
+
+// dispatch keeps a workflow's places filled until ctx is done.
+func (w *workflow) dispatch(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.signal:
+		case <-timer.C:
+			w.mu.Lock()
+			w.stale = true
+			w.mu.Unlock()
+		}
+		if err := w.fill(ctx); err != nil {
+			return err
+		}
+		timer.Reset(w.sleep(time.Now()))
+	}
+}
+
+// sleep is how long the dispatcher may sleep if nothing wakes it.
+func (w *workflow) sleep(now time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	poll := w.e.intervals.Poll
+	if w.due.IsZero() || w.taken >= w.settings.Concurrency {
+		return poll
+	}
+	return min(max(w.due.Sub(now), time.Millisecond), poll)
+}
+
+// fill claims as long as there is room and more to claim. Mail is fetched also without room.
+func (w *workflow) fill(ctx context.Context) error {
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		if !w.due.IsZero() && !w.due.After(time.Now()) {
+			w.stale = true
+		}
+		room := min(w.settings.Concurrency-w.taken, claimRuns)
+		if !w.stale || !w.open {
+			w.mu.Unlock()
+			return nil
+		}
+		w.stale = false
+		w.due = time.Time{}
+		room = max(room, 0)
+		w.taken += room
+		after := w.mailed
+		w.mu.Unlock()
+		full, err := w.claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, MailAfter: after})
+		if err != nil || full {
+			return ignoreStop(ctx, err)
+		}
+	}
+	return nil
+}
+
+// claimRuns is how many runs one claim takes: their records are loaded with it.
+const claimRuns = 500
+
+// claim makes one claim, for which room places are taken. full says that there was
+// no room for more.
+func (w *workflow) claim(ctx context.Context, r store.ClaimRequest) (full bool, err error) {
+	claimed, err := w.e.st.Claim(ctx, r)
+	w.mu.Lock()
+	w.taken -= r.Max - len(claimed.Runs)
+	if err == nil {
+		w.dueBy(claimed.NextDue)
+		w.stale = w.stale || claimed.More
+		full = r.Max == 0
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	for _, run := range claimed.Runs {
+		w.begin(run, nil)
+	}
+	w.deliver(claimed.Mail)
+	return full, nil
+}
+
+// deliver hands mail to the runs in memory.
+func (w *workflow) deliver(mail []store.Mail) {
+	for len(mail) > 0 {
+		n := 1
+		for n < len(mail) && mail[n].Run == mail[0].Run {
+			n++
+		}
+		w.mu.Lock()
+		s := w.slices[mail[0].Run]
+		w.mailed = max(w.mailed, mail[n-1].No)
+		w.mu.Unlock()
+		if s != nil {
+			s.mu.Lock()
+			s.receive(mail[:n], time.Now())
+			s.mu.Unlock()
+		}
+		mail = mail[n:]
+	}
+}
+
+// reap writes off steps that ignore their context.
+func (w *workflow) reap(now time.Time) {
+	w.mu.Lock()
+	all := make([]*slice, 0, len(w.slices))
+	for _, s := range w.slices {
+		all = append(all, s)
+	}
+	w.mu.Unlock()
+	for _, s := range all {
+		s.reap(now)
+	}
+}
+
+// close ends all claims for good.
+func (w *workflow) close() {
+	w.mu.Lock()
+	w.open, w.closed = false, true
+	w.mu.Unlock()
+}
+
+// start opens the workflow for claims, unless the engine stops.
+func (w *workflow) start() {
+	w.mu.Lock()
+	w.open = !w.closed
+	w.mu.Unlock()
+}
+
+// results tells those who wait for a run's end in this process.
+type results struct {
+	mu      sync.Mutex
+	waiting map[resultKey][]chan store.RunEnd
+}
+
+type resultKey struct{ workflow, id string }
+
+func (r *results) tell(workflow string, end store.RunEnd) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waiting) == 0 {
+		return
+	}
+	k := resultKey{workflow, end.ID}
+	for _, ch := range r.waiting[k] {
+		ch <- end // has room for one
+	}
+	delete(r.waiting, k)
+}
+
+func (r *results) wait(k resultKey) chan store.RunEnd {
+	ch := make(chan store.RunEnd, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting == nil {
+		r.waiting = map[resultKey][]chan store.RunEnd{}
+	}
+	r.waiting[k] = append(r.waiting[k], ch)
+	return ch
+}
+
+func (r *results) forget(k resultKey, ch chan store.RunEnd) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.waiting[k]
+	for i, other := range list {
+		if other == ch {
+			list = append(list[:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(r.waiting, k)
+	} else {
+		r.waiting[k] = list
+	}
+}
+
+// Result waits for a run's end. no is its number, if known: a run that is in memory
+// here need not be read.
+func (e *Engine) Result(ctx context.Context, workflow, id string, no store.RunNo) (store.RunEnd, error) {
+	k := resultKey{workflow, id}
+	ch := e.results.wait(k)
+	defer e.results.forget(k, ch)
+	here := e.holds(workflow, no)
+	poll := time.NewTicker(e.resultPoll(workflow))
+	defer poll.Stop()
+	for {
+		if !here {
+			end, err := e.st.Reader().Runs().End(ctx, workflow, id)
+			if err != nil || end.Outcome != store.Running {
+				return end, err
+			}
+		}
+		here = false
+		select {
+		case end := <-ch:
+			return end, nil
+		case <-poll.C:
+		case <-ctx.Done():
+			return store.RunEnd{}, ctx.Err()
+		}
+	}
+}
+
+// How often a run's end is asked for that this process is not told of, or should be.
+const (
+	resultPoll     = 100 * time.Millisecond
+	resultPollHere = 2 * time.Second
+)
+
+func (e *Engine) resultPoll(workflow string) time.Duration {
+	if e.running.Load() && e.workflows[workflow] != nil {
+		return resultPollHere
+	}
+	return resultPoll
+}
+
+// holds reports whether a run is in this process's memory.
+func (e *Engine) holds(workflow string, no store.RunNo) bool {
+	if no == 0 || !e.running.Load() {
+		return false
+	}
+	w := e.workflows[workflow]
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slices[no] != nil
+}

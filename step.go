@@ -1,0 +1,270 @@
+package weir
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/weir-go/weir/internal/engine"
+	"github.com/weir-go/weir/store"
+)
+
+func newBytes(data []byte) io.Reader { return bytes.NewReader(data) }
+
+type (
+	// StepOption is an option of a step: [Retry], [Timeout], [Within], [DoneIf],
+	// [FailIf], [Key], [Was], [Headers].
+	StepOption interface{ applyStep(*engine.Call) }
+	// WaitOption is an option of a wait: [Within], [Every] and [WakeOn] (of [Until]), [Retry], [Key], [Was].
+	WaitOption interface{ applyWait(*engine.Call) }
+	// KeyOption gives a message its key, and tells steps of one name apart.
+	KeyOption interface {
+		SendOption
+		StepOption
+		WaitOption
+	}
+
+	// Within bounds a whole call: attempts, pauses and waits. Past it the call fails with
+	// an error that is [ErrWithin]. Default: no bound. At most 10 years.
+	Within time.Duration
+	// Timeout bounds one attempt of a step: its context is done then. Default 1 minute, 1 ms to 24 h.
+	Timeout time.Duration
+	// Every is how often [Until] asks. Default 1 minute, 1 ms to 30 days.
+	Every time.Duration
+	// Was is an earlier name of a step, so that what is recorded under it is found.
+	Was string
+
+	doneIf []error
+	failIf []error
+	wakeOn struct {
+		topic store.Topic
+		key   string
+		err   error
+	}
+)
+
+// DoneIf makes an error a success: "already exists". The value returned beside it is
+// the result, and the history says so.
+func DoneIf(errs ...error) StepOption { return doneIf(errs) }
+
+// FailIf makes an error one that the function gets, and no retry mends: "card
+// declined". errors.Is holds for it after a replay too; sentinels are told apart by their text.
+func FailIf(errs ...error) StepOption { return failIf(errs) }
+
+func (o Within) applyStep(c *engine.Call)    { c.Within = time.Duration(o) }
+func (o Within) applyWait(c *engine.Call)    { c.Within = time.Duration(o) }
+func (o Timeout) applyStep(c *engine.Call)   { c.Timeout = time.Duration(o) }
+func (o Every) applyWait(c *engine.Call)     { c.Every = time.Duration(o) }
+func (o Was) applyStep(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
+func (o Was) applyWait(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
+func (r Retry) applyStep(c *engine.Call)     { c.Retry = r.orDefaults().core() }
+func (r Retry) applyWait(c *engine.Call)     { c.Retry = r.orDefaults().core() }
+func (k keyOption) applyStep(c *engine.Call) { c.Key = string(k) }
+func (k keyOption) applyWait(c *engine.Call) { c.Key = string(k) }
+func (d doneIf) applyStep(c *engine.Call)    { c.DoneIf = append(c.DoneIf, d...) }
+func (d failIf) applyStep(c *engine.Call)    { c.FailIf = append(c.FailIf, d...) }
+func (h Headers) applyStep(c *engine.Call)   { c.Headers, _ = encodeHeaders(h) } // strings: never fails
+func (w wakeOn) applyWait(c *engine.Call)    { c.Topic, c.On = w.topic, w.key }
+
+// WakeOn makes [Until] ask again as soon as something has come: an event by its key.
+func WakeOn[T any](what Awaited[T]) WaitOption {
+	c, key := what.awaited("")
+	return wakeOn{topic: c.topic, key: key, err: c.err}
+}
+
+var (
+	// ErrWithin is what an error is of a call that is past its [Within].
+	ErrWithin = engine.ErrWithin
+	// ErrCancelled is the cause of a step's context cancelled because its run is.
+	ErrCancelled = engine.ErrCancelled
+)
+
+// StepError is why a step failed, in its recorded form.
+type StepError = engine.StepError
+
+// check parks the run when a call's options make no sense: that is the program's mistake.
+func (r *Run) check(c *engine.Call) *engine.Call {
+	err := errors.Join(
+		within(c.Name+": Timeout", c.Timeout, time.Millisecond, 24*time.Hour),
+		within(c.Name+": Within", c.Within, 0, delayMax),
+		within(c.Name+": Retry.Max", c.Retry.Max, 1, 10_000),
+		within(c.Name+": Retry.Base", c.Retry.Base, time.Millisecond, time.Hour),
+		within(c.Name+": Retry.Cap", c.Retry.Cap, c.Retry.Base, 7*24*time.Hour),
+		within(c.Name+": bytes of Key", len(c.Key), 0, maxKey),
+		within(c.Name+": bytes of Headers", len(c.Headers), 0, maxHeaders),
+	)
+	if err != nil {
+		r.strand.Park(err.Error())
+	}
+	return c
+}
+
+func (r *Run) step(kind store.StepKind, name string, opts []StepOption) *engine.Call {
+	c := r.call(kind, name)
+	for _, o := range opts {
+		o.applyStep(c)
+	}
+	return r.check(c)
+}
+
+// Step does something and records what it gave: it is not done again. It fails only with
+// what [FailIf] or [Permanent] says, or past its [Within], or when a person settles it so;
+// out of retries the run is parked for a person, and the call does not return.
+func Step[T any](r *Run, name string, f func(context.Context) (T, error), o ...StepOption) (T, error) {
+	c := r.step(store.KindStep, name, o)
+	c.Do = attempt(r, c, f)
+	return given[T](r, c)
+}
+
+// given makes a call of a step and decodes what it gave. One that a person has skipped gives the zero value.
+func given[T any](r *Run, c *engine.Call) (T, error) {
+	data, err := r.strand.Step(c)
+	if err != nil {
+		var none T
+		if errors.Is(err, engine.ErrOmitted) {
+			err = nil
+		}
+		return none, err
+	}
+	return recorded[T](r, c, data), nil
+}
+
+// attempt erases a step's function.
+func attempt[T any](r *Run, c *engine.Call, f func(context.Context) (T, error)) func(context.Context) ([]byte, error) {
+	return func(ctx context.Context) (data []byte, err error) {
+		err = r.around(ctx, func(ctx context.Context) error {
+			v, err := f(ctx)
+			if err != nil && !isAny(err, c.DoneIf) {
+				return err
+			}
+			var unfit error
+			if data, unfit = encodeResult(r.flow.eng, v); unfit != nil {
+				return unfit
+			}
+			return err
+		})
+		return data, err
+	}
+}
+
+func isAny(err error, list []error) bool {
+	for _, one := range list {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
+// around wraps an attempt as Config.Around wants it.
+func (r *Run) around(ctx context.Context, f func(context.Context) error) error {
+	wrap := r.flow.eng.config.Around
+	if wrap == nil {
+		return f(ctx)
+	}
+	workflow, id, name, number := engine.StepOf(ctx)
+	return wrap(ctx, Work{Kind: "step", Queue: workflow, Name: name, Key: id, ID: r.strand.Reference(), Attempt: number}, f)
+}
+
+// Do is [Step] without a result.
+func Do(r *Run, name string, f func(context.Context) error, o ...StepOption) error {
+	c := r.step(store.KindStep, name, o)
+	c.Do = attempt(r, c, func(ctx context.Context) (None, error) { return None{}, f(ctx) })
+	_, err := given[None](r, c)
+	return err
+}
+
+// Try does something that is not worth failing the run for. Out of retries it is an
+// omission, shown in the run's history; false then.
+func Try(r *Run, name string, f func(context.Context) error, o ...StepOption) bool {
+	c := r.step(store.KindTry, name, o)
+	c.Do = attempt(r, c, func(ctx context.Context) (None, error) { return None{}, f(ctx) })
+	_, err := r.strand.Step(c)
+	return err == nil
+}
+
+// StepTx does something in the transaction that records its result: rows that it writes
+// through tx commit with it, or not at all. f has 5 seconds, may run again, and acts only through tx.
+func StepTx[T any](r *Run, name string, f func(context.Context, Tx) (T, error), o ...StepOption) (T, error) {
+	c := r.step(store.KindStep, name, o)
+	c.DoTx = func(ctx context.Context, tx store.Tx) (data []byte, err error) {
+		err = r.around(ctx, func(ctx context.Context) error {
+			v, err := f(ctx, tx)
+			if err == nil {
+				data, err = encodeResult(r.flow.eng, v)
+			}
+			return err
+		})
+		return data, err
+	}
+	return given[T](r, c)
+}
+
+// Outcome is what the verification of a [Once] found.
+type Outcome = engine.Outcome
+
+const (
+	Unknown     = engine.Unknown     // nobody can tell: asked again, then a person
+	Happened    = engine.Happened    // with its result
+	NotHappened = engine.NotHappened // believed from twice the attempt's Timeout after its beginning
+)
+
+// Once does something that must not happen twice. Its intent is durable before f is
+// called. A failure that [FailIf] or [Permanent] names has not happened; after any other
+// error, or a crash, the outcome is not known: verify is asked before anything is tried
+// again, with the same [IdempotencyKey]. What cannot be told, or without a verify (nil),
+// goes to a person: weir run settle, retry or abandon.
+func Once[T any](r *Run, name string, f func(context.Context) (T, error), verify func(context.Context) (T, Outcome, error), o ...StepOption) (T, error) {
+	c := r.step(store.KindOnce, name, o)
+	c.Do = attempt(r, c, f)
+	if verify != nil {
+		c.Verify = func(ctx context.Context) (data []byte, found Outcome, err error) {
+			err = r.around(ctx, func(ctx context.Context) error {
+				v, outcome, err := verify(ctx)
+				if err != nil || outcome != Happened {
+					found = outcome
+					return err
+				}
+				found = outcome
+				data, err = encodeResult(r.flow.eng, v)
+				return err
+			})
+			return data, found, err
+		}
+	}
+	return given[T](r, c)
+}
+
+// Compensate registers what undoes something, for the case that the run fails or is
+// cancelled: it is done then, the last registered first, and retried like any step. Register
+// it before the step that it undoes, so that half of that is undone too. Out of
+// retries, or failing for good, it needs a person.
+func Compensate(r *Run, name string, f func(context.Context) error, o ...StepOption) {
+	c := r.step(store.KindCompensate, name, o)
+	c.Do = attempt(r, c, func(ctx context.Context) (None, error) { return None{}, f(ctx) })
+	r.strand.Compensate(c)
+}
+
+// Branch is one of several pieces of work done in parallel.
+type Branch struct {
+	Name string // unlike the others'
+	Do   func(*Run) error
+}
+
+// All runs branches in parallel, each with a [Run] of its own, and returns when all
+// have returned: their errors joined, in their order. At most 1,000.
+func All(r *Run, name string, branches ...Branch) error {
+	list := make([]engine.Branch, len(branches))
+	for i, b := range branches {
+		list[i] = engine.Branch{Name: b.Name, Do: func(st *engine.Strand) error {
+			return b.Do(&Run{strand: st, flow: r.flow})
+		}}
+		if b.Do == nil {
+			r.strand.Park(fmt.Sprintf("All %s: branch %q has no function", name, b.Name))
+		}
+	}
+	return r.strand.All(name, list)
+}

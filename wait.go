@@ -1,0 +1,194 @@
+package weir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weir-go/weir/internal/engine"
+	"github.com/weir-go/weir/store"
+)
+
+func (r *Run) wait(kind store.StepKind, name string, opts []WaitOption) *engine.Call {
+	c := r.call(kind, name)
+	c.Every = time.Minute
+	for _, o := range opts {
+		o.applyWait(c)
+		if w, ok := o.(wakeOn); ok && w.err != nil {
+			r.strand.Park(w.err.Error())
+		}
+	}
+	if err := within(name+": Every", c.Every, time.Millisecond, 30*24*time.Hour); err != nil {
+		r.strand.Park(err.Error())
+	}
+	return r.check(c)
+}
+
+// Sleep waits for a time, at most 10 years. The run costs a row meanwhile.
+func Sleep(r *Run, name string, d time.Duration) {
+	if err := within(name+": Sleep", d, 0, delayMax); err != nil {
+		r.strand.Park(err.Error())
+	}
+	r.strand.Sleep(r.call(store.KindSleep, name), d)
+}
+
+// Met is whether a condition holds, and why not: see [When].
+type Met struct {
+	ok     bool
+	reason string
+}
+
+// When is a condition's answer: whether it holds, and if not why, for people.
+func When(ok bool, format string, args ...any) Met {
+	if ok {
+		return Met{ok: true}
+	}
+	return Met{reason: fmt.Sprintf(format, args...)}
+}
+
+// Until waits for a business condition, which f asks for: at once, then [Every] so
+// often, or when something comes ([WakeOn]). That it does not hold is no failure;
+// the reason is kept for people. An error is asked again by [Retry]'s pauses, without an end.
+// f fails the call with [Permanent], and time with [Within].
+func Until(r *Run, name string, f func(context.Context) (Met, error), o ...WaitOption) error {
+	c := r.wait(store.KindUntil, name, o)
+	c.Met = func(ctx context.Context) (met bool, reason string, err error) {
+		err = r.around(ctx, func(ctx context.Context) error {
+			m, err := f(ctx)
+			met, reason = m.ok, m.reason
+			return err
+		})
+		return met, reason, err
+	}
+	return notOmitted(r.strand.Until(c))
+}
+
+// notOmitted lets a call go on that a person has skipped.
+func notOmitted(err error) error {
+	if errors.Is(err, engine.ErrOmitted) {
+		return nil
+	}
+	return err
+}
+
+// Awaited is what a run can wait for: an [Event] with its key, [Event.For], or a [Signal]. It is sealed.
+type Awaited[T any] interface {
+	// awaited is the contract and the key; run is the ID of the run that waits.
+	awaited(run string) (*contract[T], string)
+}
+
+// For is the event's occurrences with a key.
+func (e Event[T]) For(key string) Awaited[T] { return eventFor[T]{e, key} }
+
+type eventFor[T any] struct {
+	event Event[T]
+	key   string
+}
+
+func (e eventFor[T]) awaited(string) (*contract[T], string)   { return &e.event.contract, e.key }
+func (s Signal[T]) awaited(run string) (*contract[T], string) { return &s.contract, run }
+
+// WaitFor waits for an event, or for a signal to this run. Each call takes one
+// occurrence, the oldest since the run's start that no other call took: what came
+// before the call is not missed.
+func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, error) {
+	c := r.wait(store.KindWaitFor, name, o)
+	contract, key := what.awaited(r.ID())
+	if contract.err != nil {
+		r.strand.Park(contract.err.Error())
+	}
+	if key == "" {
+		r.strand.Park(fmt.Sprintf("%s: waits for %s without a key", name, contract.topic.Name))
+	}
+	c.Topic, c.On = contract.topic, key
+	data, version, err := r.strand.WaitFor(c)
+	return received(r, c, contract, version, data, err)
+}
+
+// received decodes a message that a run waited for.
+func received[T any](r *Run, c *engine.Call, contract *contract[T], version int, data []byte, err error) (T, error) {
+	var v T
+	if err != nil {
+		return v, notOmitted(err)
+	}
+	if _, none := any(v).(None); none || len(data) == 0 {
+		return v, nil
+	}
+	if err := contract.decode(r.flow.eng.config.Codec, version, data, &v); err != nil {
+		r.strand.Park(fmt.Sprintf("%s: decode %s: %v", c.Name, contract.topic.Name, err))
+	}
+	return v, nil
+}
+
+// Ask sends a request and waits for its reply. A reply that comes after [Within] is kept
+// in the journal and shown with the run. A full queue is waited for.
+func Ask[In, Out any](r *Run, name string, c Command[In, Out], in In, o ...WaitOption) (Out, error) {
+	call := r.wait(store.KindAsk, name, o)
+	eng := r.flow.eng
+	m, err := message(eng, &c.contract, in)
+	if err != nil {
+		r.strand.Park(name + ": " + err.Error())
+	}
+	call.Request = m
+	reply := c.Reply()
+	call.Topic = reply.topic
+	data, version, err := r.strand.Ask(call)
+	return received(r, call, &reply.contract, version, data, err)
+}
+
+// message makes a message of a body, with nothing but what the contract says.
+func message[T any](e *Engine, c *contract[T], body T) (*store.Message, error) {
+	if err := e.checkSend(c.topic, c.err, 1, &outgoing{}); err != nil {
+		return nil, err
+	}
+	m := &store.Message{Topic: c.topic.Name, Kind: c.topic.Kind, Version: c.version}
+	if c.keyOf != nil {
+		m.Key = c.keyOf(body)
+	}
+	var err error
+	if m.Body, err = e.config.Codec.Marshal(body); err != nil {
+		return nil, fmt.Errorf("encode body: %w", err)
+	}
+	return m, errors.Join(
+		within(c.topic.Name+": bytes of its key", len(m.Key), 0, maxKey),
+		within(c.topic.Name+": bytes of its body", len(m.Body), 0, e.config.MaxBody),
+	)
+}
+
+// Call runs another workflow as this one's child and waits for its end. The child's ID is
+// this run's, a slash, and the step's name. It fails when the child does; when this run
+// is cancelled, a child that it waits for is too.
+func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...WaitOption) (Out, error) {
+	c := r.wait(store.KindChild, name, o)
+	start, err := prepare(r.flow.eng, w, "-", in, nil)
+	if err != nil {
+		r.strand.Park(name + ": " + err.Error())
+	}
+	start.Headers = r.strand.Run().Headers
+	c.Child = start
+	data, err := r.strand.Child(c)
+	if err != nil {
+		var none Out
+		return none, notOmitted(err)
+	}
+	return recorded[Out](r, c, data), nil
+}
+
+// Locked runs f while the run holds a named lock: one run at a time, in the order in
+// which they came. The run keeps it while it waits, and over restarts, until f has returned or the run has
+// ended. fence is higher each time the lock changes hands: give it to outside systems,
+// so that they can refuse who has lost the lock. At most 180 bytes of name.
+func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...WaitOption) error {
+	c := r.wait(store.KindLock, "lock "+name, o)
+	c.Lock = name
+	fence, err := r.strand.Lock(c)
+	if err != nil {
+		return notOmitted(err)
+	}
+	err = f(r, fence)
+	c = r.call(store.KindLock, "unlock "+name)
+	c.Lock = name
+	r.strand.Unlock(c)
+	return err
+}
