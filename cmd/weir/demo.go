@@ -63,7 +63,7 @@ func (c *demoRestaurantCmd) Run(a *app) (err error) {
 	if (c.Orders == "") != (c.Menu == "") {
 		return usageError(errors.New("--orders and --menu go together: the menu tells what can be cooked"))
 	}
-	dir, remove, err := c.directory()
+	dir, remove, err := demoDirectory(c.Dir, demoFile)
 	if err != nil {
 		return err
 	}
@@ -90,20 +90,21 @@ func (c *demoRestaurantCmd) Run(a *app) (err error) {
 	return nil
 }
 
-// directory is where the files are made, and what is done with it at the end.
-func (c *demoRestaurantCmd) directory() (dir string, remove func() error, err error) {
-	if c.Dir == "" {
+// demoDirectory is where the files are made, and what is done with it at the end. A
+// directory that was given is kept, and must be without the demo's main file.
+func demoDirectory(given, main string) (dir string, remove func() error, err error) {
+	if given == "" {
 		dir, err = os.MkdirTemp("", "weir-demo-")
 		return dir, func() error { return os.RemoveAll(dir) }, err
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(given, 0o700); err != nil {
 		return "", nil, err
 	}
-	file := filepath.Join(c.Dir, demoFile)
+	file := filepath.Join(given, main)
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return "", nil, errors.Join(fmt.Errorf("%s is of another run: remove it, or give another --dir", file), err)
 	}
-	return c.Dir, func() error { return nil }, nil
+	return given, func() error { return nil }, nil
 }
 
 // prepare reads the order book, making one up if there is none, and makes the store.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -58,7 +59,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.luck = rand.New(rand.NewPCG(d.Seed, uint64(d.kills)))
-	d.shown = newDemoProgress(d.app.err, d.book, d.kills)
+	d.shown = newDemoProgress(d.app.err, d.kills)
 	defer d.shown.end()
 	for {
 		settled, err := d.live(ctx)
@@ -78,7 +79,7 @@ func (d *demo) live(ctx context.Context) (settled bool, err error) {
 	if kill == nil {
 		every = lookToShow
 	}
-	p, err := startProcess(d.self, d.arguments(), d.app.err)
+	p, err := program{name: "the engine", self: d.self, args: d.arguments(), err: d.app.err}.start()
 	if err != nil {
 		return false, err
 	}
@@ -97,7 +98,7 @@ func (d *demo) live(ctx context.Context) (settled bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		d.shown.tell(now)
+		d.shown.tell(d.line(now))
 		if kill == nil || !kill.due(now) {
 			continue
 		}
@@ -106,9 +107,16 @@ func (d *demo) live(ctx context.Context) (settled bool, err error) {
 		}
 		if p.kill() {
 			d.killed++
-			d.shown.kill(now)
+			d.shown.kill(d.line(now), "")
 			return false, nil
 		}
+	}
+}
+
+// line is how far the work is, for people.
+func (d *demo) line(now restaurant.Progress) demoLine {
+	return func() string {
+		return fmt.Sprintf("orders %d of %d, %d open; lines cooked %d, served %d", now.Orders, len(d.book.Orders), now.Open, now.Cooked, now.Servings)
 	}
 }
 

@@ -8,22 +8,31 @@ import (
 	"time"
 )
 
-// process is a child. Its standard input is a pipe that nothing is written to: its
-// end tells the child to stop, also when we end without being able to say so.
+// process is a child. Its standard input is a pipe, whose end tells the child to
+// stop, also when we end without being able to say so.
 type process struct {
+	name  string
 	cmd   *exec.Cmd
-	life  io.Closer // the pipe
+	life  io.WriteCloser // the pipe
 	ended chan struct{}
 	err   error // how it ended, once ended is closed
 }
 
-// startProcess starts this program with other arguments; what it says goes to err.
-func startProcess(self string, args []string, err io.Writer) (*process, error) {
-	p := &process{cmd: exec.Command(self, args...), ended: make(chan struct{})}
-	p.cmd.Stderr = err
-	life, failure := p.cmd.StdinPipe()
-	if failure != nil {
-		return nil, failure
+// program is this program with other arguments.
+type program struct {
+	name string // what it is, for people
+	self string
+	args []string
+	out  io.Writer // nil: nowhere
+	err  io.Writer
+}
+
+func (g program) start() (*process, error) {
+	p := &process{name: g.name, cmd: exec.Command(g.self, g.args...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = g.out, g.err
+	life, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
 	}
 	p.life = life
 	if err := p.cmd.Start(); err != nil {
@@ -64,7 +73,7 @@ func (p *process) failure() error {
 		return nil
 	}
 	if _, ok := errors.AsType[*exec.ExitError](p.err); ok {
-		return fmt.Errorf("the engine's process %d has ended by itself: %w", p.cmd.Process.Pid, p.err)
+		return fmt.Errorf("the process of %s, %d, has ended by itself: %w", p.name, p.cmd.Process.Pid, p.err)
 	}
 	return p.err
 }

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
-
-	"github.com/weir-go/weir/examples/restaurant"
 )
 
 // demoProgress tells how far the work is: on a terminal in a line that changes, else
@@ -16,13 +15,12 @@ type demoProgress struct {
 	terminal bool
 	every    time.Duration
 	last     time.Time
-	orders   int
 	kills    int
 	killed   int
 }
 
-func newDemoProgress(w io.Writer, b restaurant.Book, kills int) *demoProgress {
-	p := &demoProgress{w: w, terminal: isTerminal(w), every: time.Second, last: time.Now(), orders: len(b.Orders), kills: kills}
+func newDemoProgress(w io.Writer, kills int) *demoProgress {
+	p := &demoProgress{w: w, terminal: isTerminal(w), every: time.Second, last: time.Now(), kills: kills}
 	if p.terminal {
 		p.every = 50 * time.Millisecond
 	}
@@ -38,23 +36,25 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
+// demoLine tells how far the work is.
+type demoLine func() string
+
 // tell tells, if it is time to.
-func (p *demoProgress) tell(now restaurant.Progress) {
+func (p *demoProgress) tell(now demoLine) {
 	if time.Since(p.last) >= p.every {
 		p.say(now, "")
 	}
 }
 
-// kill counts a kill, and tells.
-func (p *demoProgress) kill(now restaurant.Progress) {
+// kill counts a kill of who, if there are several, and tells.
+func (p *demoProgress) kill(now demoLine, who string) {
 	p.killed++
-	p.say(now, "; killed")
+	p.say(now, strings.TrimSuffix("; killed "+who, " "))
 }
 
-func (p *demoProgress) say(now restaurant.Progress, and string) {
+func (p *demoProgress) say(now demoLine, and string) {
 	p.last = time.Now()
-	line := fmt.Sprintf("orders %d of %d, %d open; lines cooked %d, served %d; kills %d of %d%s",
-		now.Orders, p.orders, now.Open, now.Cooked, now.Servings, p.killed, p.kills, and)
+	line := fmt.Sprintf("%s; kills %d of %d%s", now(), p.killed, p.kills, and)
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 		return
