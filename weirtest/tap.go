@@ -1,0 +1,231 @@
+package weirtest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// errCrash is what a store says after the crash of the process it is in.
+var errCrash = errors.New("weirtest: the process has crashed")
+
+// tap is a store that tells of each write, and ends with the process it is in, if
+// its fuse says so.
+type tap struct {
+	store.Store
+	fuse  *fuse         // nil: it does not crash
+	wrote chan struct{} // capacity 1: something was written
+	stirs chan struct{} // capacity 1: the same, for pulse
+}
+
+func newTap(f *fuse) *tap {
+	return &tap{fuse: f, wrote: make(chan struct{}, 1), stirs: make(chan struct{}, 1)}
+}
+
+// opener opens the store that is tapped.
+func (s *tap) opener(open store.Opener) store.Opener {
+	return func(ctx context.Context) (store.Store, error) {
+		inner, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.Store = inner
+		return s, nil
+	}
+}
+
+func (s *tap) tell() {
+	for _, c := range []chan struct{}{s.wrote, s.stirs} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Pauses after which a running service has looked at what it was not told of: its
+// monitor has, and its polls have.
+const (
+	soon  = 10 * time.Millisecond
+	later = time.Second
+)
+
+// pulse makes the engine look after each write as soon as it does in a service. It
+// is this that lets all polls rest while nothing happens.
+func (s *tap) pulse(ctx context.Context, look chan<- struct{}) {
+	first, second := time.NewTimer(0), time.NewTimer(0)
+	defer first.Stop()
+	defer second.Stop()
+	armed := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.stirs:
+			if !armed {
+				armed = true
+				first.Reset(soon)
+			}
+			second.Reset(later)
+			continue
+		case <-first.C:
+			armed = false
+		case <-second.C:
+		}
+		select {
+		case look <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// strike executes a call that writes, unless the process crashes before it or has
+// crashed; what tells what is written.
+func (s *tap) strike(what func() string, execute func() error) error {
+	point, err := s.fuse.before(what, false)
+	if err != nil {
+		return err
+	}
+	return s.finish(point, what, execute)
+}
+
+// finish executes a call whose point is counted.
+func (s *tap) finish(point int, what func() string, execute func() error) error {
+	if err := execute(); err != nil {
+		if s.fuse.blown() {
+			return errCrash
+		}
+		return err
+	}
+	s.tell()
+	return s.fuse.after(point, what)
+}
+
+// idle executes a call with which nothing of the user's is written, unless the process has crashed.
+func (s *tap) idle(execute func() error) error {
+	if s.fuse.blown() {
+		return errCrash
+	}
+	return execute()
+}
+
+func (s *tap) Begin(ctx context.Context, p *store.Process) error {
+	return s.idle(func() error { return s.Store.Begin(ctx, p) })
+}
+
+func (s *tap) Heartbeat(ctx context.Context) error {
+	return s.idle(func() error { return s.Store.Heartbeat(ctx) })
+}
+
+func (s *tap) End(ctx context.Context) error {
+	return s.idle(func() error { return s.Store.End(ctx) })
+}
+
+func (s *tap) Declare(ctx context.Context, topics []store.Topic, queues []store.Queue) (states []store.QueueState, err error) {
+	err = s.idle(func() error {
+		states, err = s.Store.Declare(ctx, topics, queues)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.fuse.declared(states)
+	return states, nil
+}
+
+// Commit is where nearly everything is written. Of a group that failed the engine
+// may know no more than that.
+func (s *tap) Commit(ctx context.Context, g *store.Group) error {
+	var err error
+	if len(g.Changes) == 0 { // figures
+		err = s.idle(func() error { return s.Store.Commit(ctx, g) })
+	} else {
+		err = s.commit(ctx, g)
+	}
+	if err != nil {
+		g.Claimed, g.Woken = nil, nil
+		for _, c := range g.Changes {
+			c.Err = err
+		}
+	}
+	return err
+}
+
+func (s *tap) commit(ctx context.Context, g *store.Group) error {
+	what := func() string { return s.fuse.group(g) }
+	last := slices.IndexFunc(g.Changes, func(c *store.Change) bool { return len(c.Closures) > 0 })
+	point, err := s.fuse.before(what, last >= 0)
+	if err != nil {
+		return err
+	}
+	if last >= 0 && s.fuse.splits(point) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		crash := func(context.Context, store.Tx) error {
+			cancel() // so that the rest of the group is not written without this change
+			return s.fuse.split()
+		}
+		for i, c := range g.Changes {
+			if len(c.Closures) > 0 {
+				last = i
+			}
+		}
+		closures := g.Changes[last].Closures
+		defer func() { g.Changes[last].Closures = closures }()
+		g.Changes[last].Closures = append(slices.Clip(closures), crash)
+	}
+	return s.finish(point, what, func() error { return s.Store.Commit(ctx, g) })
+}
+
+// AppendIn writes in the caller's transaction: with a crash that is rolled back.
+func (s *tap) AppendIn(ctx context.Context, tx store.Tx, c *store.Change) error {
+	return s.strike(
+		func() string { return s.fuse.change(c) + " in the caller's transaction" },
+		func() error { return s.Store.AppendIn(ctx, tx, c) },
+	)
+}
+
+// Claim writes only if it finds something, so there is no crash before it: that
+// would be one after the write before.
+func (s *tap) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed, error) {
+	var got store.Claimed
+	err := s.idle(func() (err error) {
+		got, err = s.Store.Claim(ctx, r)
+		return err
+	})
+	if err == nil && (got.Batch != nil || len(got.Runs) > 0) {
+		s.tell()
+		err = s.fuse.claimed(&got)
+	}
+	if err != nil {
+		return store.Claimed{}, err
+	}
+	return got, nil
+}
+
+func (s *tap) Operate(ctx context.Context, a store.Act) (acted store.Acted, err error) {
+	err = s.strike(func() string { return "a person's act" }, func() error {
+		acted, err = s.Store.Operate(ctx, a)
+		return err
+	})
+	if err != nil {
+		return store.Acted{}, err
+	}
+	return acted, nil
+}
+
+func (s *tap) Prune(ctx context.Context, r store.Retention) (pruned store.Pruned, err error) {
+	err = s.idle(func() error {
+		pruned, err = s.Store.Prune(ctx, r)
+		return err
+	})
+	if err != nil {
+		return store.Pruned{}, err
+	}
+	return pruned, nil
+}
