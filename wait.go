@@ -102,23 +102,24 @@ func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, e
 		r.strand.Park(fmt.Sprintf("%s: waits for %s without a key", name, contract.topic.Name))
 	}
 	c.Topic, c.On = contract.topic, key
-	data, version, err := r.strand.WaitFor(c)
-	return received(r, c, contract, version, data, err)
+	got, err := r.strand.WaitFor(c)
+	if err != nil {
+		var none T
+		return none, notOmitted(err)
+	}
+	return received(r, c.Name, contract, got), nil
 }
 
 // received decodes a message that a run waited for.
-func received[T any](r *Run, c *engine.Call, contract *contract[T], version int, data []byte, err error) (T, error) {
+func received[T any](r *Run, name string, c *contract[T], got engine.Received) T {
 	var v T
-	if err != nil {
-		return v, notOmitted(err)
+	if _, none := any(v).(None); none || len(got.Body) == 0 {
+		return v
 	}
-	if _, none := any(v).(None); none || len(data) == 0 {
-		return v, nil
+	if err := c.decode(r.flow.eng.config.Codec, got.Version, got.Body, &v); err != nil {
+		r.strand.Park(fmt.Sprintf("%s: decode %s: %v", name, c.topic.Name, err))
 	}
-	if err := contract.decode(r.flow.eng.config.Codec, version, data, &v); err != nil {
-		r.strand.Park(fmt.Sprintf("%s: decode %s: %v", c.Name, contract.topic.Name, err))
-	}
-	return v, nil
+	return v
 }
 
 // Ask sends a request and waits for its reply. A reply that comes after [Within] is kept
@@ -133,8 +134,12 @@ func Ask[In, Out any](r *Run, name string, c Command[In, Out], in In, o ...WaitO
 	call.Request = m
 	reply := c.Reply()
 	call.Topic = reply.topic
-	data, version, err := r.strand.Ask(call)
-	return received(r, call, &reply.contract, version, data, err)
+	got, err := r.strand.Ask(call)
+	if err != nil {
+		var none Out
+		return none, notOmitted(err)
+	}
+	return received(r, name, &reply.contract, got), nil
 }
 
 // message makes a message of a body, with nothing but what the contract says.

@@ -50,8 +50,14 @@ func (st *Strand) register(c *Call, name string, fill func(*chapter, *store.Reco
 	return rec
 }
 
+// Received is the message that a run waited for.
+type Received struct {
+	Body    []byte
+	Version int // of its contract
+}
+
 // WaitFor waits for a message: an event by key, or a signal.
-func (st *Strand) WaitFor(c *Call) ([]byte, int, error) {
+func (st *Strand) WaitFor(c *Call) (Received, error) {
 	st.enter()
 	defer st.exit()
 	rec, name := st.find(c)
@@ -78,7 +84,7 @@ func (st *Strand) WaitFor(c *Call) ([]byte, int, error) {
 	}
 	st.s.consumed[c.source()] = max(st.s.consumed[c.source()], rec.Pos)
 	st.s.mu.Unlock()
-	return value, arrivalOf(rec.Record).Version, err
+	return Received{value, arrivalOf(rec.Record).Version}, err
 }
 
 // arrivalOf is what is kept of the message that a record got.
@@ -167,7 +173,7 @@ func (st *Strand) giveUp(c *Call, rec *record) {
 }
 
 // Ask sends a request and waits for its reply.
-func (st *Strand) Ask(c *Call) ([]byte, int, error) {
+func (st *Strand) Ask(c *Call) (Received, error) {
 	st.enter()
 	defer st.exit()
 	rec, name := st.find(c)
@@ -178,7 +184,7 @@ func (st *Strand) Ask(c *Call) ([]byte, int, error) {
 		st.blockWithin(c, rec)
 	}
 	value, err := st.given(rec.Record, c)
-	return value, arrivalOf(rec.Record).Version, err
+	return Received{value, arrivalOf(rec.Record).Version}, err
 }
 
 // request sends what Ask sends, together with the wait for its reply. A full queue

@@ -14,7 +14,7 @@ import (
 const (
 	functionLines    = 70 // from func to the closing brace
 	fileLines        = 500
-	parameters       = 5  // with ctx, without the receiver
+	parameters       = 5  // with ctx, without the receiver and a list of options
 	interfaceMethods = 12 // an interface embedded from another package counts as one
 )
 
@@ -47,7 +47,13 @@ func (p *pkg) checkSize(n ast.Node) string {
 	case *ast.FuncLit:
 		return p.checkLines(n, "func literal")
 	case *ast.FuncType:
-		if count := n.Params.NumFields(); count > parameters {
+		count := n.Params.NumFields()
+		if n.Params != nil && count > 0 {
+			if _, variadic := n.Params.List[len(n.Params.List)-1].Type.(*ast.Ellipsis); variadic {
+				count--
+			}
+		}
+		if count > parameters {
 			return p.fault(n.Pos(), "%d parameters, at most %d: make some a struct", count, parameters)
 		}
 	case *ast.InterfaceType:
