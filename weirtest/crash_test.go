@@ -21,7 +21,7 @@ type bank struct {
 
 // charge charges, once per key; without a key each time.
 func (b *bank) charge(key, order string) {
-	time.Sleep(50 * time.Millisecond)
+	<-time.After(50 * time.Millisecond)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if key != "" && b.charges[key] > 0 {
@@ -33,7 +33,7 @@ func (b *bank) charge(key, order string) {
 
 // mail is one that takes its time.
 func mail(w *weirtest.World, order string) {
-	time.Sleep(50 * time.Millisecond)
+	<-time.After(50 * time.Millisecond)
 	w.Effect("mail", order)
 }
 
@@ -76,7 +76,7 @@ func TestCrashesOfHandlers(t *testing.T) {
 			return weir.Publish(ctx, m, ready, m.Body)
 		}, []string{
 			"mail 7 happened 2 times with each message delivered twice",
-			"mail 7 did not happen with a crash after commit 3 (kitchen.prepare-food acknowledged, kitchen.food-ready sent)",
+			"mail 7 did not happen with a crash after commit 3 (kitchen.prepare-food of 7 acknowledged, kitchen.food-ready sent)",
 		}},
 		{"an effect in a transaction", func(ctx context.Context, m *weir.Message[ticket], b *bank, w *weirtest.World) error {
 			m.OnCommit(func(context.Context, weir.Tx) error {

@@ -138,10 +138,10 @@ func (e *Engine) close() error {
 // rarely is intervals that cost little in fake time. Whatever happens in a test's
 // store is told by the tap, and looked at as soon as a service would: see pulse.
 func rarely(look <-chan struct{}) engine.Intervals {
+	const day = 24 * time.Hour
 	return engine.Intervals{
-		Heartbeat: 24 * time.Hour, Figures: 24 * time.Hour, Prune: 24 * time.Hour,
-		Reap: time.Hour, Watch: time.Hour, Poll: time.Hour,
-		Look: look,
+		Heartbeat: day, Figures: day, Prune: day, Watch: day, Poll: day,
+		Reap: time.Hour, Look: look,
 	}
 }
 

@@ -63,7 +63,11 @@ func (n *names) parts(c *store.Change) []string {
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	for i := range c.Settle {
 		s := &c.Settle[i]
-		add("%s %s", n.queue(s.Batch.Queue), verdict(s.Verdict))
+		if s.Key != "" {
+			add("%s of %s %s", n.queue(s.Batch.Queue), s.Key, verdict(s.Verdict))
+		} else {
+			add("%s %s", n.queue(s.Batch.Queue), verdict(s.Verdict))
+		}
 	}
 	if c.Run != nil {
 		parts = append(parts, n.update(c.Run)...)

@@ -121,7 +121,7 @@ func (tr *trial) run() outcome {
 			break
 		}
 		_ = e.close() // it says that it has crashed
-		time.Sleep(tr.scenario.Restart)
+		<-time.After(tr.scenario.Restart)
 		tr.world.fuse.renew()
 	}
 	out.effects, out.points = tr.world.happened(), tr.world.fuse.passedPoints()
