@@ -430,11 +430,14 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 // appendIn writes a change that has only sends and starts.
 func (b *runbook) appendIn(ch *store.Change) error {
 	plans, refused, err := b.planStarts(ch.Runs)
-	if refused != nil || err != nil {
-		return errors.Join(refused, err)
+	if err == nil && refused == nil {
+		refused, err = b.append(ch.Sends, true)
 	}
-	if refused, err = b.append(ch.Sends, true); refused != nil || err != nil {
-		return errors.Join(refused, err)
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return err
 	}
 	if err := b.start(ch.Runs, plans); err != nil {
 		return err

@@ -205,7 +205,7 @@ func (t *commit) keep() {
 func (t *commit) keepLeases() {
 	for i := range t.started {
 		if r := &t.started[i]; r.epoch > 0 {
-			t.ours.add(&lease{no: r.no, epoch: r.epoch, workflow: r.workflow, parent: int64(r.Parent), parentStep: int64(r.ParentStep)})
+			t.ours.add(&lease{no: r.no, epoch: r.epoch, workflow: r.workflow, parent: int64(r.Parent), parentStep: r.parentStep})
 		}
 	}
 	for _, u := range t.updates {

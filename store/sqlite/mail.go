@@ -27,7 +27,7 @@ const (
 		values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)`
 	sqlMailAfter  = `select no, run, kind from weir_mail where no > ?1 order by no`
 	sqlDropMail   = `delete from weir_mail indexed by weir_mail_run where run = ?1 and no <= ?2`
-	mailColumns   = ` no, run, at_us, kind, n, pos, child, fence, step, value, failed, who, why `
+	mailColumns   = ` no, run, at_us, kind, n, pos, child, fence, step, value, failed, who, why, outcome, ended_us `
 	sqlMailOfRun  = `select` + mailColumns + `from weir_mail indexed by weir_mail_run where run = ?1 order by no`
 	sqlMailNo     = `select` + mailColumns + `from weir_mail where no = ?1`
 	sqlNewestMail = `select coalesce(max(no), 0) from weir_mail`
@@ -39,11 +39,12 @@ const (
 // deliver brings mail to a run: one that waits is ready now. Mail to a run that has
 // ended, or is no more, is dropped.
 func (b *runbook) deliver(p parcel) error {
+	var l *lease
 	if b.ours != nil {
 		if err := b.collect(); err != nil {
 			return err
 		}
-		if l := b.ours.leases[p.run]; l != nil && !l.over {
+		if l = b.ours.leases[p.run]; l != nil && !l.over {
 			no, err := b.post(p)
 			if err == nil {
 				b.hand(l, letterMark{no, p.kind})
@@ -60,8 +61,12 @@ func (b *runbook) deliver(p parcel) error {
 	if err != nil || !found {
 		return err
 	}
-	if _, err := b.post(p); err != nil {
+	no, err := b.post(p)
+	if err != nil {
 		return err
+	}
+	if l != nil { // released by this transaction: its update is told
+		l.mail = append(l.mail[:len(l.mail):len(l.mail)], letterMark{no, p.kind})
 	}
 	switch {
 	case wakes(wake, p.kind):
@@ -154,6 +159,11 @@ func (p *postman) letters(query string, args ...any) ([]store.Mail, error) {
 			Step: st.ColumnText(8), Value: blob(st, 9), Failed: st.ColumnBool(10), By: st.ColumnText(11), Why: st.ColumnText(12),
 		})
 		load = append(load, carried{st.ColumnInt64(5), st.ColumnInt64(6)})
+		if m := &out[len(out)-1]; !st.ColumnIsNull(13) { // the child is no more
+			m.Child = &store.RunEnd{No: store.RunNo(st.ColumnInt64(6)), ID: m.Step, Outcome: store.Outcome(st.ColumnInt64(13)),
+				Result: m.Value, Reason: m.Why, EndedAt: moment(st, 14)}
+			m.Step, m.Value, m.Why = "", nil, ""
+		}
 		return nil
 	})
 	if err != nil {
@@ -165,7 +175,7 @@ func (p *postman) letters(query string, args ...any) ([]store.Mail, error) {
 				return nil, err
 			}
 		}
-		if l.child != 0 {
+		if l.child != 0 && out[i].Child == nil {
 			if out[i].Child, err = p.end(l.child); err != nil {
 				return nil, err
 			}

@@ -32,13 +32,20 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 			acted, err = o.pause()
 		case store.ResumeQueue:
 			acted, err = o.resume()
-		default:
+		case store.BreakLock:
+			acted, err = o.breakLock()
+		case store.RetryDead, store.DiscardDead:
 			acted, err = o.settleDead()
+		default:
+			acted, err = o.decide()
 		}
 		return err
 	})
 	if err != nil {
 		return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
+	}
+	if ofRuns(a.Verb) {
+		s.foreign.Store(true) // leased runs may have mail, which only a claim gives out
 	}
 	return acted, nil
 }
@@ -52,6 +59,9 @@ func checkAct(a store.Act) error {
 	if strings.TrimSpace(a.Why) == "" {
 		faults = append(faults, errors.New("the reason (Why) is required: the audit keeps it"))
 	}
+	if ofRuns(a.Verb) {
+		return errors.Join(append(faults, checkRunAct(a)...)...)
+	}
 	switch a.Verb {
 	case store.PauseQueue, store.ResumeQueue:
 		if a.Queue == "" {
@@ -59,7 +69,7 @@ func checkAct(a store.Act) error {
 		}
 	case store.RetryDead, store.DiscardDead:
 	default:
-		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry and discard", a.Verb))
+		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry and discard, of run cancel, retry, settle, skip and abandon, and lock break", a.Verb))
 	}
 	if (a.Body != nil || a.Headers != nil) && (a.Verb != store.RetryDead || a.ID == "") {
 		faults = append(faults, errors.New("a body or headers are replaced only when one message, by ID, is retried"))

@@ -40,7 +40,7 @@ func (s *Store) Prune(ctx context.Context, r store.Retention) (store.Pruned, err
 		p := &pruner{s: s, c: c, now: us(now), cutoff: us(now.Add(-r.Keep)), left: r.Max,
 			known: map[int64][]subscriber{}}
 		// The small tables first: they cannot starve the messages, which are the many.
-		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.processes, p.batches, p.kept, p.messages} {
+		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.processes, p.batches, p.runs, p.kept, p.messages} {
 			if err := step(); err != nil {
 				return err
 			}

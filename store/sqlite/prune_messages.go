@@ -152,9 +152,10 @@ func (p *pruner) drop(queues []subscriber, front []int64) error {
 const (
 	deferredRange = `select pos from weir_deferred where queue = ?1 and pos >= ?2 and pos <= ?3`
 	deadRange     = `select pos from weir_dead where queue = ?1 and pos >= ?2 and pos <= ?3`
+	mailRange     = `select pos from weir_mail where pos >= ?1 and pos <= ?2`
 )
 
-// needed gives the positions in a range that a queue still refers to.
+// needed gives the positions in a range that a queue, or a run's unread mail, still refers to.
 func (p *pruner) needed(queues []subscriber, first, last int64) (map[int64]bool, error) {
 	needed := map[int64]bool{}
 	for _, q := range queues {
@@ -167,6 +168,13 @@ func (p *pruner) needed(queues []subscriber, first, last int64) (map[int64]bool,
 				return nil, err
 			}
 		}
+	}
+	err := p.c.query(mailRange, []any{first, last}, func(s *sqlite.Stmt) error {
+		needed[s.ColumnInt64(0)] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if p.leased == nil {
 		if err := p.readLeased(); err != nil {

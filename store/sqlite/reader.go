@@ -170,6 +170,3 @@ func (r reader) Audit(ctx context.Context, max int) ([]store.AuditRow, error) {
 	})
 	return out, err
 }
-
-// Runs implements store.Reader.
-func (reader) Runs() store.RunReader { return nil }

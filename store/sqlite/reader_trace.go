@@ -86,6 +86,9 @@ func (r reader) traced(c *conn, w scribe, key string, max int) ([]int64, error) 
 			return nil, err
 		}
 	}
+	if err := talk.joinRuns(w.incarnation, key); err != nil {
+		return nil, err
+	}
 	positions := make([]int64, 0, len(talk.seen))
 	for pos := range talk.seen {
 		positions = append(positions, pos)
@@ -98,8 +101,16 @@ func (r reader) traced(c *conn, w scribe, key string, max int) ([]int64, error) 
 func (t *conversation) join(pos int64) error {
 	t.seen[pos] = true
 	root, err := t.root(pos)
-	if err != nil || t.done[root] {
+	if err != nil {
 		return err
+	}
+	return t.joinRoot(root)
+}
+
+// joinRoot adds a conversation by its root.
+func (t *conversation) joinRoot(root any) error {
+	if t.done[root] {
+		return nil
 	}
 	t.done[root] = true
 	if own, ok := root.(int64); ok {
@@ -115,6 +126,28 @@ func (t *conversation) join(pos int64) error {
 		}
 	}
 	return nil
+}
+
+// runsNamed finds the conversations of the runs that have a key for their ID.
+const runsNamed = `select r.no, r.correlation from weir_workflows w cross join weir_runs r on r.workflow = w.id and r.id = ?1 order by r.no`
+
+// joinRuns adds the conversations of runs whose ID is the key.
+func (t *conversation) joinRuns(inc store.Incarnation, key string) error {
+	var roots []any
+	err := t.c.query(runsNamed, []any{key}, func(s *sqlite.Stmt) error {
+		root := rawReference(s, 1)
+		if root == nil {
+			root = inc.RunID(store.RunNo(s.ColumnInt64(0)))
+		}
+		roots = append(roots, root)
+		return nil
+	})
+	for _, root := range roots {
+		if err == nil {
+			err = t.joinRoot(root)
+		}
+	}
+	return err
 }
 
 // root is the root of a message's conversation: its correlation; without one,

@@ -13,6 +13,8 @@ import (
 type newRun struct {
 	*store.RunStart
 	workflow, no, wake, epoch, now int64
+
+	parentStep int64 // of the last start, if several in a transaction repeat it
 }
 
 // knownRun is a run that a start met: in the store, or earlier in the transaction.
@@ -20,6 +22,7 @@ type knownRun struct {
 	no, version, parent, parentStep int64
 	started                         int64
 	ended                           bool
+	fresh                           int // started in this transaction: 1 + its index
 	input                           []byte
 }
 
@@ -245,7 +248,7 @@ func (b *runbook) startNew(st *store.RunStart, w *workflow) error {
 	if err != nil {
 		return err
 	}
-	r := newRun{RunStart: st, workflow: w.id, no: no, now: b.now}
+	r := newRun{RunStart: st, workflow: w.id, no: no, now: b.now, parentStep: int64(st.ParentStep)}
 	switch {
 	case us(st.At) > b.now:
 		r.wake = untilWake(0, st.At)
@@ -257,7 +260,7 @@ func (b *runbook) startNew(st *store.RunStart, w *workflow) error {
 	}
 	b.started = append(b.started, r)
 	b.meet(runName{w.id, st.ID}, &knownRun{no: no, version: int64(st.Version), parent: int64(st.Parent),
-		parentStep: int64(st.ParentStep), started: b.now, input: st.Input})
+		parentStep: int64(st.ParentStep), started: b.now, input: st.Input, fresh: len(b.started)})
 	st.No, st.Epoch, st.StartedAt, st.Existed = store.RunNo(no), r.epoch, at(b.now), false
 	return nil
 }
@@ -275,6 +278,10 @@ func (b *runbook) startAgain(st *store.RunStart, k *knownRun) error {
 		return nil
 	}
 	k.parentStep = int64(st.ParentStep)
+	if k.fresh > 0 {
+		b.started[k.fresh-1].parentStep = k.parentStep
+		return nil
+	}
 	if b.ours != nil {
 		if l := b.ours.leases[k.no]; l != nil {
 			b.save(l)
@@ -344,7 +351,7 @@ func bindRun(st *sqlite.Stmt, p int, r *newRun, inc store.Incarnation) {
 	}
 	if r.Parent != 0 {
 		st.BindInt64(p+9, int64(r.Parent))
-		st.BindInt64(p+10, int64(r.ParentStep))
+		st.BindInt64(p+10, r.parentStep)
 	}
 	bindReference(st, p+11, r.Cause, inc)
 	bindReference(st, p+12, r.Correlation, inc)
@@ -361,7 +368,7 @@ func (t *callerTx) insertRuns(runs []newRun, inc store.Incarnation) error {
 		r := &runs[i]
 		var parent, parentStep, input any
 		if r.Parent != 0 {
-			parent, parentStep = int64(r.Parent), int64(r.ParentStep)
+			parent, parentStep = int64(r.Parent), r.parentStep
 		}
 		if len(r.Input) <= bodyMax {
 			input = blobOrNull(r.Input)

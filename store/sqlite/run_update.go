@@ -134,9 +134,7 @@ func (t *commit) writeUpdates() error {
 	}
 	// Only now: a later update of the group may have sent mail to a run released by an earlier one.
 	for _, u := range t.updates {
-		if u.change.Run.Verdict == store.Leased {
-			u.change.Run.Unread = len(u.l.mail) > 0
-		}
+		u.change.Run.Unread = len(u.l.mail) > 0
 	}
 	return nil
 }
@@ -235,7 +233,6 @@ func (t *commit) release(u *store.RunUpdate, l *lease) error {
 	if u.Sober {
 		crashes = 0
 	}
-	u.Unread = len(l.mail) > 0
 	reason := textOrNull(cut(u.Reason, store.MaxReason))
 	switch u.Verdict {
 	case store.Leased:
@@ -255,10 +252,12 @@ func (t *commit) release(u *store.RunUpdate, l *lease) error {
 	for _, m := range l.mail {
 		if wakes(wake, m.kind) {
 			wake = readyWake(crashes, t.now)
-			t.wake(l.workflow)
 		}
 	}
-	if u.Verdict == store.Waiting {
+	if wake < wakeUntilSuspect && wake <= t.now || wake >= wakeReady && wake < wakeLeased {
+		t.wake(l.workflow)
+	}
+	if u.Verdict != store.Parked {
 		reason = nil
 	}
 	return t.c.exec(sqlReleaseRun, l.no, wake, crashes, reason)

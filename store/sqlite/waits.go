@@ -13,13 +13,13 @@ import (
 // were there before it, when it is written.
 
 const (
-	sqlAwaited  = `select 1 from weir_waits indexed by weir_waits_key where topic = ?1 limit 1`
-	sqlWaiters  = `select run, n, since_us, after_pos from weir_waits indexed by weir_waits_key where topic = ?1 and key = ?2`
-	sqlUnwait   = `delete from weir_waits where run = ?1 and n = ?2`
-	sqlNoWaits  = `delete from weir_waits where run = ?1`
-	sqlNewWait  = `insert or replace into weir_waits (run, n, topic, key, since_us, after_pos) values (?1, ?2, ?3, ?4, ?5, ?6)`
-	sqlHowMany  = `select count(*) from weir_waits where run = ?1`
-	sqlLookBack = `select pos, sent_us from weir_messages indexed by weir_messages_key
+	sqlAwaited        = `select 1 from weir_waits indexed by weir_waits_key where topic = ?1 limit 1`
+	sqlWaiters        = `select run, n, since_us, after_pos from weir_waits indexed by weir_waits_key where topic = ?1 and key = ?2`
+	sqlUnwait         = `delete from weir_waits where run = ?1 and n = ?2`
+	sqlNoWaits        = `delete from weir_waits where run = ?1`
+	sqlNewWait        = `insert or replace into weir_waits (run, n, topic, key, since_us, after_pos) values (?1, ?2, ?3, ?4, ?5, ?6)`
+	sqlRecordsWaiting = `select n from weir_waits where run = ?1`
+	sqlLookBack       = `select pos, sent_us from weir_messages indexed by weir_messages_key
 		where key = ?1 and pos > ?2 and pos < ?3 order by pos desc`
 	sqlLookKept = `select pos, sent_us from weir_kept indexed by weir_kept_key
 		where key = ?1 and pos > ?2 and pos < ?3 order by pos desc`
@@ -34,7 +34,7 @@ const (
 func (t *commit) checkWaits(ch *store.Change, l *lease) (refused, err error) {
 	u := ch.Run
 	if len(u.Waits) > store.MaxWaits {
-		return tooManyWaits(len(u.Waits)), nil
+		return fmt.Errorf("%d waits in one update, at most %d", len(u.Waits), store.MaxWaits), nil
 	}
 	for i := range u.Waits {
 		w := &u.Waits[i]
@@ -59,17 +59,32 @@ func (t *commit) checkWaits(ch *store.Change, l *lease) (refused, err error) {
 	if l.waits >= 0 && l.waits+len(u.Waits) <= store.MaxWaits {
 		return nil, nil
 	}
-	t.save(l)
-	n, _, err := t.c.number(sqlHowMany, l.no)
-	l.waits = int(n)
-	if err == nil && l.waits+len(u.Waits) > store.MaxWaits {
-		refused = tooManyWaits(l.waits + len(u.Waits))
+	n, err := t.countWaits(l, u)
+	if err == nil && n > store.MaxWaits {
+		refused = fmt.Errorf("%d waits of one run, at most %d", n, store.MaxWaits)
 	}
 	return refused, err
 }
 
-func tooManyWaits(n int) error {
-	return fmt.Errorf("%d waits of one run, at most %d", n, store.MaxWaits)
+// countWaits says how many waits a run would have after an update.
+func (t *commit) countWaits(l *lease, u *store.RunUpdate) (int, error) {
+	after := map[int]bool{}
+	err := t.c.query(sqlRecordsWaiting, []any{l.no}, func(st *sqlite.Stmt) error {
+		after[st.ColumnInt(0)] = true
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	t.save(l)
+	l.waits = len(after)
+	for _, n := range u.Unwait {
+		delete(after, n)
+	}
+	for i := range u.Waits {
+		after[u.Waits[i].N] = true
+	}
+	return len(after), nil
 }
 
 // unwait ends a record's wait.

@@ -298,21 +298,24 @@ create table weir_waits (
 ) strict, without rowid;
 create index weir_waits_key on weir_waits (topic, key);
 
--- What has come to unfinished runs and is not dealt with.
+-- What has come to unfinished runs and is not dealt with. child is one that ended; how,
+-- is copied here when retention deletes it: step is its ID then, why its reason.
 create table weir_mail (
-  no     integer primary key,
-  run    integer not null,
-  at_us  integer not null,
-  kind   integer not null,
-  n      integer not null,
-  pos    integer,
-  child  integer,
-  fence  integer,
-  step   text,
-  value  blob,
-  failed integer not null default 0,
-  who    text,
-  why    text
+  no       integer primary key,
+  run      integer not null,
+  at_us    integer not null,
+  kind     integer not null,
+  n        integer not null,
+  pos      integer,
+  child    integer,
+  fence    integer,
+  step     text,
+  value    blob,
+  failed   integer not null default 0,
+  who      text,
+  why      text,
+  outcome  integer,
+  ended_us integer
 ) strict;
 create index weir_mail_run on weir_mail (run);
 create index weir_mail_pos on weir_mail (pos) where pos is not null;
