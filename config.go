@@ -201,13 +201,23 @@ func (r Retry) orDefaults() Retry {
 }
 
 func (r Retry) check(name string) error {
+	if r.sound() {
+		return nil
+	}
 	return errors.Join(
-		within(name+": Retry.Max", r.Max, 1, 10_000),
+		within(name+": Retry.Max", r.Max, 1, retryMost),
 		within(name+": Retry.Base", r.Base, time.Millisecond, time.Hour),
 		within(name+": Retry.Cap", r.Cap, r.Base, 7*24*time.Hour),
 		within(name+": Retry.Elapsed", r.Elapsed, 0, 365*24*time.Hour),
 	)
 }
+
+func (r Retry) sound() bool {
+	return inside(r.Max, 1, retryMost) && inside(r.Base, time.Millisecond, time.Hour) &&
+		inside(r.Cap, r.Base, 7*24*time.Hour) && inside(r.Elapsed, 0, 365*24*time.Hour)
+}
+
+const retryMost = 10_000
 
 func (r Retry) core() engine.Retry {
 	return engine.Retry{Max: r.Max, Base: r.Base, Cap: r.Cap, Elapsed: r.Elapsed}

@@ -87,20 +87,23 @@ type StepError = engine.StepError
 
 // check parks the run when a call's options make no sense: that is the program's mistake.
 func (r *Run) check(c *engine.Call) *engine.Call {
-	err := errors.Join(
+	retry := Retry{Max: c.Retry.Max, Base: c.Retry.Base, Cap: c.Retry.Cap, Elapsed: c.Retry.Elapsed}
+	sound := inside(c.Timeout, time.Millisecond, 24*time.Hour) && inside(c.Within, 0, delayMax) &&
+		len(c.Key) <= maxKey && len(c.Headers) <= maxHeaders && retry.sound()
+	if sound {
+		return c // before any of the texts below is made
+	}
+	r.strand.Park(errors.Join(
 		within(c.Name+": Timeout", c.Timeout, time.Millisecond, 24*time.Hour),
 		within(c.Name+": Within", c.Within, 0, delayMax),
-		within(c.Name+": Retry.Max", c.Retry.Max, 1, 10_000),
-		within(c.Name+": Retry.Base", c.Retry.Base, time.Millisecond, time.Hour),
-		within(c.Name+": Retry.Cap", c.Retry.Cap, c.Retry.Base, 7*24*time.Hour),
+		retry.check(c.Name),
 		within(c.Name+": bytes of Key", len(c.Key), 0, maxKey),
 		within(c.Name+": bytes of Headers", len(c.Headers), 0, maxHeaders),
-	)
-	if err != nil {
-		r.strand.Park(err.Error())
-	}
+	).Error())
 	return c
 }
+
+func inside[T int | time.Duration](v, low, high T) bool { return low <= v && v <= high }
 
 func (r *Run) step(kind store.StepKind, name string, opts []StepOption) *engine.Call {
 	c := r.call(kind, name)

@@ -61,6 +61,7 @@ type Engine struct {
 	commits committer
 	acks    acker
 	scribe  scribe
+	spawner spawner
 	results results
 	workers sync.WaitGroup // handlers' and runs' goroutines
 
@@ -106,6 +107,7 @@ func New(st store.Store, c Config) *Engine {
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}
 	e.scribe = scribe{e: e, signal: make(chan struct{}, 1)}
+	e.spawner.tasks = make(chan func())
 	e.commits = committer{st: st, before: e.eager, after: e.committed}
 	return e
 }

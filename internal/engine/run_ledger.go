@@ -10,9 +10,10 @@ import (
 // after: a new state is a new store.Record.
 type record struct {
 	*store.Record
-	asked bool      // the function has asked for it in this execution
-	met   bool      // its wait is gone: mail came for it
-	after store.Pos // of the message that came last for it
+	asked bool         // the function has asked for it in this execution
+	met   bool         // its wait is gone: mail came for it
+	after store.Pos    // of the message that came last for it
+	own   store.Record // what Record points to at first, if it began here
 }
 
 func (r *record) settled() bool {
@@ -26,6 +27,7 @@ func (r *record) settled() bool {
 // ledger holds a run's records and finds them by name.
 type ledger struct {
 	all    []*record
+	few    [4]*record         // room for the first of all
 	byName map[string]*record // once there are more than a few
 	last   int                // the highest N
 }
@@ -34,7 +36,21 @@ type ledger struct {
 const ledgerScan = 8
 
 func (l *ledger) add(r *store.Record) *record {
-	rec := &record{Record: r}
+	return l.put(&record{Record: r})
+}
+
+// begin adds a new record.
+func (l *ledger) begin(r store.Record) *record {
+	rec := &record{own: r, asked: true}
+	rec.Record = &rec.own
+	return l.put(rec)
+}
+
+func (l *ledger) put(rec *record) *record {
+	r := rec.Record
+	if l.all == nil {
+		l.all = l.few[:0]
+	}
 	l.all = append(l.all, rec)
 	l.last = max(l.last, r.N)
 	switch {
@@ -95,6 +111,7 @@ func (l *ledger) unasked() []string {
 // counter counts how often each name was used: the second "a" is "a#2".
 type counter struct {
 	few  []counted
+	room [4]counted
 	many map[string]int
 }
 
@@ -120,6 +137,9 @@ func (c *counter) next(base string) int {
 			c.few[i].n++
 			return c.few[i].n
 		}
+	}
+	if c.few == nil {
+		c.few = c.room[:0]
 	}
 	c.few = append(c.few, counted{base, 1})
 	if len(c.few) > ledgerScan {

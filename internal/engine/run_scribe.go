@@ -99,11 +99,15 @@ func (s *slice) open() *chapter {
 
 func (s *slice) newChapter() *chapter {
 	s.gen++
-	c := &chapter{gen: s.gen}
-	if s.gen == 1 {
+	c := s.spare
+	switch {
+	case s.gen == 1:
 		c = &s.first
-		c.gen = 1
+	case c == nil:
+		c = new(chapter)
 	}
+	s.spare = nil
+	*c = chapter{gen: s.gen}
 	c.update.RunRef = s.run.RunRef
 	c.update.Records = c.one[:0]
 	c.change.Run = &c.update
@@ -173,6 +177,9 @@ func (s *slice) written(err error) {
 	clear(s.awaiting[len(rest):])
 	s.awaiting = rest
 	over := s.over
+	if !over && !c.alone {
+		s.spare = c
+	}
 	s.mu.Unlock()
 	if over {
 		s.w.released(s, c, err)

@@ -37,6 +37,7 @@ type slice struct {
 
 	// What is written; see scribe.
 	first    chapter
+	spare    *chapter // committed, to be used again
 	pending  []*chapter
 	taken    *chapter
 	queued   bool
@@ -104,7 +105,7 @@ func (s *slice) hopeless() string {
 const runCrashLimit = 4
 
 func (s *slice) goMain() {
-	s.w.e.workers.Go(func() {
+	s.w.e.spawn(func() {
 		st := s.strand("", s.run.StartedAt)
 		var result []byte
 		var err error

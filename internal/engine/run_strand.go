@@ -28,8 +28,8 @@ type Strand struct {
 	blocks []block
 	reason string
 
-	current *stepContext // of the attempt under way; under s.mu
-	nudge   chan struct{}
+	current *stepContext  // of the attempt under way; under s.mu
+	nudge   chan struct{} // of a pause, nil otherwise; under s.mu
 }
 
 type strandEnd uint8
@@ -50,7 +50,7 @@ type block struct {
 }
 
 func (s *slice) strand(prefix string, now time.Time) *Strand {
-	st := &Strand{s: s, prefix: prefix, now: now, wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
+	st := &Strand{s: s, prefix: prefix, now: now, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.strands = append(s.strands, st)
 	s.mu.Unlock()
@@ -188,11 +188,19 @@ func (st *Strand) pause(due time.Time) bool {
 	if left > st.s.w.patience() {
 		return false
 	}
+	nudge := make(chan struct{}, 1)
+	st.s.mu.Lock()
+	st.nudge = nudge
+	missed := st.s.ending != nil && !st.compensating || st.s.retired != nil
+	st.s.mu.Unlock()
+	if missed {
+		return true // the checkpoint that follows sees it
+	}
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-st.nudge:
+	case <-nudge:
 	case <-st.s.w.e.stopped:
 	}
 	return true
@@ -205,7 +213,7 @@ func (st *Strand) interrupt(cause error) {
 	}
 	select {
 	case st.nudge <- struct{}{}:
-	default:
+	default: // it is nil, or full
 	}
 }
 
@@ -285,11 +293,9 @@ const recordsReserve = 200
 // begin adds a record for a call, in a state. The caller holds s.mu and writes it.
 func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
 	s := st.s
-	rec := s.ledger.add(&store.Record{
+	return s.ledger.begin(store.Record{
 		N: s.ledger.last + 1, Kind: c.Kind, State: state, Name: name, StartedAt: time.Now(), Headers: c.Headers,
 	})
-	rec.asked = true
-	return rec
 }
 
 // given is what a settled record gives the function.

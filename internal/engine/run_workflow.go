@@ -409,17 +409,22 @@ func (e *Engine) Result(ctx context.Context, workflow, id string, no store.RunNo
 	k := resultKey{workflow, id}
 	ch := e.results.wait(k)
 	defer e.results.forget(k, ch)
-	here := e.holds(workflow, no)
+	if e.holds(workflow, no) { // as nearly always: no timer is made, nothing is read
+		select {
+		case end := <-ch:
+			return end, nil
+		case <-e.stopped:
+		case <-ctx.Done():
+			return store.RunEnd{}, ctx.Err()
+		}
+	}
 	poll := time.NewTicker(e.resultPoll(workflow))
 	defer poll.Stop()
 	for {
-		if !here {
-			end, err := e.st.Reader().Runs().End(ctx, workflow, id)
-			if err != nil || end.Outcome != store.Running {
-				return end, err
-			}
+		end, err := e.st.Reader().Runs().End(ctx, workflow, id)
+		if err != nil || end.Outcome != store.Running {
+			return end, err
 		}
-		here = false
 		select {
 		case end := <-ch:
 			return end, nil
