@@ -26,6 +26,9 @@ func (s *slice) receive(mail []store.Mail, now time.Time) {
 	if len(mail) > 0 {
 		s.open().update.Read = s.read
 		s.announce()
+		for _, st := range s.strands {
+			st.prod()
+		}
 	}
 }
 
@@ -38,9 +41,7 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 		return
 	case store.AbandonMail:
 		s.endWith(ending{Outcome: store.Failed, Reason: because("abandoned", m), Force: true})
-		if s.ending != nil {
-			s.ending.Force = true
-		}
+		s.force()
 		s.interrupt(ErrCancelled)
 		return
 	case store.RetryMail, store.SettleMail, store.SkipMail:
@@ -77,6 +78,19 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 	r.Due = time.Time{}
 	rec.met = true
 	s.replace(rec, &r)
+}
+
+// force gives up what is unknown, also of a run that was cancelled before.
+func (s *slice) force() {
+	if s.ending == nil || s.ending.Force {
+		return
+	}
+	s.ending.Force = true
+	if note := s.ledger.find(noteEnding); note != nil {
+		r := *note.Record
+		r.Value, _ = json.Marshal(s.ending)
+		s.replace(note, &r)
+	}
 }
 
 // decide applies a person's decision, to the step that needs one.

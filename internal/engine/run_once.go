@@ -66,7 +66,7 @@ func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 // intend commits the intent and makes the call.
 func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	st.checkpoint()
-	if rec != nil && !st.pause(rec.Due) {
+	if rec != nil && !st.pause(rec) {
 		st.block(block{rec: rec, due: rec.Due})
 	}
 	st.checkpoint()
@@ -134,7 +134,7 @@ func (st *Strand) resolve(c *Call, rec *record) {
 		st.change(rec, stepVerdict{state: store.StepParked, value: rec.Value, reason: unknownReason(rec)})
 		return
 	}
-	if !st.pause(rec.Due) {
+	if !st.pause(rec) {
 		st.block(block{rec: rec, due: rec.Due})
 	}
 	if st.s.w.e.stopping.Load() {

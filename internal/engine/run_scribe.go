@@ -146,12 +146,13 @@ func (s *slice) written(err error) {
 	s.mu.Lock()
 	c := s.taken
 	s.taken = nil
-	if err == nil {
+	lost := err != nil // the database's own error: the engine stops
+	if !lost {
 		err = c.change.Err
+		lost = errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed)
 	}
-	fenced := errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed) || err != nil && err != c.change.Err
 	switch {
-	case fenced:
+	case lost:
 		s.retire(err)
 		s.pending, s.over = nil, true
 	case err != nil && !c.alone:
@@ -183,5 +184,8 @@ func (s *slice) written(err error) {
 	s.mu.Unlock()
 	if over {
 		s.w.released(s, c, err)
+	}
+	if errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed) {
+		s.w.e.fail(err)
 	}
 }

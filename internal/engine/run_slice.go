@@ -82,7 +82,11 @@ func (s *slice) start() {
 	s.receive(s.run.Mail, time.Now())
 	s.run.Mail, s.run.Records = nil, nil
 	if d := s.run.Deadline; !d.IsZero() && s.ending == nil {
-		s.deadline = time.AfterFunc(max(time.Until(d), 0), s.pastDeadline)
+		if left := time.Until(d); left > 0 {
+			s.deadline = time.AfterFunc(left, s.pastDeadline)
+		} else {
+			s.endWith(s.tooLate())
+		}
 	}
 	reason := s.hopeless()
 	s.mu.Unlock()
@@ -277,9 +281,13 @@ func (s *slice) endWith(end ending) {
 // pastDeadline cancels a run that takes longer than it may.
 func (s *slice) pastDeadline() {
 	s.mu.Lock()
-	s.endWith(ending{Outcome: store.Cancelled, Reason: "past its deadline of " + s.run.Deadline.UTC().Format(time.RFC3339)})
+	s.endWith(s.tooLate())
 	s.interrupt(ErrCancelled)
 	s.mu.Unlock()
+}
+
+func (s *slice) tooLate() ending {
+	return ending{Outcome: store.Cancelled, Reason: "past its deadline of " + s.run.Deadline.UTC().Format(time.RFC3339)}
 }
 
 // interrupt cancels the steps under way, and wakes who waits in memory.

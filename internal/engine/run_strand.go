@@ -50,7 +50,7 @@ type block struct {
 }
 
 func (s *slice) strand(prefix string, now time.Time) *Strand {
-	st := &Strand{s: s, prefix: prefix, now: now, wake: make(chan struct{}, 1)}
+	st := &Strand{s: s, prefix: prefix, now: now.UTC(), wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.strands = append(s.strands, st)
 	s.mu.Unlock()
@@ -179,31 +179,46 @@ func (st *Strand) awaitAlone(fill func(*chapter)) error {
 	return c.change.Err
 }
 
-// pause waits in memory for a time; false if it should rather be left to the store.
-func (st *Strand) pause(due time.Time) bool {
-	left := time.Until(due)
+// pause waits in memory until a record is due, or mail for it has come; false if that is
+// rather left to the store.
+func (st *Strand) pause(rec *record) bool {
+	left := time.Until(rec.Due)
 	if left <= 0 {
 		return true
 	}
 	if left > st.s.w.patience() {
 		return false
 	}
+	s := st.s
 	nudge := make(chan struct{}, 1)
-	st.s.mu.Lock()
+	s.mu.Lock()
 	st.nudge = nudge
-	missed := st.s.ending != nil && !st.compensating || st.s.retired != nil
-	st.s.mu.Unlock()
-	if missed {
-		return true // the checkpoint that follows sees it
-	}
+	s.mu.Unlock()
 	timer := time.NewTimer(left)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-nudge:
-	case <-st.s.w.e.stopped:
+	for {
+		s.mu.Lock()
+		over := s.ending != nil && !st.compensating || s.retired != nil || rec.settled() || rec.met
+		s.mu.Unlock()
+		if over {
+			return true // what follows looks why
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-nudge:
+		case <-s.w.e.stopped:
+			return true
+		}
 	}
-	return true
+}
+
+// prod lets a pausing strand look. The caller holds s.mu.
+func (st *Strand) prod() {
+	select {
+	case st.nudge <- struct{}{}:
+	default: // it is nil, or full
+	}
 }
 
 // interrupt cancels the step under way and ends a pause. The caller holds s.mu.
@@ -211,10 +226,7 @@ func (st *Strand) interrupt(cause error) {
 	if st.current != nil && !st.current.kept {
 		st.current.cancel(cause)
 	}
-	select {
-	case st.nudge <- struct{}{}:
-	default: // it is nil, or full
-	}
+	st.prod()
 }
 
 // find gives the record of a call, or nil and the name it is to have. The caller
@@ -223,7 +235,8 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 	if fault := faultyName(c.Name); fault != "" {
 		st.Park(fault)
 	}
-	name = st.counts.name(st.prefix + c.Name + c.suffix())
+	base := st.prefix + c.Name + c.suffix()
+	name = st.counts.name(base)
 	s := st.s
 	s.mu.Lock()
 	rec = s.ledger.find(name)
@@ -231,7 +244,7 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 		if rec != nil {
 			break
 		}
-		rec = s.ledger.find(strings.Replace(name, c.Name, was, 1))
+		rec = s.ledger.find(st.prefix + was + c.suffix() + name[len(base):])
 	}
 	if rec != nil {
 		rec.asked = true
@@ -300,7 +313,8 @@ func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
 
 // given is what a settled record gives the function.
 func (st *Strand) given(r *store.Record, c *Call) ([]byte, error) {
-	if at := r.StartedAt.Add(r.Took); at.After(st.now) {
+	// In the store's resolution, so that a replay gives the same.
+	if at := time.UnixMicro(r.StartedAt.UnixMicro() + r.Took.Microseconds()).UTC(); at.After(st.now) {
 		st.now = at
 	}
 	switch r.State {

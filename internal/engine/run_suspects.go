@@ -14,8 +14,9 @@ import (
 // parked. A suspect that has run alone for some time lets the next one start.
 
 const (
-	suspectGroup = 64              // first-time suspects in memory at a time
-	suspectAlone = 5 * time.Second // how long a lone suspect holds up all others
+	suspectGroup = 64                    // first-time suspects in memory at a time
+	suspectRoom  = 50 * time.Millisecond // how soon room is looked for again
+	suspectAlone = 5 * time.Second       // how long a lone suspect holds up all others
 )
 
 // suspectRuns runs alone the suspects of more than one crash. What is left is for
@@ -74,7 +75,11 @@ func (w *workflow) suspects(ctx context.Context) error {
 		room := min(suspectGroup, w.settings.Concurrency-w.taken)
 		if room <= 0 {
 			w.mu.Unlock()
-			return nil
+			select {
+			case <-ctx.Done():
+			case <-time.After(suspectRoom):
+			}
+			continue
 		}
 		w.taken += room
 		w.mu.Unlock()

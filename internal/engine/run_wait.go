@@ -23,7 +23,7 @@ func (st *Strand) Sleep(c *Call, d time.Duration) {
 	}
 	for !rec.settled() {
 		st.checkpoint()
-		if !st.pause(rec.Due) {
+		if !st.pause(rec) {
 			st.block(block{rec: rec, due: rec.Due})
 		}
 		st.checkpoint()
@@ -250,7 +250,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 		if rec.State == store.StepParked {
 			st.block(block{rec: rec, parked: parkedReason(rec)})
 		}
-		if !st.pause(rec.Due) {
+		if !st.pause(rec) {
 			st.block(block{rec: rec, due: rec.Due})
 		}
 		st.checkpoint()
@@ -433,7 +433,7 @@ func (st *Strand) untilDue(c *Call, rec *record) {
 	switch {
 	case parked:
 		st.block(block{rec: rec, parked: parkedReason(rec)})
-	case !met && !st.pause(rec.Due):
+	case !met && !st.pause(rec):
 		st.block(block{rec: rec, due: rec.Due})
 	}
 }

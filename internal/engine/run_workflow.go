@@ -294,7 +294,8 @@ func (w *workflow) claim(ctx context.Context, r store.ClaimRequest) (full bool, 
 	if err == nil {
 		w.dueBy(claimed.NextDue)
 		w.stale = w.stale || claimed.More
-		full = r.Max == 0
+		full = r.Max == 0 // only mail was asked for
+		w.stale = w.stale || full
 	}
 	w.mu.Unlock()
 	if err != nil {
