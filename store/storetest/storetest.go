@@ -63,7 +63,10 @@ func Laws() []Law {
 		leaseLaws(), suspectLaws(), keyLaws(), releaseLaws(), deadLaws(),
 		capacityLaws(), lagLaws(), dedupLaws(), retentionLaws(),
 		operateLaws(), figureLaws(), storyLaws(), traceLaws(), readerLaws(), limitLaws(),
-		concurrentLaws(), walkLaws(),
+		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
+		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
+		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(),
+		concurrentLaws(), walkLaws(), runWalkLaws(),
 	} {
 		all = append(all, subject...)
 	}
