@@ -23,21 +23,21 @@ type Count struct {
 	Waiting     int // not at an end
 	Unaccounted int // nowhere to be found; and those of which engine and shop say different things
 
-	ChargedOnce        int // orders with one charge
-	ChargedTwice       int // with more
-	UnchargedCompleted int // completed without one
-	ChargedFailed      int // failed or refused, with one
-	InvoicesDouble     int // orders with more than one invoice
-	UninvoicedComplete int // completed without one
-	StockLeaked        int // reservations of failed or refused orders
-	UnreservedComplete int // completed without one
-	Omissions          int // completed, and the mail given up
+	ChargedOnce         int // orders with one charge
+	ChargedTwice        int // with more
+	UnchargedCompleted  int // completed without one
+	ChargedFailed       int // failed or refused, with one
+	InvoicesDouble      int // orders with more than one invoice
+	UninvoicedCompleted int // completed without one
+	StockLeaked         int // reservations of failed or refused orders
+	UnreservedCompleted int // completed without one
+	Omissions           int // completed, and the mail given up
 
-	LinesLeftOut  int // bad lines, of all orders
-	SilentCharges int // charges whose caller got no answer, or an error
-	TwiceInvoiced int // invoices asked for that there were
-	Declines      int // charges that were declined
-	Lists         []Listed
+	LinesLeftOut      int // bad lines, of all orders
+	ChargesUnanswered int // charges whose caller got no answer, or an error
+	InvoicesRefused   int // invoices asked for that there were
+	Declines          int // charges that were declined
+	Lists             []Listed
 }
 
 // Listed is an order that is not completed, and why.
@@ -49,8 +49,8 @@ type Listed struct {
 
 // Wrong says that what must never be, is: or that an order is nowhere.
 func (c *Count) Wrong() bool {
-	return c.ChargedTwice+c.UnchargedCompleted+c.ChargedFailed+c.InvoicesDouble+c.UninvoicedComplete+
-		c.StockLeaked+c.UnreservedComplete+c.Unaccounted+c.Waiting > 0
+	return c.ChargedTwice+c.UnchargedCompleted+c.ChargedFailed+c.InvoicesDouble+c.UninvoicedCompleted+
+		c.StockLeaked+c.UnreservedCompleted+c.Unaccounted+c.Waiting > 0
 }
 
 // The lists that an order can be on, beside completed.
@@ -82,8 +82,8 @@ func tally(orders []string, runs, book map[string]fate, w world) *Count {
 		case listCompleted:
 			c.Completed++
 			c.UnchargedCompleted += one(charges == 0)
-			c.UninvoicedComplete += one(invoices == 0)
-			c.UnreservedComplete += one(reserved == 0)
+			c.UninvoicedCompleted += one(invoices == 0)
+			c.UnreservedCompleted += one(reserved == 0)
 		case listFailed, listRefused:
 			c.Failed += one(f.list == listFailed)
 			c.Refused += one(f.list == listRefused)

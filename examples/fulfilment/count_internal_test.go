@@ -37,8 +37,8 @@ func TestTally(t *testing.T) {
 		{"refused and charged", func(_, _ map[string]fate, w world) { w.charges["d"] = 1 }, func(c *Count) { c.ChargedOnce, c.ChargedFailed = 3, 1 }, true},
 		{"charged for no order", func(_, _ map[string]fate, w world) { w.charges["x"] = 1 }, func(c *Count) { c.ChargedFailed = 1 }, true},
 		{"invoiced twice", func(_, _ map[string]fate, w world) { w.invoices["a"] = 2 }, func(c *Count) { c.InvoicesDouble = 1 }, true},
-		{"completed without invoice", func(_, _ map[string]fate, w world) { delete(w.invoices, "a") }, func(c *Count) { c.UninvoicedComplete = 1 }, true},
-		{"completed without stock", func(_, _ map[string]fate, w world) { delete(w.reservations, "a") }, func(c *Count) { c.UnreservedComplete = 1 }, true},
+		{"completed without invoice", func(_, _ map[string]fate, w world) { delete(w.invoices, "a") }, func(c *Count) { c.UninvoicedCompleted = 1 }, true},
+		{"completed without stock", func(_, _ map[string]fate, w world) { delete(w.reservations, "a") }, func(c *Count) { c.UnreservedCompleted = 1 }, true},
 		{"failed with stock", func(_, _ map[string]fate, w world) { w.reservations["c"] = 1 }, func(c *Count) { c.StockLeaked = 1 }, true},
 		{"a run lost", func(runs, _ map[string]fate, _ world) { delete(runs, "c") }, func(c *Count) {
 			c.Failed, c.Unaccounted = 0, 1

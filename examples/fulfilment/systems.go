@@ -12,6 +12,7 @@ import (
 // again after.
 var (
 	ErrAlreadyReserved = errors.New("the warehouse has reserved this order's dishes before")
+	ErrOutOfStock      = errors.New("somebody was faster: the warehouse has too little left")
 	ErrDeclined        = errors.New("the card is declined")
 	ErrNoCharge        = errors.New("there is no charge with this key")
 	ErrInvoiceExists   = errors.New("billing has an invoice of this order")
@@ -32,15 +33,16 @@ func (w *Warehouse) Free(ctx context.Context, dish string) (int64, error) {
 	return stock.Free, err
 }
 
-// Reserve reserves all that an order needs, or nothing. Once done it is ErrAlreadyReserved.
+// Reserve reserves all that an order needs, or nothing: then there is too little, which is
+// ErrOutOfStock, or it has been done before, which is ErrAlreadyReserved.
 func (w *Warehouse) Reserve(ctx context.Context, o Order) error {
-	var r refusal
-	status, err := w.ask(ctx, request{method: http.MethodPost, path: "/reservations" + segment(o.ID), in: map[string]any{"items": o.Items}})
-	if f, ok := errors.AsType[*failure](err); ok {
-		r = f.refusal
-	}
-	if status == http.StatusConflict && r.What == "already-reserved" {
+	_, err := w.ask(ctx, request{method: http.MethodPost, path: "/reservations" + segment(o.ID), in: map[string]any{"items": o.Items}})
+	f, ok := errors.AsType[*failure](err)
+	switch {
+	case ok && f.What == "already-reserved":
 		return ErrAlreadyReserved
+	case ok && f.What == "out-of-stock":
+		return fmt.Errorf("%w: %s", ErrOutOfStock, f.Reason)
 	}
 	return err
 }

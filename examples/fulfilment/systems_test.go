@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -33,14 +34,20 @@ func openWorld(t *testing.T, dir string, c outside.Config) world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := httptest.NewServer(s)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx, l) }()
 		t.Cleanup(func() {
-			server.Close()
-			if err := s.Close(); err != nil {
-				t.Errorf("Close = %v, want nil", err)
+			stop()
+			if err := errors.Join(<-ended, s.Close()); err != nil {
+				t.Errorf("%s ended with %v, want nil", name, err)
 			}
 		})
-		return server.URL, c.File
+		return "http://" + l.Addr().String(), c.File
 	}
 	var w world
 	w.files.Orders = filepath.Join(dir, "orders.db")
@@ -105,8 +112,8 @@ func TestClientsTellRefusals(t *testing.T) {
 	}
 	many := soup
 	many.Items = []fulfilment.Item{{Dish: "x", Quantity: 5_000_000}}
-	if err := s.Warehouse.Reserve(ctx, many); err == nil || !strings.Contains(err.Error(), "out-of-stock: need 5000000 of x") {
-		t.Errorf("Reserve of 5,000,000 = %v, want out-of-stock", err)
+	if err := s.Warehouse.Reserve(ctx, many); !errors.Is(err, fulfilment.ErrOutOfStock) || !strings.Contains(err.Error(), "need 5000000 of x") {
+		t.Errorf("Reserve of 5,000,000 = %v, want ErrOutOfStock with the reason", err)
 	}
 	broken := connect(t, openWorld(t, t.TempDir(), outside.Config{Trouble: outside.Trouble{Fail: 0.9}, Seed: 3}).addresses)
 	failed := 0
