@@ -12,7 +12,8 @@ import (
 
 // benchCmd measures weir on this machine, beside the limit of its database.
 type benchCmd struct {
-	Queue benchQueueCmd `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends."`
+	Queue    benchQueueCmd    `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends."`
+	Workflow benchWorkflowCmd `cmd:"" help:"Runs of workflows: short ones, a million asleep, a long one's replay, beside what the driver alone appends."`
 }
 
 // benchQueueCmd is weir bench queue.
@@ -136,18 +137,21 @@ func grouped(v float64) string {
 }
 
 // peakRSS is the most memory this process has held, in MB; 0 where /proc does not say.
-func peakRSS() float64 {
+func peakRSS() float64 { return processMB("VmHWM:") }
+
+// processMB is a figure of /proc/self/status in MB; 0 where there is none.
+func processMB(name string) float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			if err != nil {
 				return 0
 			}
-			return kb / 1000
+			return kb * 1024 / 1e6
 		}
 	}
 	return 0
