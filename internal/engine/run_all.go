@@ -208,7 +208,7 @@ func (p *parallel) mayGoOn(b *branch) bool {
 	}
 	now := time.Now()
 	for _, w := range b.st.blocks {
-		if w.rec.settled() || w.rec.met || w.parked != "" && w.rec.State != store.StepParked ||
+		if w.rec.settled() || w.rec.met || w.parked != "" && w.rec.get().State != store.StepParked ||
 			w.parked == "" && !w.due.IsZero() && !now.Before(w.due) {
 			return true
 		}
@@ -220,7 +220,7 @@ func (p *parallel) mayGoOn(b *branch) bool {
 // waits on because the outcome of something must be known first.
 func (b *branch) cancelled() bool {
 	for _, w := range b.st.blocks {
-		if w.rec.Kind == store.KindOnce && w.rec.State != store.StepPending {
+		if w.rec.get().Kind == store.KindOnce && w.rec.get().State != store.StepPending {
 			return true
 		}
 	}

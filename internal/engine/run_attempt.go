@@ -172,9 +172,9 @@ func (s *slice) reap(now time.Time) bool {
 				N: s.ledger.last + 1, Kind: store.KindStep, Name: ctx.name, Attempt: ctx.number, StartedAt: ctx.started,
 				Took: now.Sub(ctx.started), Due: due, Reason: err.Error(),
 			})
-			s.open().write(s.ledger.all[len(s.ledger.all)-1].Record)
+			s.open().write(s.ledger.all[len(s.ledger.all)-1].get())
 		} else if !rec.settled() {
-			r := *rec.Record
+			r := *rec.get()
 			r.Attempt, r.Due, r.Reason = max(r.Attempt, ctx.number), due, err.Error()
 			s.replace(rec, &r)
 		}

@@ -116,7 +116,7 @@ func (st *Strand) call(c *Call) ([]byte, error) {
 		st.s.mu.Unlock()
 	}
 	if rec != nil && rec.settled() {
-		return st.given(rec.Record, c)
+		return st.given(rec.get(), c)
 	}
 	if c.Kind == store.KindOnce {
 		return st.once(c, name, rec)
@@ -152,11 +152,11 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 	for {
 		if rec != nil {
 			st.checkpoint()
-			if rec.State == store.StepParked {
+			if rec.get().State == store.StepParked {
 				st.block(block{rec: rec, parked: parkedReason(rec)})
 			}
 			if !st.pause(rec) {
-				st.block(block{rec: rec, due: rec.Due})
+				st.block(block{rec: rec, due: rec.get().Due})
 			}
 		}
 		st.checkpoint()
@@ -164,7 +164,7 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 		number := 1
 		first := time.Now()
 		if rec != nil {
-			number, first = rec.Attempt+1, rec.StartedAt
+			number, first = rec.get().Attempt+1, rec.get().StartedAt
 		}
 		a := st.attempt(c, name, number)
 		if a.stopped {
@@ -174,12 +174,12 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 		a.first = first
 		rec = st.settle(c, name, rec, a)
 		if rec.settled() {
-			return st.given(rec.Record, c)
+			return st.given(rec.get(), c)
 		}
 	}
 }
 
-func parkedReason(r *record) string { return "step " + r.Name + ": " + r.Reason }
+func parkedReason(r *record) string { return "step " + r.get().Name + ": " + r.get().Reason }
 
 // settle records how an attempt ended.
 func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record {
@@ -194,7 +194,7 @@ func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record
 		return st.lost(rec, c, name)
 	}
 	rec = st.settled(c, name, rec, a, v)
-	s.open().write(rec.Record)
+	s.open().write(rec.get())
 	s.recordAttempt(rec, a, v)
 	return rec
 }
@@ -202,7 +202,7 @@ func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record
 // lost keeps a strand of a retired slice going until its next checkpoint.
 func (st *Strand) lost(rec *record, c *Call, name string) *record {
 	if rec == nil {
-		rec = &record{Record: &store.Record{Name: name, Kind: c.Kind, Due: time.Now()}}
+		rec = nowhere(&store.Record{Name: name, Kind: c.Kind, Due: time.Now()})
 	}
 	return rec
 }
@@ -211,12 +211,12 @@ func (st *Strand) lost(rec *record, c *Call, name string) *record {
 func (st *Strand) settled(c *Call, name string, rec *record, a attempted, v stepVerdict) *record {
 	if rec == nil {
 		rec = st.begin(c, name, v.state)
-		rec.StartedAt = a.started
+		rec.get().StartedAt = a.started
 	} else {
-		r := *rec.Record
-		rec.Record = &r
+		r := *rec.get()
+		rec.set(&r)
 	}
-	r := rec.Record
+	r := rec.get()
 	r.State, r.Value, r.Reason, r.Due = v.state, v.value, v.reason, v.due
 	r.Attempt, r.Took = a.number, a.started.Add(a.took).Sub(r.StartedAt)
 	if v.again {
@@ -236,7 +236,7 @@ func (s *slice) recordAttempt(rec *record, a attempted, v stepVerdict) {
 	}
 	u := &s.open().update
 	u.Attempts = append(u.Attempts, store.StepAttempt{
-		N: rec.N, Attempt: a.number, StartedAt: a.started, Took: a.took,
+		N: rec.get().N, Attempt: a.number, StartedAt: a.started, Took: a.took,
 		Reason: clip(a.err.Error(), store.MaxReason), Stack: stackOf(a.err),
 	})
 }
@@ -244,10 +244,11 @@ func (s *slice) recordAttempt(rec *record, a attempted, v stepVerdict) {
 // settleTx has a result recorded in the transaction of the step's own closure.
 func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *record {
 	s := st.s
-	var r *record
+	var kept *record
 	err := st.awaitAlone(func(ch *chapter) {
-		r = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
-		ch.write(r.Record)
+		kept = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
+		r := kept.get()
+		ch.write(r)
 		ch.change.Closures = []store.Closure{func(ctx context.Context, tx store.Tx) error {
 			value, err := c.DoTx(withStep(ctx, st, name, a.number), tx)
 			r.Value = value
@@ -255,7 +256,7 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		}}
 	})
 	if err == nil {
-		return r
+		return kept
 	}
 	a.err, a.took = err, time.Since(a.started)
 	v := judgeStep(c, a)
@@ -264,8 +265,8 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 	if s.retired != nil {
 		return st.lost(rec, c, name)
 	}
-	r = st.settled(c, name, r, a, v)
-	s.open().write(r.Record)
-	s.recordAttempt(r, a, v)
-	return r
+	kept = st.settled(c, name, kept, a, v)
+	s.open().write(kept.get())
+	s.recordAttempt(kept, a, v)
+	return kept
 }

@@ -2,22 +2,34 @@ package engine
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"github.com/weir-go/weir/store"
 )
 
 // record is a step as the process knows it. What is written is never changed
-// after: a new state is a new store.Record.
+// after: a new state is a new store.Record, set under the slice's lock; the strand
+// whose step it is reads it without.
 type record struct {
-	*store.Record
+	at    atomic.Pointer[store.Record]
 	asked bool         // the function has asked for it in this execution
 	met   bool         // its wait is gone: mail came for it
 	after store.Pos    // of the message that came last for it
-	own   store.Record // what Record points to at first, if it began here
+	own   store.Record // what it is at first, if it began here
+}
+
+func (r *record) get() *store.Record  { return r.at.Load() }
+func (r *record) set(s *store.Record) { r.at.Store(s) }
+
+// nowhere is a record that is in no ledger yet.
+func nowhere(s *store.Record) *record {
+	r := new(record)
+	r.set(s)
+	return r
 }
 
 func (r *record) settled() bool {
-	switch r.State {
+	switch r.get().State {
 	case store.StepDone, store.StepFailed, store.StepOmitted:
 		return true
 	}
@@ -36,18 +48,18 @@ type ledger struct {
 const ledgerScan = 8
 
 func (l *ledger) add(r *store.Record) *record {
-	return l.put(&record{Record: r})
+	return l.put(nowhere(r))
 }
 
 // begin adds a new record.
 func (l *ledger) begin(r store.Record) *record {
 	rec := &record{own: r, asked: true}
-	rec.Record = &rec.own
+	rec.set(&rec.own)
 	return l.put(rec)
 }
 
 func (l *ledger) put(rec *record) *record {
-	r := rec.Record
+	r := rec.get()
 	if l.all == nil {
 		l.all = l.few[:0]
 	}
@@ -59,7 +71,7 @@ func (l *ledger) put(rec *record) *record {
 	case len(l.all) > ledgerScan:
 		l.byName = make(map[string]*record, 2*len(l.all))
 		for _, known := range l.all {
-			l.byName[known.Name] = known
+			l.byName[known.get().Name] = known
 		}
 	}
 	return rec
@@ -70,7 +82,7 @@ func (l *ledger) find(name string) *record {
 		return l.byName[name]
 	}
 	for _, r := range l.all {
-		if r.Name == name {
+		if r.get().Name == name {
 			return r
 		}
 	}
@@ -80,7 +92,7 @@ func (l *ledger) find(name string) *record {
 // byNumber is the record N, nil if there is none.
 func (l *ledger) byNumber(n int) *record {
 	for i := len(l.all) - 1; i >= 0; i-- {
-		if l.all[i].N == n {
+		if l.all[i].get().N == n {
 			return l.all[i]
 		}
 	}
@@ -90,7 +102,7 @@ func (l *ledger) byNumber(n int) *record {
 // taken reports whether a record other than r has got the message at pos.
 func (l *ledger) taken(pos store.Pos, r *record) bool {
 	for _, other := range l.all {
-		if other != r && other.Kind == store.KindWaitFor && other.Pos == pos {
+		if other != r && other.get().Kind == store.KindWaitFor && other.get().Pos == pos {
 			return true
 		}
 	}
@@ -101,8 +113,8 @@ func (l *ledger) taken(pos store.Pos, r *record) bool {
 func (l *ledger) unasked() []string {
 	var names []string
 	for _, r := range l.all {
-		if !r.asked && r.Kind != store.KindNote {
-			names = append(names, r.Name)
+		if !r.asked && r.get().Kind != store.KindNote {
+			names = append(names, r.get().Name)
 		}
 	}
 	return names

@@ -52,7 +52,7 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 	if rec == nil || rec.settled() {
 		return // too late: it is kept in the journal
 	}
-	r := *rec.Record
+	r := *rec.get()
 	r.Took = now.Sub(r.StartedAt)
 	switch m.Kind {
 	case store.Arrived:
@@ -87,7 +87,7 @@ func (s *slice) force() {
 	}
 	s.ending.Force = true
 	if note := s.ledger.find(noteEnding); note != nil {
-		r := *note.Record
+		r := *note.get()
 		r.Value, _ = json.Marshal(s.ending)
 		s.replace(note, &r)
 	}
@@ -97,12 +97,12 @@ func (s *slice) force() {
 func (s *slice) decide(m *store.Mail, now time.Time) {
 	s.note(noteAct+"#"+strconv.FormatInt(m.No, 10), nil, because(decisionName(m), m))
 	for _, rec := range s.ledger.all {
-		if m.Step != "" && rec.Name != m.Step || m.Step == "" && rec.State != store.StepParked {
+		if m.Step != "" && rec.get().Name != m.Step || m.Step == "" && rec.get().State != store.StepParked {
 			continue
 		}
-		r := *rec.Record
+		r := *rec.get()
 		switch {
-		case m.Kind == store.RetryMail && rec.State == store.StepParked:
+		case m.Kind == store.RetryMail && rec.get().State == store.StepParked:
 			r.State, r.Due = store.StepPending, time.Time{}
 			if r.Kind == store.KindOnce {
 				r.State = store.StepUnknown
@@ -143,7 +143,7 @@ func because(what string, m *store.Mail) string {
 
 // replace gives a record a new state and has it written.
 func (s *slice) replace(rec *record, r *store.Record) {
-	rec.Record = r
+	rec.set(r)
 	s.open().write(r)
 }
 

@@ -52,13 +52,13 @@ func encodeFailed(f failed) []byte {
 //	 it has not   └─▶ needs a person, when nobody can tell
 func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 	for {
-		if rec == nil || rec.State == store.StepPending {
+		if rec == nil || rec.get().State == store.StepPending {
 			rec = st.intend(c, name, rec)
 		} else {
 			st.resolve(c, rec)
 		}
 		if rec.settled() {
-			return st.given(rec.Record, c)
+			return st.given(rec.get(), c)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	st.checkpoint()
 	if rec != nil && !st.pause(rec) {
-		st.block(block{rec: rec, due: rec.Due})
+		st.block(block{rec: rec, due: rec.get().Due})
 	}
 	st.checkpoint()
 	s := st.s
@@ -75,10 +75,10 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	if rec == nil {
 		rec = st.begin(c, name, store.StepIntent)
 	} else {
-		r := *rec.Record
-		rec.Record = &r
+		r := *rec.get()
+		rec.set(&r)
 	}
-	r := rec.Record
+	r := rec.get()
 	r.State, r.Due, r.Reason = store.StepIntent, time.Time{}, ""
 	r.Attempt++
 	r.Value = intent{At: time.Now(), Timeout: c.Timeout}.encode()
@@ -96,7 +96,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	defer s.mu.Unlock()
 	if s.retired == nil {
 		st.settled(c, name, rec, a, v)
-		s.open().write(rec.Record)
+		s.open().write(rec.get())
 		s.recordAttempt(rec, a, v)
 	}
 	return rec
@@ -119,43 +119,43 @@ func pastWithin(c *Call, a attempted) bool {
 
 // resolve finds out about a call whose outcome is not known.
 func (st *Strand) resolve(c *Call, rec *record) {
-	if rec.State == store.StepParked {
+	if rec.get().State == store.StepParked {
 		st.block(block{rec: rec, parked: parkedReason(rec)})
 	}
 	if end := st.s.isEnding(); end != nil && end.Force {
 		st.unwind(endCancelled)
 	}
-	i := readIntent(rec.Value)
+	i := readIntent(rec.get().Value)
 	if c.Verify == nil {
 		if i.Retried {
 			st.change(rec, stepVerdict{reason: "retried by a person"})
 			return
 		}
-		st.change(rec, stepVerdict{state: store.StepParked, value: rec.Value, reason: unknownReason(rec)})
+		st.change(rec, stepVerdict{state: store.StepParked, value: rec.get().Value, reason: unknownReason(rec)})
 		return
 	}
 	if !st.pause(rec) {
-		st.block(block{rec: rec, due: rec.Due})
+		st.block(block{rec: rec, due: rec.get().Due})
 	}
 	if st.s.w.e.stopping.Load() {
 		st.unwind(endStopped)
 	}
 	st.await()
-	a := st.try(c, rec.Name, rec.Attempt, true, func(ctx context.Context, a *attempted) {
+	a := st.try(c, rec.get().Name, rec.get().Attempt, true, func(ctx context.Context, a *attempted) {
 		a.value, a.outcome, a.err = c.Verify(ctx)
 	})
 	if a.stopped {
 		st.unwind(endStopped)
 	}
-	a.first, a.number = rec.StartedAt, rec.Attempt
+	a.first, a.number = rec.get().StartedAt, rec.get().Attempt
 	st.change(rec, judgeVerified(c, a, i, rec))
 }
 
 func unknownReason(rec *record) string {
-	if rec.State == store.StepIntent {
+	if rec.get().State == store.StepIntent {
 		return "outcome unknown: the process ended during the call"
 	}
-	return rec.Reason
+	return rec.get().Reason
 }
 
 // judgeVerified decides what a verification means. It reads no clock.
@@ -170,12 +170,12 @@ func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
 			return stepVerdict{state: store.StepUnknown, value: i.encode(), due: believed,
 				reason: "verified: it had not happened so far; believed from " + believed.UTC().Format(time.RFC3339Nano)}
 		}
-		v := stepVerdict{due: now.Add(c.Retry.pause(rec.Attempt, rand.Float64())), reason: "verified: it had not happened"}
+		v := stepVerdict{due: now.Add(c.Retry.pause(rec.get().Attempt, rand.Float64())), reason: "verified: it had not happened"}
 		switch {
-		case c.Within > 0 && v.due.Sub(rec.StartedAt) > c.Within:
+		case c.Within > 0 && v.due.Sub(rec.get().StartedAt) > c.Within:
 			return stepVerdict{state: store.StepFailed, value: encodeFailed(failed{Within: true}),
 				reason: "not done within " + c.Within.String() + ", and verified that it had not happened"}
-		case rec.Attempt >= c.Retry.Max:
+		case rec.get().Attempt >= c.Retry.Max:
 			return stepVerdict{state: store.StepParked, value: i.encode(), reason: "verified that it had not happened, and no attempts are left"}
 		}
 		return v
@@ -201,7 +201,7 @@ func (st *Strand) change(rec *record, v stepVerdict) {
 	if s.retired != nil || s.sealed {
 		return
 	}
-	r := *rec.Record
+	r := *rec.get()
 	r.State, r.Value, r.Reason, r.Due = v.state, v.value, v.reason, v.due
 	r.Took = time.Since(r.StartedAt)
 	s.progress = true

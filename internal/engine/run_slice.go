@@ -240,10 +240,10 @@ func (s *slice) noteDrift() {
 	case note == nil && reason == "":
 	case note == nil:
 		s.note(noteDrift, nil, reason)
-	case note.Reason != clip(reason, store.MaxReason):
-		r := *note.Record
+	case note.get().Reason != clip(reason, store.MaxReason):
+		r := *note.get()
 		r.Reason = clip(reason, store.MaxReason)
-		note.Record = &r
+		note.set(&r)
 		s.open().write(&r)
 	}
 }
@@ -255,7 +255,7 @@ func (s *slice) note(name string, value []byte, reason string) {
 		Value: value, Reason: clip(reason, store.MaxReason),
 	})
 	rec.asked = true
-	s.open().write(rec.Record)
+	s.open().write(rec.get())
 }
 
 // fail begins the end of a run whose function has returned an error.

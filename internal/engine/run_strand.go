@@ -102,7 +102,7 @@ func (st *Strand) Park(reason string) {
 // Rest releases the run for a time, without a record.
 func (st *Strand) Rest(reason string, d time.Duration) {
 	st.s.w.e.log.Warn("a run is left for later", keyWorkflow, st.s.w.settings.Name, keyRun, st.s.run.ID, "why", reason)
-	st.block(block{rec: &record{Record: &store.Record{}}, due: time.Now().Add(d)})
+	st.block(block{rec: nowhere(&store.Record{}), due: time.Now().Add(d)})
 }
 
 // enter begins a call on the run: one at a time, by the goroutine that it was given to.
@@ -182,7 +182,7 @@ func (st *Strand) awaitAlone(fill func(*chapter)) error {
 // pause waits in memory until a record is due, or mail for it has come; false if that is
 // rather left to the store.
 func (st *Strand) pause(rec *record) bool {
-	left := time.Until(rec.Due)
+	left := time.Until(rec.get().Due)
 	if left <= 0 {
 		return true
 	}
@@ -253,8 +253,8 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 	if rec == nil {
 		st.checkRoom()
 	}
-	if rec != nil && !fits(rec.Record, c.Kind) {
-		st.Park(fmt.Sprintf("%s was recorded as %s (%s) and the code now has %s there: give it another name", name, rec.Kind, rec.State, c.Kind))
+	if rec != nil && !fits(rec.get(), c.Kind) {
+		st.Park(fmt.Sprintf("%s was recorded as %s (%s) and the code now has %s there: give it another name", name, rec.get().Kind, rec.get().State, c.Kind))
 	}
 	return rec, name
 }

@@ -24,14 +24,14 @@ func (st *Strand) Sleep(c *Call, d time.Duration) {
 	for !rec.settled() {
 		st.checkpoint()
 		if !st.pause(rec) {
-			st.block(block{rec: rec, due: rec.Due})
+			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
-		if !time.Now().Before(rec.Due) {
+		if !time.Now().Before(rec.get().Due) {
 			st.change(rec, stepVerdict{state: store.StepDone})
 		}
 	}
-	_, _ = st.given(rec.Record, c)
+	_, _ = st.given(rec.get(), c)
 }
 
 // register begins a record that waits for something; fill completes it before it is written.
@@ -40,12 +40,12 @@ func (st *Strand) register(c *Call, name string, fill func(*chapter, *store.Reco
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired != nil || s.sealed {
-		return &record{Record: &store.Record{Name: name, Kind: c.Kind}}
+		return nowhere(&store.Record{Name: name, Kind: c.Kind})
 	}
 	rec := st.begin(c, name, store.StepPending)
 	ch := s.open()
-	fill(ch, rec.Record)
-	ch.write(rec.Record)
+	fill(ch, rec.get())
+	ch.write(rec.get())
 	s.progress = true
 	return rec
 }
@@ -70,21 +70,21 @@ func (st *Strand) WaitFor(c *Call) (Received, error) {
 		})
 	}
 	for !rec.settled() {
-		if again || rec.met { // what came may have been taken by another branch
+		if again || st.met(rec) { // what came may have been taken by another branch
 			st.checkpoint()
 			st.waitOn(c, rec, st.s.run.StartedAt)
 			again = false
 		}
 		st.blockWithin(c, rec)
 	}
-	value, err := st.given(rec.Record, c)
+	value, err := st.given(rec.get(), c)
 	st.s.mu.Lock()
 	if st.s.consumed == nil {
 		st.s.consumed = map[string]store.Pos{}
 	}
-	st.s.consumed[c.source()] = max(st.s.consumed[c.source()], rec.Pos)
+	st.s.consumed[c.source()] = max(st.s.consumed[c.source()], rec.get().Pos)
 	st.s.mu.Unlock()
-	return Received{value, arrivalOf(rec.Record).Version}, err
+	return Received{value, arrivalOf(rec.get()).Version}, err
 }
 
 // arrivalOf is what is kept of the message that a record got.
@@ -117,7 +117,14 @@ func (st *Strand) waitOn(c *Call, rec *record, since time.Time) {
 	}
 	rec.met = false
 	ch := s.open()
-	ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.N, since, rec.after))
+	ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.get().N, since, rec.after))
+}
+
+// met reports whether mail has come for a record.
+func (st *Strand) met(rec *record) bool {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	return rec.met
 }
 
 // limit is when a call is past its Within; zero: never.
@@ -130,11 +137,11 @@ func (st *Strand) limit(c *Call, from time.Time) time.Time {
 
 // blockWithin blocks until the record is met, or fails it when its time is over.
 func (st *Strand) blockWithin(c *Call, rec *record) {
-	limit := st.limit(c, rec.StartedAt)
+	limit := st.limit(c, rec.get().StartedAt)
 	s := st.s
 	s.mu.Lock()
 	ready := rec.settled() || rec.met
-	parked := rec.State == store.StepParked
+	parked := rec.get().State == store.StepParked
 	s.mu.Unlock()
 	if ready {
 		return
@@ -158,7 +165,7 @@ func (st *Strand) giveUp(c *Call, rec *record) {
 	if s.retired != nil || s.sealed || rec.settled() {
 		return
 	}
-	r := *rec.Record
+	r := *rec.get()
 	r.State, r.Value, r.Due = store.StepFailed, encodeFailed(failed{Within: true}), time.Time{}
 	r.Reason = clip("not done within "+c.Within.String()+": "+r.Reason, store.MaxReason)
 	r.Took = time.Since(r.StartedAt)
@@ -166,9 +173,9 @@ func (st *Strand) giveUp(c *Call, rec *record) {
 	u := &s.open().update
 	switch c.Kind {
 	case store.KindWaitFor, store.KindAsk, store.KindUntil:
-		u.Unwait = append(u.Unwait, rec.N)
+		u.Unwait = append(u.Unwait, rec.get().N)
 	case store.KindLock:
-		u.Locks = append(u.Locks, store.LockAct{N: rec.N, Name: c.Lock, Release: true})
+		u.Locks = append(u.Locks, store.LockAct{N: rec.get().N, Name: c.Lock, Release: true})
 	}
 }
 
@@ -177,14 +184,14 @@ func (st *Strand) Ask(c *Call) (Received, error) {
 	st.enter()
 	defer st.exit()
 	rec, name := st.find(c)
-	for rec == nil || rec.Attempt == 0 && !rec.settled() {
+	for rec == nil || rec.get().Attempt == 0 && !rec.settled() {
 		rec = st.request(c, name, rec)
 	}
 	for !rec.settled() {
 		st.blockWithin(c, rec)
 	}
-	value, err := st.given(rec.Record, c)
-	return Received{value, arrivalOf(rec.Record).Version}, err
+	value, err := st.given(rec.get(), c)
+	return Received{value, arrivalOf(rec.get()).Version}, err
 }
 
 // request sends what Ask sends, together with the wait for its reply. A full queue
@@ -238,7 +245,7 @@ func (st *Strand) leaves(c *Call, fill func(*chapter, *store.Record)) error {
 	for rec == nil || !rec.settled() {
 		rec = st.dispatch(c, name, rec, fill)
 	}
-	_, err := st.given(rec.Record, c)
+	_, err := st.given(rec.get(), c)
 	return err
 }
 
@@ -247,11 +254,11 @@ func (st *Strand) leaves(c *Call, fill func(*chapter, *store.Record)) error {
 func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter, *store.Record)) *record {
 	st.checkpoint()
 	if rec != nil {
-		if rec.State == store.StepParked {
+		if rec.get().State == store.StepParked {
 			st.block(block{rec: rec, parked: parkedReason(rec)})
 		}
 		if !st.pause(rec) {
-			st.block(block{rec: rec, due: rec.Due})
+			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
 	}
@@ -260,10 +267,10 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 		if rec == nil {
 			rec = st.begin(c, name, store.StepPending)
 		} else {
-			r := *rec.Record
-			rec.Record = &r
+			r := *rec.get()
+			rec.set(&r)
 		}
-		r := rec.Record
+		r := rec.get()
 		r.Attempt, r.Due = 1, st.limit(c, r.StartedAt)
 		fill(ch, r)
 		ch.change.Outside = true
@@ -273,7 +280,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 	if err == nil {
 		return rec
 	}
-	r := *rec.Record
+	r := *rec.get()
 	r.State, r.Attempt, r.Reason = store.StepParked, 0, err.Error()
 	if full, ok := errors.AsType[*store.FullError](err); ok {
 		pause := retryAfter(full, st.s.w.e.drainRate(context.Background(), full.Queue))
@@ -290,7 +297,7 @@ func (st *Strand) Child(c *Call) ([]byte, error) {
 	st.enter()
 	defer st.exit()
 	rec, name := st.find(c)
-	for rec == nil || rec.Attempt == 0 && !rec.settled() {
+	for rec == nil || rec.get().Attempt == 0 && !rec.settled() {
 		rec = st.dispatch(c, name, rec, func(ch *chapter, r *store.Record) {
 			child := *c.Child
 			child.ID = st.s.run.ID + "/" + name
@@ -304,7 +311,7 @@ func (st *Strand) Child(c *Call) ([]byte, error) {
 	for !rec.settled() {
 		st.blockWithin(c, rec)
 	}
-	return st.given(rec.Record, c)
+	return st.given(rec.get(), c)
 }
 
 // childRef is kept in an open child record's Value.
@@ -315,9 +322,9 @@ func (s *slice) cancelChildren() {
 	s.mu.Lock()
 	var refs []childRef
 	for _, rec := range s.ledger.all {
-		if rec.Kind == store.KindChild && !rec.settled() {
+		if rec.get().Kind == store.KindChild && !rec.settled() {
 			var ref childRef
-			if json.Unmarshal(rec.Value, &ref) == nil && ref.ID != "" {
+			if json.Unmarshal(rec.get().Value, &ref) == nil && ref.ID != "" {
 				refs = append(refs, ref)
 			}
 		}
@@ -338,14 +345,14 @@ func (st *Strand) Lock(c *Call) (int64, error) {
 	defer st.exit()
 	rec, name := st.find(c)
 	for rec == nil || !rec.settled() {
-		if rec == nil || !rec.met {
+		if rec == nil || !st.met(rec) {
 			rec = st.acquire(c, name, rec)
 		}
 		if !rec.settled() {
 			st.blockWithin(c, rec)
 		}
 	}
-	value, err := st.given(rec.Record, c)
+	value, err := st.given(rec.get(), c)
 	if err != nil {
 		return 0, err
 	}
@@ -360,10 +367,10 @@ func (st *Strand) acquire(c *Call, name string, rec *record) *record {
 	err := st.awaitAlone(func(ch *chapter) {
 		if rec == nil {
 			rec = st.begin(c, name, store.StepPending)
-			rec.Reason, rec.Due = "in line for lock "+c.Lock, st.limit(c, rec.StartedAt)
-			ch.write(rec.Record)
+			rec.get().Reason, rec.get().Due = "in line for lock "+c.Lock, st.limit(c, rec.get().StartedAt)
+			ch.write(rec.get())
 		}
-		ch.update.Locks = []store.LockAct{{N: rec.N, Name: c.Lock}}
+		ch.update.Locks = []store.LockAct{{N: rec.get().N, Name: c.Lock}}
 		act = &ch.update.Locks[0]
 	})
 	if err != nil {
@@ -404,7 +411,7 @@ func (st *Strand) Until(c *Call) error {
 		st.await()
 		number := 1
 		if rec != nil {
-			number = rec.Attempt + 1
+			number = rec.get().Attempt + 1
 		}
 		var met bool
 		var reason string
@@ -417,24 +424,24 @@ func (st *Strand) Until(c *Call) error {
 		}
 		a.first = a.started
 		if rec != nil {
-			a.first = rec.StartedAt
+			a.first = rec.get().StartedAt
 		}
 		rec = st.asked(c, name, rec, a, judgeUntil(c, a, met, reason, rand.Float64()))
 	}
-	_, err := st.given(rec.Record, c)
+	_, err := st.given(rec.get(), c)
 	return err
 }
 
 // untilDue waits until a constraint is to be asked again.
 func (st *Strand) untilDue(c *Call, rec *record) {
 	st.s.mu.Lock()
-	parked, met := rec.State == store.StepParked, rec.met
+	parked, met := rec.get().State == store.StepParked, rec.met
 	st.s.mu.Unlock()
 	switch {
 	case parked:
 		st.block(block{rec: rec, parked: parkedReason(rec)})
 	case !met && !st.pause(rec):
-		st.block(block{rec: rec, due: rec.Due})
+		st.block(block{rec: rec, due: rec.get().Due})
 	}
 }
 
@@ -449,18 +456,18 @@ func (st *Strand) asked(c *Call, name string, rec *record, a attempted, v stepVe
 	waits := rec != nil && !rec.met && c.Topic.Name != ""
 	rec = st.settled(c, name, rec, a, v)
 	ch := s.open()
-	ch.write(rec.Record)
+	ch.write(rec.get())
 	if a.err != nil {
 		s.recordAttempt(rec, a, v)
 	}
 	switch {
 	case c.Topic.Name == "":
 	case rec.settled() && waits:
-		ch.update.Unwait = append(ch.update.Unwait, rec.N)
+		ch.update.Unwait = append(ch.update.Unwait, rec.get().N)
 	case !rec.settled():
 		// From before it was asked: what changed while it was must not be missed.
 		rec.met = false
-		ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.N, a.started, rec.after))
+		ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.get().N, a.started, rec.after))
 	}
 	return rec
 }
