@@ -30,8 +30,12 @@ func WhyNotRunning(s RunStory, in Surroundings) []string {
 	w.person()
 	w.holder()
 	w.open()
-	if len(w.said) == 0 {
+	switch {
+	case len(w.said) > 0:
+	case s.Wake.IsZero():
 		w.say("waits for mail, and none of its records tells for what: weir doctor says what to do")
+	default: // its process could not read what a newer program wrote
+		w.say("rests until %s (%s): the log of its process says why", whyTime(s.Wake), w.until(s.Wake))
 	}
 	return w.said
 }
@@ -40,12 +44,13 @@ type whyTeller struct {
 	story *RunStory
 	in    Surroundings
 	said  []string
-	cut   int // not said
+	cut   int  // not said
+	ends  bool // it is to fail or be cancelled: nothing new is begun
 }
 
 const (
 	whyMax       = 20
-	whyReasonMax = 200 // runes of an error
+	whyReasonMax = 400 // runes of an error
 	// noteEnding is the name of the record that says how a run is to end.
 	noteEnding = ":ending"
 )
@@ -111,6 +116,7 @@ func (w *whyTeller) decided(step string) bool {
 func (w *whyTeller) ending() {
 	for _, r := range w.story.Records {
 		if r.Kind == store.KindNote && r.Name == noteEnding {
+			w.ends = true
 			w.say("is ending: %s; its compensations are run first", whyReason(r.Reason))
 		}
 	}
@@ -130,6 +136,10 @@ func (w *whyTeller) person() {
 			continue
 		}
 		w.say("needs a person: %s: %s", whyName(r), whyReason(r.Reason))
+		if r.Kind == store.KindCompensate {
+			w.say("goes on after: weir run retry %s --step %s --why REASON (when the cause is mended; or skip)", id, shellWord(r.Name))
+			continue
+		}
 		w.say("goes on after: weir run settle %s --step %s --value JSON --why REASON (or with --failed; or retry, skip or abandon)", id, shellWord(r.Name))
 	}
 	if !told && s.State == RunNeedsPerson && !w.decided("") {
@@ -193,11 +203,14 @@ func (w *whyTeller) liveOwner(boundary string) *Process {
 // open tells of each record that is begun and not settled.
 func (w *whyTeller) open() {
 	s := w.story
-	if s.State == RunWaiting && !s.Wake.IsZero() && len(s.Records) == 0 {
+	if s.State == RunWaiting && !s.Wake.IsZero() && s.Epoch == 0 { // never claimed
 		w.say("begins at %s (%s)", whyTime(s.Wake), w.until(s.Wake))
 	}
 	for i := range s.Records {
 		r := &s.Records[i]
+		if w.ends && r.Kind != store.KindCompensate && r.Kind != store.KindOnce {
+			continue // it is not waited for any more; a Once's outcome is found out first
+		}
 		if r.State < store.StepParked {
 			if text := w.record(r); text != "" {
 				w.say("%s", text)
@@ -218,6 +231,12 @@ func (w *whyTeller) record(r *RunRecord) string {
 		return fmt.Sprintf("%s: attempt %d was under way, and its outcome is to be found out", whyName(r), max(r.Attempt, 1))
 	case store.StepUnknown:
 		return fmt.Sprintf("%s: it is not known whether attempt %d has happened%s; that is asked%s", whyName(r), max(r.Attempt, 1), colon(r.Reason), w.at(r.Due))
+	}
+	switch r.Kind {
+	case store.KindAsk, store.KindChild, store.KindSend:
+		if r.Attempt == 0 {
+			return fmt.Sprintf("%s is not sent yet%s; next%s", whyName(r), colon(r.Reason), w.at(r.Due))
+		}
 	}
 	switch r.Kind {
 	case store.KindSleep:
@@ -321,7 +340,7 @@ func (w *whyTeller) lock(r *RunRecord) string {
 			}
 		}
 	}
-	return "waits for lock " + r.Name
+	return "waits in line: " + r.Name
 }
 
 // whyName is what a record is called in a sentence.
@@ -372,20 +391,19 @@ func whyTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z")
 
 // whySpan is a duration in two units at most.
 func whySpan(d time.Duration) string {
+	if d < 10*time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	d = d.Round(time.Second)
 	switch {
 	case d >= 24*time.Hour:
-		d = d.Round(time.Hour)
-		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+		return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 	case d >= time.Hour:
-		d = d.Round(time.Minute)
 		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	case d >= time.Minute:
-		d = d.Round(time.Second)
 		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d >= 10*time.Second:
-		return d.Round(time.Second).String()
 	}
-	return d.Round(time.Millisecond).String()
+	return d.String()
 }
 
 func whyTimes(n int) string {

@@ -69,7 +69,11 @@ func TestWhyNotRunning(t *testing.T) {
 		{"lost", run(weir.RunRunning, func(s *weir.RunStory) { s.Process = 2; s.Crashes = 1 }), []weir.Process{till},
 			[]string{"was running in process 2, which is gone: the next process to work the store takes it over", "crashed its process once since it last got on"}},
 		{"not begun", run(weir.RunWaiting, func(s *weir.RunStory) { s.Wake = after(34 * time.Hour) }), nil,
-			[]string{"begins at 2026-03-16 05:00:00Z (in 1d10h)"}},
+			[]string{"begins at 2026-03-16 05:00:00Z (in 1d09h)"}},
+		{"left for later", run(weir.RunWaiting, func(s *weir.RunStory) { s.Wake, s.Epoch = after(11*time.Minute), 1 }), nil,
+			[]string{"rests until 2026-03-14 19:11:00Z (in 1m00s): the log of its process says why"}},
+		{"full queue", run(weir.RunWaiting, nil, due(record(store.KindAsk, store.StepPending, "ask-kitchen"), after(11*time.Minute), "queue kitchen.cook is full")), nil,
+			[]string{"step ask-kitchen is not sent yet: queue kitchen.cook is full; next at 2026-03-14 19:11:00Z (in 1m00s)"}},
 		{"asleep", run(weir.RunWaiting, nil, due(record(store.KindSleep, store.StepPending, "cool-off"), after(2*time.Hour), "")), nil,
 			[]string{"waits until 2026-03-14 21:00:00Z (in 1h50m): sleep cool-off"}},
 		{"constraint", run(weir.RunWaiting, func(s *weir.RunStory) {
@@ -82,16 +86,18 @@ func TestWhyNotRunning(t *testing.T) {
 		}, record(store.KindWaitFor, store.StepPending, "restocked")), nil,
 			[]string{"waits for warehouse.stock-changed with key 12 (look-back from 2026-03-14 19:00:00Z): wait-for restocked"}},
 		{"reply", run(weir.RunWaiting, func(s *weir.RunStory) {
+			s.Records[0].Attempt = 1
 			s.Waits = []weir.RunWait{{N: 1, Topic: "kitchen.cook.reply", Key: "k7q2xw-2r"}}
 		}, due(record(store.KindAsk, store.StepPending, "left/ask#2"), after(11*time.Minute), "")), nil,
 			[]string{"waits for the reply to kitchen.cook k7q2xw-2r: ask left/ask#2; gives up at 2026-03-14 19:11:00Z (in 1m00s)"}},
 		{"child", run(weir.RunWaiting, func(s *weir.RunStory) {
+			s.Records[0].Attempt = 1
 			s.Children = []weir.RunRow{{Workflow: "orders.ship", ID: "order-7/ship", State: weir.RunNeedsPerson, Reason: "no van"}}
 		}, record(store.KindChild, store.StepPending, "ship")), nil,
 			[]string{"waits for its child run orders.ship/order-7/ship, which is needs-person: no van"}},
 		{"lock", run(weir.RunWaiting, func(s *weir.RunStory) {
 			s.Locks = []weir.LockRow{{Name: "order/7", HolderID: "orders.refund/7", Since: start, Waiters: []weir.LockWaiter{{Run: 44}, {Run: 45}}}}
-		}, record(store.KindLock, store.StepPending, "left/order/7#2")), nil,
+		}, record(store.KindLock, store.StepPending, "left/lock order/7#2")), nil,
 			[]string{"is in line for lock order/7, as number 2 of 2; it is held by run orders.refund/7 since 2026-03-14 19:00:00Z"}},
 		{"retry", run(weir.RunWaiting, failed, due(record(store.KindCompensate, store.StepPending, "release"), after(11*time.Minute), "")), nil,
 			[]string{"compensation release retries: attempt 3 failed 12s ago: 503 from the bank; next at 2026-03-14 19:11:00Z (in 1m00s)"}},
@@ -115,6 +121,11 @@ func TestWhyNotRunning(t *testing.T) {
 		{"ending", run(weir.RunReady, nil, due(record(store.KindNote, store.StepDone, ":ending"), time.Time{}, "cancelled by anna: sold out")), []weir.Process{till},
 			[]string{"is ending: cancelled by anna: sold out; its compensations are run first",
 				"is ready: process 3 takes it when it has room; if it does not, see that it registers the workflow orders.fulfil"}},
+		{"compensating", run(weir.RunNeedsPerson, nil, record(store.KindSleep, store.StepPending, "nap"), due(record(store.KindOnce, store.StepUnknown, "charge"), time.Time{}, "timeout"),
+			due(record(store.KindNote, store.StepDone, ":ending"), time.Time{}, "declined"), due(record(store.KindCompensate, store.StepParked, "undo"), time.Time{}, "no route")), nil,
+			[]string{"is ending: declined; its compensations are run first", "needs a person: compensation undo: no route",
+				"goes on after: weir run retry orders.fulfil/order-7 --step undo --why REASON (when the cause is mended; or skip)",
+				"step charge: it is not known whether attempt 1 has happened: timeout; that is asked at once"}},
 		{"mail", run(weir.RunReady, func(s *weir.RunStory) {
 			s.Mail = []weir.RunMail{{Kind: store.CancelMail, At: start, By: "anna", Why: "sold out"}, {Kind: store.SettleMail, Step: "charge-card", At: start, By: "bob", Why: "asked the bank"}, {Kind: store.Arrived}}
 		}), []weir.Process{till},
@@ -146,7 +157,7 @@ func TestWhyNotRunningIsBounded(t *testing.T) {
 		s.Records = append(s.Records, weir.RunRecord{Kind: store.KindUntil, State: store.StepPending, Name: "stock", Reason: strings.Repeat("é", 5000)})
 	}
 	why := weir.WhyNotRunning(s, weir.Surroundings{})
-	if len(why) != 21 || why[20] != "and 980 more" || len(why[0]) > 500 {
+	if len(why) != 21 || why[20] != "and 980 more" || len(why[0]) > 1000 {
 		t.Errorf("WhyNotRunning gave %d sentences, the first of %d bytes, the last %q, want 20 short ones and 980 more", len(why), len(why[0]), why[len(why)-1])
 	}
 }

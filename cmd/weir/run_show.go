@@ -179,7 +179,7 @@ func (t *runTeller) record(g *grid, r *weir.RunRecord, x recordExtras) {
 	switch {
 	case r.State == store.StepDone && r.Kind == store.KindLock:
 		t.value(g, "fence", r.Value)
-	case r.State == store.StepDone:
+	case r.State == store.StepDone && r.Kind != store.KindNote:
 		t.value(g, "value", r.Value)
 	case t.full: // the engine's own
 		t.value(g, "kept", r.Value)

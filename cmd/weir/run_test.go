@@ -246,7 +246,7 @@ func TestLocks(t *testing.T) {
 	acquire := func() store.RunUpdate {
 		return store.RunUpdate{
 			Verdict: store.Waiting, Locks: []store.LockAct{{N: 1, Name: "order/7"}},
-			Records: []*store.Record{{N: 1, Kind: store.KindLock, State: store.StepPending, Name: "order/7", StartedAt: time.Now()}},
+			Records: []*store.Record{{N: 1, Kind: store.KindLock, State: store.StepPending, Name: "lock order/7", StartedAt: time.Now()}},
 		}
 	}
 	x.leave(fulfil, "order-1", acquire())
@@ -293,7 +293,7 @@ func TestTraceRuns(t *testing.T) {
 	sent := &store.Message{Topic: "kitchen.cook", Kind: store.KindCommand, Version: 1, Cause: cause, Correlation: cause, Body: []byte(`{}`)}
 	x.commit(&store.Change{Sends: []*store.Message{sent}, Run: &store.RunUpdate{RunRef: r.RunRef}})
 	x.commit(&store.Change{Run: &store.RunUpdate{RunRef: r.RunRef, Verdict: store.Waiting, Records: []*store.Record{
-		{N: 1, Kind: store.KindAsk, State: store.StepPending, Name: "ask-kitchen", StartedAt: time.Now(), Pos: sent.Pos},
+		{N: 1, Kind: store.KindAsk, State: store.StepPending, Name: "ask-kitchen", Attempt: 1, StartedAt: time.Now(), Pos: sent.Pos},
 	}}})
 	x.weir(0, "trace", "order-7").has("order-7: 1 run and 1 message since", "MESSAGE OR RUN", "+0s  orders.fulfil", "run", cause, "order-7",
 		"ask-kitchen: ask, pending", "run waits for", "kitchen.cook", sent.ID)

@@ -125,8 +125,12 @@ func writeTrace(w io.Writer, key string, entries []traceEntry) {
 			runs++
 		}
 	}
-	counts, title := plural(int64(len(entries)-runs), "message"), "MESSAGE"
-	if runs > 0 {
+	messages := len(entries) - runs
+	counts, title := plural(int64(messages), "message"), "MESSAGE"
+	switch {
+	case messages == 0:
+		counts, title = plural(int64(runs), "run"), "RUN"
+	case runs > 0:
 		counts, title = plural(int64(runs), "run")+" and "+counts, "MESSAGE OR RUN"
 	}
 	fmt.Fprintf(w, "%s: %s since %s, over %s\n\n", safe(key), counts, clockTime(first), span(last.Sub(first)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	weir "github.com/weir-go/weir"
@@ -92,6 +93,9 @@ func runNotes(s weir.RunStory, in weir.Surroundings, origin time.Time) []string 
 		lines = append(lines, clip(text+withColon(r.Reason), traceWidth))
 	}
 	for _, sentence := range weir.WhyNotRunning(s, in) {
+		if strings.HasPrefix(sentence, "goes on after") { // a command: weir run why has room for it
+			continue
+		}
 		lines = append(lines, clip("run "+sentence, traceWidth))
 	}
 	return lines
