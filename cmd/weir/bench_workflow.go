@@ -53,7 +53,7 @@ type sleepResult struct {
 	StartedPerS  float64 `json:"started_per_s"`
 	StartPeak    float64 `json:"start_peak_rss_mb"` // the most while they were started and went to sleep
 	RSS          float64 `json:"rss_mb"`            // all asleep, after a garbage collection
-	File         float64 `json:"file_mb"` // with its write-ahead log
+	File         float64 `json:"file_mb"`           // with its write-ahead log
 	WokenPerS    float64 `json:"woken_per_s"`
 	WokenSeconds float64 `json:"woken_seconds"` // from the time they were due until the last had ended
 	WakePeak     float64 `json:"wake_peak_rss_mb"`
