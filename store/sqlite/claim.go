@@ -22,8 +22,12 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	if process == 0 {
 		return store.Claimed{}, errNotBegun
 	}
-	if r.Max < 1 || r.Max > store.MaxBatch {
-		return store.Claimed{}, fmt.Errorf("claim of at most %d messages, want 1 to %d", r.Max, store.MaxBatch)
+	least := 1
+	if r.Workflow != "" {
+		least = 0
+	}
+	if r.Max < least || r.Max > store.MaxBatch {
+		return store.Claimed{}, fmt.Errorf("claim of at most %d, want %d to %d", r.Max, least, store.MaxBatch)
 	}
 	if r.Workflow != "" {
 		return s.claimRuns(ctx, r, process)
