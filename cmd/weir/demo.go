@@ -21,8 +21,11 @@ import (
 
 // demoCmd shows weir at work.
 type demoCmd struct {
-	Restaurant demoRestaurantCmd `cmd:"" default:"withargs" help:"Wait staff and kitchen work an order book. The engine runs in a process of its own, which --kill kills."`
-	Work       demoWorkCmd       `cmd:"" hidden:"" help:"The process that runs the engine."`
+	Restaurant     demoRestaurantCmd `cmd:"" default:"withargs" help:"Wait staff and kitchen work an order book. The engine runs in a process of its own, which --kill kills."`
+	Fulfilment     demoFulfilmentCmd `cmd:"" help:"Orders are fulfilled by four outside systems that fail, are silent and slow. Processes of their own, which --kill kills."`
+	Work           demoWorkCmd       `cmd:"" hidden:"" help:"The process that runs the engine."`
+	FulfilmentWork fulfilmentWorkCmd `cmd:"" hidden:"" help:"The process that runs the fulfilment's engine."`
+	Outside        demoOutsideCmd    `cmd:"" hidden:"" help:"The process of an outside system."`
 }
 
 // demoRestaurantCmd is weir demo restaurant.

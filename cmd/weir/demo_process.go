@@ -49,8 +49,11 @@ func (g program) start() (*process, error) {
 func (p *process) kill() bool {
 	_ = p.cmd.Process.Kill() // the only error is that it has ended
 	<-p.ended
-	return p.cmd.ProcessState.ExitCode() == killedExit
+	return p.died()
 }
+
+// died says of an ended process that it was killed.
+func (p *process) died() bool { return p.cmd.ProcessState.ExitCode() == killedExit }
 
 // killedExit is the exit code of a process that ended by a signal.
 const killedExit = -1

@@ -94,7 +94,7 @@ func Open(ctx context.Context, c Config) (*Shop, error) {
 	if _, err := db.ExecContext(ctx, sqlShop); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the tables in %s: %w", c.File, err), s.Close())
 	}
-	weir.Register(eng, Fulfil, s.fulfil, weir.Runs{Concurrency: c.AtATime})
+	weir.Register(eng, Fulfil, s.fulfil, weir.Runs{Concurrency: c.AtATime}, patient(), weir.Timeout(attemptMax))
 	return s, nil
 }
 

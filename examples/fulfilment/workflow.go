@@ -10,7 +10,7 @@ import (
 	"github.com/weir-go/weir/store/sqlite"
 )
 
-// How long one attempt may take. What has not been done after twice as long never will be:
+// How long one attempt of a step may take, unless it says otherwise. What has not been done after twice as long never will be:
 // weir.Once relies on that when it charges a card again after "there is no charge".
 const (
 	attemptMax = time.Second
@@ -22,7 +22,7 @@ const (
 	stockMax   = 72 * time.Hour
 )
 
-// patient is how what has to be done is tried: a system that is away comes back.
+// patient is how a step is tried, unless it says otherwise: a system that is away comes back.
 func patient() weir.Retry {
 	return weir.Retry{Max: 60, Base: 50 * time.Millisecond, Cap: time.Second}
 }
@@ -47,7 +47,7 @@ func (s *Shop) deliver(r *weir.Run, o Order) (Receipt, error) {
 	}
 	invoice, err := weir.Step(r, "create-invoice", func(ctx context.Context) (Invoice, error) {
 		return s.out.Billing.Create(ctx, weir.IdempotencyKey(ctx), o)
-	}, weir.DoneIf(ErrInvoiceExists), patient(), weir.Timeout(attemptMax))
+	}, weir.DoneIf(ErrInvoiceExists))
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -61,7 +61,7 @@ func (s *Shop) deliver(r *weir.Run, o Order) (Receipt, error) {
 // reserves it between the look and the deed, it waits again.
 func (s *Shop) reserve(r *weir.Run, o Order) error {
 	// Before the step, so that a reservation whose answer was lost is released too.
-	weir.Compensate(r, "release-stock", func(ctx context.Context) error { return s.out.Warehouse.Release(ctx, o.ID) }, patient(), weir.Timeout(attemptMax))
+	weir.Compensate(r, "release-stock", func(ctx context.Context) error { return s.out.Warehouse.Release(ctx, o.ID) })
 	for {
 		for _, item := range o.Items {
 			err := weir.Until(r, "stock-available", s.enough(item), weir.Key(item.Dish),
@@ -71,7 +71,7 @@ func (s *Shop) reserve(r *weir.Run, o Order) error {
 			}
 		}
 		err := weir.Do(r, "reserve-stock", func(ctx context.Context) error { return s.out.Warehouse.Reserve(ctx, o) },
-			weir.DoneIf(ErrAlreadyReserved), weir.FailIf(ErrOutOfStock), patient(), weir.Timeout(attemptMax))
+			weir.DoneIf(ErrAlreadyReserved), weir.FailIf(ErrOutOfStock))
 		if !errors.Is(err, ErrOutOfStock) {
 			return err
 		}
@@ -83,7 +83,7 @@ func (s *Shop) reserve(r *weir.Run, o Order) error {
 func (s *Shop) charge(r *weir.Run, o Order) (Charge, error) {
 	return weir.Once(r, "charge-card", func(ctx context.Context) (Charge, error) {
 		return s.out.Payments.Charge(ctx, weir.IdempotencyKey(ctx), o)
-	}, s.findCharge, weir.FailIf(ErrDeclined), patient(), weir.Timeout(attemptMax))
+	}, s.findCharge, weir.FailIf(ErrDeclined))
 }
 
 // findCharge asks the provider what became of a charge.
