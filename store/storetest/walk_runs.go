@@ -46,7 +46,7 @@ func walkRuns(s *scene, seed uint64, steps int) {
 	}
 	defer func() {
 		if s.Failed() {
-			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-60):], "\n"))
+			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-100):], "\n"))
 		}
 	}()
 	for range steps {
@@ -105,11 +105,11 @@ func (w *runWalk) invent(max int) []*store.Message {
 func (w *runWalk) born(parent *runCopy) *store.RunStart {
 	w.words++
 	s := starting(fmt.Sprint("r", w.words))
-	if again := w.pick(func(r *runCopy) bool { return r.parent == parent }); again != nil && w.odds(4) {
-		s = starting(again.id)
-	}
 	if parent != nil {
 		s.Parent, s.ParentStep = parent.ref.No, 90+w.rnd.IntN(5)
+	}
+	if again := w.pick(func(r *runCopy) bool { return r.parent == parent }); again != nil && w.odds(4) {
+		s.ID, s.Input, s.ParentStep = again.id, starting(again.id).Input, again.step
 	}
 	s.Lease = w.odds(2)
 	if w.odds(5) {
@@ -219,9 +219,10 @@ func (w *runWalk) claimSome(suspects bool, most int) {
 func (w *runWalk) updateSome() {
 	g := &store.Group{}
 	var of []*runCopy
+	sends := w.odds(3)
 	for _, r := range w.runs {
 		if r.stands == store.RunRunning && w.odds(2) && len(of) < 4 {
-			g.Changes, of = append(g.Changes, w.changeOf(r)), append(of, r)
+			g.Changes, of = append(g.Changes, w.changeOf(r, sends)), append(of, r)
 		}
 	}
 	if len(of) > 0 && w.odds(8) {
@@ -230,8 +231,12 @@ func (w *runWalk) updateSome() {
 	}
 	w.group(g)
 	for i, c := range g.Changes {
-		w.log("update %s: verdict %d, wake %s, %d waits, unwait %v, locks %v, read %d, sends %q, %d starts: %v", of[i].id, c.Run.Verdict, c.Run.Wake,
-			len(c.Run.Waits), c.Run.Unwait, c.Run.Locks, c.Run.Read, words(batchOf(c.Sends)), len(c.Runs), c.Err)
+		var waits []string
+		for _, x := range c.Run.Waits {
+			waits = append(waits, fmt.Sprintf("%d %s after %d since %s", x.N, x.Key, x.After%10_000, x.Since.Format("04:05")))
+		}
+		w.log("update %s: verdict %d, wake %s, waits %q, unwait %v, locks %v, read %d, sends %q, %d starts: %v", of[i].id, c.Run.Verdict, c.Run.Wake,
+			waits, c.Run.Unwait, c.Run.Locks, c.Run.Read, words(batchOf(c.Sends)), len(c.Runs), c.Err)
 		if len(c.Closures) > 0 && errors.Is(c.Err, errClosure) {
 			continue
 		}
@@ -249,7 +254,7 @@ func (w *runWalk) updateSome() {
 }
 
 // changeOf makes up what a leased run does.
-func (w *runWalk) changeOf(r *runCopy) *store.Change {
+func (w *runWalk) changeOf(r *runCopy, sends bool) *store.Change {
 	c := runs(&store.RunUpdate{RunRef: r.ref, Sober: w.odds(4)})
 	u := c.Run
 	for range w.rnd.IntN(3) {
@@ -259,13 +264,13 @@ func (w *runWalk) changeOf(r *runCopy) *store.Change {
 			u.Records = append(u.Records, &store.Record{N: n, Kind: store.KindStep, State: store.StepDone, Name: "s", Value: fmt.Append(nil, w.words)})
 		}
 	}
-	if w.odds(4) {
+	if sends && w.odds(2) {
 		c.Sends = w.invent(2)
 	}
 	if w.odds(8) {
 		c.Runs = []*store.RunStart{w.born(r)}
 	}
-	w.waitsOf(r, u, len(c.Sends) > 0)
+	w.waitsOf(r, u, sends)
 	w.locksOf(r, u)
 	if mail := w.run(r.id).Mail; len(mail) > 0 && w.odds(2) {
 		w.judgeMail("Story()", r, mail)
@@ -285,8 +290,8 @@ func (w *runWalk) changeOf(r *runCopy) *store.Change {
 	return c
 }
 
-// waitsOf makes up waits. Beside sends it touches none that is there: which of them
-// comes first in a change the port does not say.
+// waitsOf makes up waits. In a group with sends it touches none that is there: which
+// of them comes first the port does not say.
 func (w *runWalk) waitsOf(r *runCopy, u *store.RunUpdate, sends bool) {
 	for n := range 5 {
 		_, waits := r.waits[n+1]
@@ -395,7 +400,7 @@ func (w *runWalk) delete(keep time.Duration) {
 	w.runs = slices.DeleteFunc(w.runs, func(r *runCopy) bool { return r.stands == store.RunEnded && r.ended.Before(old) })
 	for _, m := range w.sent {
 		if m.SentAt.Before(old) {
-			w.pruned = m.Pos
+			w.pruned = max(w.pruned, m.Pos)
 		}
 	}
 }
