@@ -199,7 +199,7 @@ func prepare[In, Out any](e *Engine, w Workflow[In, Out], id string, in In, opts
 	if err := errors.Join(w.err, st.err); err != nil {
 		return nil, err
 	}
-	if !e.owns[ownerOf(name)] {
+	if !e.owns[ownerOf(name)] && !e.core.Detached() {
 		return nil, fmt.Errorf("weir: start %s: nobody here owns %q: add it to Config.Owns, or check the contract's name", name, ownerOf(name))
 	}
 	if id == "" || len(id) > store.MaxRunID {

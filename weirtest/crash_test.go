@@ -1,7 +1,9 @@
 package weirtest_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -16,19 +18,28 @@ type bank struct {
 	world *weirtest.World
 
 	mu      sync.Mutex
-	charges map[string]int // by key of the caller
+	charges map[string]string // by key of the caller, or by order
 }
 
 // charge charges, once per key; without a key each time.
-func (b *bank) charge(key, order string) {
+func (b *bank) charge(key, order string) string {
 	<-time.After(50 * time.Millisecond)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if key != "" && b.charges[key] > 0 {
-		return
+	if key != "" && b.charges[key] != "" {
+		return b.charges[key]
 	}
 	b.world.Effect("charge", order)
-	b.charges[key]++
+	id := fmt.Sprintf("charge-%d", len(b.charges)+1)
+	b.charges[cmp.Or(key, order)] = id
+	return id
+}
+
+// find is an order's charge; empty if there is none.
+func (b *bank) find(order string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.charges[order]
 }
 
 // mail is one that takes its time.
@@ -40,7 +51,7 @@ func mail(w *weirtest.World, order string) {
 // handling is a scenario of one order, that a handler works.
 func handling(handler func(ctx context.Context, m *weir.Message[ticket], b *bank, w *weirtest.World) error) func(*testing.T, *weirtest.World) weirtest.Scenario {
 	return func(_ *testing.T, w *weirtest.World) weirtest.Scenario {
-		b := &bank{world: w, charges: map[string]int{}}
+		b := &bank{world: w, charges: map[string]string{}}
 		return weirtest.Scenario{
 			Config: kitchen,
 			Register: func(e *weir.Engine) {

@@ -17,13 +17,19 @@ import (
 // [Engine], of which all sends count that are committed by now, or a message made by [Message].
 func RequireSent[In, Out any](t testing.TB, s weir.Sender, c weir.Command[In, Out], match ...func(In) bool) In {
 	t.Helper()
-	return require(t, s, c.Name(), match)
+	return require(t, s, wanted{name: c.Name()}, match)
 }
 
 // RequirePublished is [RequireSent] for an event, or for replies: request.Reply().
 func RequirePublished[T any](t testing.TB, s weir.Sender, c weir.Event[T], match ...func(T) bool) T {
 	t.Helper()
-	return require(t, s, c.Name(), match)
+	return require(t, s, wanted{name: c.Name()}, match)
+}
+
+// RequireTold is [RequireSent] for a signal to a run.
+func RequireTold[T any](t testing.TB, s weir.Sender, c weir.Signal[T], runID string, match ...func(T) bool) T {
+	t.Helper()
+	return require(t, s, wanted{c.Name(), runID}, match)
 }
 
 // RequireNothingSent fails t if a message of any of the contracts was sent; of none
@@ -41,13 +47,23 @@ func RequireNothingSent(t testing.TB, s weir.Sender, of ...interface{ Name() str
 	}
 }
 
-func require[T any](t testing.TB, s weir.Sender, name string, match []func(T) bool) T {
+// wanted is what a message is to be: of a contract, to a run if it is a signal.
+type wanted struct{ name, run string }
+
+func (w wanted) String() string {
+	if w.run != "" {
+		return w.name + " to " + w.run
+	}
+	return w.name
+}
+
+func require[T any](t testing.TB, s weir.Sender, w wanted, match []func(T) bool) T {
 	t.Helper()
 	all := sentBy(t, s)
 	var same []sent
 next:
 	for _, m := range all {
-		if m.name != name {
+		if m.name != w.name || w.run != "" && m.key != w.run {
 			continue
 		}
 		same = append(same, m)
@@ -64,11 +80,11 @@ next:
 	}
 	switch {
 	case len(all) == 0:
-		t.Fatalf("want %s sent, there is nothing", name)
+		t.Fatalf("want %s sent, there is nothing", w)
 	case len(same) == 0:
-		t.Fatalf("want %s sent, there is only%s", name, list(all))
+		t.Fatalf("want %s sent, there is only%s", w, list(all))
 	}
-	t.Fatalf("of %s is none as wanted; sent were%s", name, list(same))
+	t.Fatalf("of %s is none as wanted; sent were%s", w, list(same))
 	panic("unreachable")
 }
 

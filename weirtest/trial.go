@@ -139,14 +139,14 @@ func (tr *trial) live(e *Engine, out *outcome) error {
 		}
 		tr.acts--
 	}
-	if err := e.settle(); err != nil {
+	if err := e.rest(); err != nil {
 		return err
 	}
 	if tr.plan.manner == asked { // and when all is done
 		if err := tr.act(e); err != nil {
 			return fmt.Errorf("Act, when all was done: %w", err)
 		}
-		if err := e.settle(); err != nil {
+		if err := e.rest(); err != nil {
 			return err
 		}
 	}
@@ -156,6 +156,23 @@ func (tr *trial) live(e *Engine, out *outcome) error {
 		}
 	}
 	return out.survey(e)
+}
+
+// lingering is how long what nobody waits for has to come to its end.
+const lingering = time.Minute
+
+// rest settles, and lets those come to their end whom the engine does not know.
+func (e *Engine) rest() error {
+	for range 2 {
+		if err := e.settle(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(lingering):
+		case <-e.done:
+		}
+	}
+	return nil
 }
 
 var errGone = errors.New("it ended its goroutine")
