@@ -155,7 +155,7 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 			if rec.get().State == store.StepParked {
 				st.block(block{rec: rec, parked: parkedReason(rec)})
 			}
-			if !st.pause(rec) {
+			if !st.pause(rec, false) {
 				st.block(block{rec: rec, due: rec.get().Due})
 			}
 		}

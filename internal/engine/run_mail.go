@@ -40,6 +40,7 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 		s.interrupt(ErrCancelled)
 		return
 	case store.AbandonMail:
+		s.abandon(m, now)
 		s.endWith(ending{Outcome: store.Failed, Reason: because("abandoned", m), Force: true})
 		s.force()
 		s.interrupt(ErrCancelled)
@@ -62,7 +63,7 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 			s.replace(rec, &r)
 			return
 		}
-		if s.ledger.taken(m.Message.Pos, rec) {
+		if r.Kind == store.KindWaitFor && s.ledger.taken(m.Message.Pos, rec) {
 			return // it waits on, for the next one
 		}
 		r.State, r.Value, r.Pos, r.Reason = store.StepDone, m.Message.Body, m.Message.Pos, ""
@@ -78,6 +79,16 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 	r.Due = time.Time{}
 	rec.met = true
 	s.replace(rec, &r)
+}
+
+// abandon gives up the compensations that need a person; the others are still done.
+func (s *slice) abandon(m *store.Mail, now time.Time) {
+	for _, rec := range s.ledger.all {
+		if r := *rec.get(); r.Kind == store.KindCompensate && r.State == store.StepParked {
+			r.State, r.Reason, r.Took, r.Due = store.StepOmitted, because("abandoned", m), now.Sub(r.StartedAt), time.Time{}
+			s.replace(rec, &r)
+		}
+	}
 }
 
 // force gives up what is unknown, also of a run that was cancelled before.

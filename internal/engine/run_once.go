@@ -66,7 +66,7 @@ func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 // intend commits the intent and makes the call.
 func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	st.checkpoint()
-	if rec != nil && !st.pause(rec) {
+	if rec != nil && !st.pause(rec, false) {
 		st.block(block{rec: rec, due: rec.get().Due})
 	}
 	st.checkpoint()
@@ -119,11 +119,12 @@ func pastWithin(c *Call, a attempted) bool {
 
 // resolve finds out about a call whose outcome is not known.
 func (st *Strand) resolve(c *Call, rec *record) {
-	if rec.get().State == store.StepParked {
-		st.block(block{rec: rec, parked: parkedReason(rec)})
-	}
+	st.alive()
 	if end := st.s.isEnding(); end != nil && end.Force {
 		st.unwind(endCancelled)
+	}
+	if rec.get().State == store.StepParked {
+		st.block(block{rec: rec, parked: parkedReason(rec)})
 	}
 	i := readIntent(rec.get().Value)
 	if c.Verify == nil {
@@ -134,12 +135,10 @@ func (st *Strand) resolve(c *Call, rec *record) {
 		st.change(rec, stepVerdict{state: store.StepParked, value: rec.get().Value, reason: unknownReason(rec)})
 		return
 	}
-	if !st.pause(rec) {
+	if !st.pause(rec, true) {
 		st.block(block{rec: rec, due: rec.get().Due})
 	}
-	if st.s.w.e.stopping.Load() {
-		st.unwind(endStopped)
-	}
+	st.alive()
 	st.await()
 	a := st.try(c, rec.get().Name, rec.get().Attempt, true, func(ctx context.Context, a *attempted) {
 		a.value, a.outcome, a.err = c.Verify(ctx)

@@ -123,15 +123,17 @@ func (s *slice) goMain() {
 // mainEnded decides what becomes of the run after its function has returned or was unwound.
 func (s *slice) mainEnded(st *Strand, returned bool, result []byte, err error, panicked any) {
 	s.drop(st)
+	end := s.isEnding()
 	switch {
+	case end != nil && end.Force && st.end != endStopped:
+		s.compensate() // whatever its function came to: a person has given the run up
 	case panicked != nil:
 		stack := clip(string(debug.Stack()), store.MaxStack)
 		s.conclude(func() {
 			s.leave(store.Parked, fmt.Sprintf("the workflow's function panicked: %v\n%s", panicked, stack))
 		})
-	case returned && s.isEnding() == nil && err == nil:
-		s.conclude(func() { s.complete(result) })
-	case returned && s.isEnding() == nil:
+	case returned && err == nil && s.completes(result):
+	case returned && end == nil && err != nil:
 		s.fail(err)
 		s.compensate()
 	case returned, st.end == endCancelled:
@@ -168,6 +170,20 @@ func (s *slice) conclude(verdict func()) {
 	if silent {
 		s.w.released(s, nil, ErrStopping)
 	}
+}
+
+// completes ends a run whose function has returned a result; false when it is to end otherwise.
+func (s *slice) completes(result []byte) (yes bool) {
+	s.mu.Lock()
+	yes = s.ending == nil // looked at in the lock: a cancellation may come at any time
+	if yes && s.retired == nil && !s.sealed {
+		s.complete(result)
+	}
+	s.mu.Unlock()
+	if yes {
+		s.conclude(func() {})
+	}
+	return yes
 }
 
 // complete ends a run whose function has returned a result.
@@ -346,8 +362,12 @@ func (s *slice) compensated(st *Strand, returned bool, panicked any) {
 		s.conclude(func() { s.suspend(st.blocks) })
 	case st.end == endParked:
 		s.conclude(func() { s.leave(store.Parked, st.reason) })
-	default:
+	case st.end == endStopped:
 		s.conclude(func() {})
+	default: // else it would stay leased, and nobody would know
+		s.conclude(func() {
+			s.leave(store.Parked, "a compensation called runtime.Goexit, or used its *Run: it gets a context")
+		})
 	}
 }
 

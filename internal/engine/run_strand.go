@@ -144,6 +144,17 @@ func (st *Strand) checkpoint() {
 	}
 }
 
+// alive unwinds when the run is lost to us, or the engine stops.
+func (st *Strand) alive() {
+	s := st.s
+	s.mu.Lock()
+	retired := s.retired != nil || s.sealed
+	s.mu.Unlock()
+	if retired || s.w.e.stopping.Load() {
+		st.unwind(endStopped)
+	}
+}
+
 // await returns when all that the run has written is durable; what follows may
 // have effects.
 func (st *Strand) await() {
@@ -181,7 +192,9 @@ func (st *Strand) awaitAlone(fill func(*chapter)) error {
 
 // pause waits in memory until a record is due, or mail for it has come; false if that is
 // rather left to the store.
-func (st *Strand) pause(rec *record) bool {
+//
+// kept: a cancellation does not end the pause, since an outcome must be known first.
+func (st *Strand) pause(rec *record, kept bool) bool {
 	left := time.Until(rec.get().Due)
 	if left <= 0 {
 		return true
@@ -198,7 +211,7 @@ func (st *Strand) pause(rec *record) bool {
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		over := s.ending != nil && !st.compensating || s.retired != nil || rec.settled() || rec.met
+		over := s.ending != nil && !st.compensating && (!kept || s.ending.Force) || s.retired != nil || rec.settled() || rec.met
 		s.mu.Unlock()
 		if over {
 			return true // what follows looks why

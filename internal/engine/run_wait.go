@@ -23,7 +23,7 @@ func (st *Strand) Sleep(c *Call, d time.Duration) {
 	}
 	for !rec.settled() {
 		st.checkpoint()
-		if !st.pause(rec) {
+		if !st.pause(rec, false) {
 			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
@@ -257,7 +257,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 		if rec.get().State == store.StepParked {
 			st.block(block{rec: rec, parked: parkedReason(rec)})
 		}
-		if !st.pause(rec) {
+		if !st.pause(rec, false) {
 			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
@@ -440,7 +440,7 @@ func (st *Strand) untilDue(c *Call, rec *record) {
 	switch {
 	case parked:
 		st.block(block{rec: rec, parked: parkedReason(rec)})
-	case !met && !st.pause(rec):
+	case !met && !st.pause(rec, false):
 		st.block(block{rec: rec, due: rec.get().Due})
 	}
 }
