@@ -55,6 +55,7 @@ type outcome struct {
 	point   string // what was, or would have been, written at the crash; empty: it never came to it
 	points  []point
 	effects map[effect]int
+	lenient map[effect]bool
 	runs    map[string]runEnd // by workflow and ID
 	dead    map[string]string // reasons, by queue and message
 	err     error             // it did not come to its end
@@ -82,7 +83,7 @@ func newTrial(t *testing.T, p plan, make func(*testing.T, *World) Scenario) *tri
 		at = p.at
 	}
 	w := &World{
-		File: filepath.Join(t.TempDir(), "weir.db"), effects: map[effect]int{},
+		File: filepath.Join(t.TempDir(), "weir.db"), effects: map[effect]int{}, lenient: map[effect]bool{},
 		fuse: newFuse(at, p.manner),
 	}
 	tr := &trial{t: t, plan: p, world: w, scenario: make(t, w), acts: 1}
@@ -124,7 +125,8 @@ func (tr *trial) run() outcome {
 		<-time.After(tr.scenario.Restart)
 		tr.world.fuse.renew()
 	}
-	out.effects, out.points = tr.world.happened(), tr.world.fuse.passedPoints()
+	out.effects, out.lenient = tr.world.happened()
+	out.points = tr.world.fuse.passedPoints()
 	if at := tr.world.fuse.at; at > 0 && at <= len(out.points) {
 		out.point = out.points[at-1].what
 	}

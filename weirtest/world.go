@@ -2,6 +2,7 @@ package weirtest
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -54,6 +55,7 @@ type World struct {
 
 	mu      sync.Mutex
 	effects map[effect]int
+	lenient map[effect]bool // they may happen more often
 }
 
 // effect is something that happens outside of weir, to something.
@@ -71,23 +73,26 @@ func (e effect) String() string { return e.name + " " + e.key }
 // called it (runtime.Goexit). So call it before the fake changes anything, and
 // unlock with defer. A fake that takes its time, by time.Sleep outside of
 // its locks, finds more: whoever does not wait for it may not live until it has acted.
-func (w *World) Effect(name, key string) {
+func (w *World) Effect(name, key string) { w.report(effect{name, key}, false) }
+
+// Repeatable is [World.Effect] for what may happen more often than undisturbed, such as a
+// mail that nobody minds to get twice; it must not be lost.
+func (w *World) Repeatable(name, key string) { w.report(effect{name, key}, true) }
+
+func (w *World) report(e effect, lenient bool) {
 	if w.fuse.blown() {
 		runtime.Goexit()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.effects[effect{name, key}]++
+	w.effects[e]++
+	w.lenient[e] = lenient
 }
 
-func (w *World) happened() map[effect]int {
+func (w *World) happened() (all map[effect]int, lenient map[effect]bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := make(map[effect]int, len(w.effects))
-	for e, n := range w.effects {
-		all[e] = n
-	}
-	return all
+	return maps.Clone(w.effects), maps.Clone(w.lenient)
 }
 
 const (
