@@ -10,7 +10,8 @@ import (
 
 // All lists the mutants.
 func All() []Mutant {
-	return slices.Concat(writers(), claimers(), settlers(), keepers())
+	return slices.Concat(writers(), claimers(), settlers(), keepers(),
+		runWriters(), runWaiters(), runClaimers(), runKeepers())
 }
 
 func writers() []Mutant {

@@ -18,6 +18,8 @@ type broken struct {
 	end     func(ctx context.Context) error
 	reader  store.Reader
 	prune   func(r store.Retention) store.Retention
+
+	appendIn func(c *store.Change) *store.Change
 }
 
 func (b *broken) Commit(ctx context.Context, g *store.Group) error {
@@ -25,6 +27,13 @@ func (b *broken) Commit(ctx context.Context, g *store.Group) error {
 		return b.commit(ctx, g)
 	}
 	return b.Store.Commit(ctx, g)
+}
+
+func (b *broken) AppendIn(ctx context.Context, tx store.Tx, c *store.Change) error {
+	if b.appendIn != nil {
+		c = b.appendIn(c)
+	}
+	return b.Store.AppendIn(ctx, tx, c)
 }
 
 func (b *broken) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed, error) {

@@ -26,6 +26,11 @@ type Memory struct {
 	mu     sync.Mutex
 	epochs map[batch]int64
 	last   *store.Batch
+
+	runs    map[store.RunNo]int64 // their epochs
+	lastRun *store.Run
+	newest  store.Pos
+	asked   int // how often count was called
 }
 
 type batch struct {
@@ -77,7 +82,7 @@ func (m Mutant) open(open storetest.Open) storetest.Open {
 	return func(t testing.TB, now func() time.Time) storetest.Harness {
 		return &harness{
 			Harness: open(t, now), mutant: m,
-			memory: &Memory{epochs: map[batch]int64{}}, whole: map[store.Store]store.Store{},
+			memory: &Memory{epochs: map[batch]int64{}, runs: map[store.RunNo]int64{}}, whole: map[store.Store]store.Store{},
 		}
 	}
 }
