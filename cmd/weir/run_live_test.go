@@ -72,6 +72,10 @@ func (s *shop) serve(r *weir.Run, in ticket) (string, error) {
 		return "fetched", err
 	case "weigh":
 		return weir.Ask(r, "ask-kitchen", weigh, in)
+	case "hasty":
+		_, err := weir.Ask(r, "ask-kitchen", weigh, in, weir.Within(time.Millisecond))
+		_, _ = weir.WaitFor(r, "fetched", fetched)
+		return "", err
 	}
 	weir.Sleep(r, "cool-off", time.Hour)
 	return "slept", nil
@@ -90,21 +94,27 @@ func (s *shop) order(id, dish string, state weir.RunState) weir.RunRef[string] {
 
 func (s *shop) becomes(id string, state weir.RunState) {
 	s.t.Helper()
+	s.until(id, func(y weir.RunStory) bool { return y.State == state })
+}
+
+// until waits until a run's story is as it should be.
+func (s *shop) until(id string, is func(weir.RunStory) bool) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		story, err := s.e.RunStory(ctx, "", id)
+		story, err := s.e.RunStory(context.Background(), "", id)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if story.State == state {
+		if is(story) {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			s.t.Fatalf("run %s is %s, want %s: %v", id, story.State, state, weir.WhyNotRunning(story, weir.Surroundings{Now: time.Now()}))
+			s.t.Fatalf("run %s is not what it should become, but %s: %v\n%+v", id, story.State, weir.WhyNotRunning(story, weir.Surroundings{Now: time.Now()}), story)
 		case <-tick.C:
 		}
 	}
@@ -157,7 +167,8 @@ func TestPersonDecides(t *testing.T) {
 			if s.undone.Load() != undone {
 				t.Errorf("%d compensations, want %d", s.undone.Load(), undone)
 			}
-			s.weir(0, "run", "show", "order-1").has("charge-card", "once", c.shows, "(end)")
+			s.weir(0, "run", "show", "order-1").has("charge-card", "once", "(end)")
+			s.weir(0, "run", "show", "order-1").has(c.shows)
 			s.weir(4, "run", "cancel", "order-1", "--why", "x").complains("weir: ")
 			s.weir(0, "audit", "ls").has("run "+c.args[0], "order-1", "asked the bank")
 		})
@@ -206,6 +217,25 @@ func TestPersonBreaksLock(t *testing.T) {
 		t.Errorf("Result = %q, %v, want fetched", got, err)
 	}
 	s.weir(0, "lock", "ls").has("No run holds a lock.")
+}
+
+// A reply that comes after its run has stopped to wait for it is kept, and shown with the run.
+func TestLateReply(t *testing.T) {
+	s := newShop(t)
+	ref, err := weir.Start(t.Context(), s.e, serveOrder, "order-1", ticket{Order: "order-1", Dish: "hasty"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.until("order-1", func(y weir.RunStory) bool { return len(y.Records) == 2 && y.State == weir.RunWaiting })
+	s.grammes <- "300 g"
+	s.until("order-1", func(y weir.RunStory) bool { return len(y.Late) == 1 })
+	s.weir(0, "run", "show", "order-1").has("ask-kitchen", "ask", "failed", "not done within 1ms", "replies that came too late", "kitchen.weigh.reply", `"300 g"`)
+	if err := weir.Tell(t.Context(), s.e, fetched, "order-1", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.result(ref); err == nil {
+		t.Error("Result succeeded, want it failed for want of a reply")
+	}
 }
 
 // A trace of an order has its run, what that asked for below it, and the answer below that.

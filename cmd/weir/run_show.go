@@ -120,7 +120,11 @@ func (t *runTeller) timeline(w io.Writer) {
 	for i := range s.Records {
 		t.record(g, &s.Records[i], x)
 	}
-	if ended(s.RunRow) {
+	switch {
+	case s.State == weir.RunNeedsPerson:
+		g.row("", "(stopped)", "", string(s.State), "")
+		t.reason(g, s.Reason)
+	case ended(s.RunRow):
 		g.row(t.after(s.EndedAt), "(end)", "", string(s.State), span(max(s.EndedAt.Sub(s.StartedAt), 0)))
 		t.reason(g, s.Reason)
 		t.value(g, "result", s.Result)
@@ -167,13 +171,14 @@ func (t *runTeller) record(g *grid, r *weir.RunRecord, x recordExtras) {
 	if !r.Due.IsZero() && r.State < store.StepDone {
 		t.note(g, "due at "+clockTime(r.Due)+" ("+t.after(r.Due)+")")
 	}
-	if r.Reason != told {
+	waits := r.Kind == store.KindAsk || r.Kind == store.KindWaitFor
+	if r.Reason != told && !(waits && len(x.waits[r.N]) > 0) { // it says the same
 		t.reason(g, r.Reason)
 	}
 	if r.Pos != 0 {
 		t.note(g, "message "+t.numbers.message(r.Pos))
 	}
-	if len(r.Headers) > 0 {
+	if len(r.Headers) > 0 && !waits { // else the engine's own
 		t.note(g, "headers "+clip(string(r.Headers), valueWidth))
 	}
 	switch {

@@ -148,7 +148,8 @@ func TestRunShow(t *testing.T) {
 	x.weir(0, "run", "show", "order-4").has("run", "order-4", "workflow", "orders.fulfil (version 1)", "state", "needs-person",
 		"now", "- needs a person: step charge-card: outcome unknown:", "weir run settle orders.fulfil/order-4 --step charge-card",
 		"(start)", `input {"order":"order-4"}`, "reserve-stock", "step", "done", "1.0s", "attempt 1 at +", "the warehouse is busy", "attempt 2: done", `value {"reserved":2}`,
-		"charge-card", "once", "needs-person", `outcome unknown: \x1b]0;owned`).lacks("main.go:7")
+		"charge-card", "once", "needs-person", `outcome unknown: \x1b]0;owned`,
+		"(stopped)", "needs-person", `charge-card: outcome unknown: \x1b]0;owned`).lacks("main.go:7")
 	x.weir(0, "run", "show", "order-4", "--full").has("main.go:7", `"reserved": 2`)
 	x.weir(0, "run", "show", "order-1").has("state", "completed", "ended", "(end)", "completed", `result {"invoice":"i-1"}`).lacks("now")
 	var m map[string]any
