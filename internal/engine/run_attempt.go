@@ -15,6 +15,7 @@ import (
 // a real one, with a timer, only when the step asks for Done or Err.
 type stepContext struct {
 	st      *Strand
+	call    *Call
 	name    string
 	number  int
 	started time.Time
@@ -120,9 +121,13 @@ func (st *Strand) attempt(c *Call, name string, number int) attempted {
 
 // try runs f under a step's context. A panic is an error with its stack.
 func (st *Strand) try(c *Call, name string, number int, kept bool, f func(context.Context, *attempted)) attempted {
-	ctx := &stepContext{st: st, name: name, number: number, started: time.Now(), timeout: c.Timeout, kept: kept}
+	ctx := &stepContext{st: st, call: c, name: name, number: number, started: time.Now(), timeout: c.Timeout, kept: kept}
 	a := attempted{number: number, first: ctx.started, started: ctx.started}
 	st.s.mu.Lock()
+	if st.s.retired != nil || !kept && !st.compensating && st.s.ending != nil {
+		st.s.mu.Unlock() // it came after the last look, and there was nothing to interrupt yet
+		return attempted{number: number, stopped: true}
+	}
 	st.current = ctx
 	st.s.mu.Unlock()
 	func() {
@@ -143,9 +148,21 @@ func (st *Strand) try(c *Call, name string, number int, kept bool, f func(contex
 	if writtenOff {
 		st.unwind(endStopped)
 	}
-	stopping := st.s.w.e.work.Err() != nil
-	a.stopped = a.err != nil && (cause != nil || stopping && (errors.Is(a.err, context.Canceled) || errors.Is(a.err, ErrStopping)))
+	stopped := cause != nil || st.s.w.e.work.Err() != nil
+	a.stopped = stopped && a.err != nil && !definite(c, a.err) // however it puts it
 	return a
+}
+
+// definite reports whether err tells what came of the step, whatever else has happened.
+func definite(c *Call, err error) bool {
+	if _, ok := fails(c, err); ok {
+		return true
+	}
+	_, done := errors.AsType[*unrecordableError](err)
+	for _, sentinel := range c.DoneIf {
+		done = done || errors.Is(err, sentinel)
+	}
+	return done
 }
 
 // overdue reports whether the attempt ignores its context.
@@ -167,24 +184,53 @@ func (s *slice) reap(now time.Time) bool {
 		err := &writtenOffError{now.Sub(ctx.started)}
 		s.w.e.log.Error("a step ignores its context and is written off", keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, "step", ctx.name)
 		due := now.Add(writtenOffPause)
-		if rec := s.ledger.find(ctx.name); rec == nil {
-			s.ledger.add(&store.Record{
-				N: s.ledger.last + 1, Kind: store.KindStep, Name: ctx.name, Attempt: ctx.number, StartedAt: ctx.started,
-				Took: now.Sub(ctx.started), Due: due, Reason: err.Error(),
-			})
-			s.open().write(s.ledger.all[len(s.ledger.all)-1].get())
-		} else if !rec.settled() {
-			r := *rec.get()
-			r.Attempt, r.Due, r.Reason = max(r.Attempt, ctx.number), due, err.Error()
-			s.replace(rec, &r)
+		if rec := s.writeOff(ctx, now, err, due); rec.get().State == store.StepParked {
+			s.leave(store.Parked, parkedReason(rec))
+		} else {
+			c := s.open()
+			c.update.Verdict, c.update.Wake = store.Waiting, due
+			s.seal(c)
 		}
-		c := s.open()
-		c.update.Verdict, c.update.Wake = store.Waiting, due
-		s.seal(c)
 		s.retire(err)
 		return true
 	}
 	return false
+}
+
+// writeOff records an attempt that did not return as one that failed; of a call that
+// must not be made twice, that nobody knows its outcome.
+func (s *slice) writeOff(ctx *stepContext, now time.Time, err error, due time.Time) *record {
+	c := ctx.call
+	rec := s.ledger.find(ctx.name)
+	if rec == nil {
+		rec = s.ledger.begin(store.Record{N: s.ledger.last + 1, Kind: c.Kind, Name: ctx.name, StartedAt: ctx.started, Headers: c.Headers})
+	}
+	if rec.settled() {
+		return rec
+	}
+	r := *rec.get()
+	a := attempted{number: ctx.number, first: r.StartedAt, started: ctx.started, took: now.Sub(ctx.started), err: err}
+	v := stepVerdict{reason: err.Error()}
+	switch c.Kind {
+	case store.KindOnce:
+		i := readIntent(r.Value)
+		i.Verifies++
+		v = stepVerdict{state: store.StepUnknown, value: i.encode(), reason: "outcome unknown: " + err.Error()}
+		if i.Verifies > c.Retry.Max {
+			v.state = store.StepParked
+		}
+	case store.KindUntil: // asked again without an end
+	default:
+		v = judgeStep(c, a)
+	}
+	r.State, r.Value, r.Reason, r.Due = v.state, v.value, v.reason, time.Time{}
+	r.Attempt, r.Took = max(r.Attempt, ctx.number), now.Sub(r.StartedAt)
+	if r.State < store.StepParked {
+		r.Due = due
+	}
+	s.replace(rec, &r)
+	s.recordAttempt(rec, a, v)
+	return rec
 }
 
 // writtenOffPause is how long a run rests whose step had to be written off.

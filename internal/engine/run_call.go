@@ -110,10 +110,11 @@ func (st *Strand) call(c *Call) ([]byte, error) {
 		rec, name = st.find(c)
 	} else {
 		st.s.mu.Lock()
-		if rec = st.s.ledger.find(name); rec != nil {
-			rec.asked = true
-		}
+		rec = st.s.ledger.find(name)
 		st.s.mu.Unlock()
+		if rec != nil && rec.get().Kind != c.Kind {
+			st.Park(otherKind(name, rec.get(), c))
+		}
 	}
 	if rec != nil && rec.settled() {
 		return st.given(rec.get(), c)
@@ -138,12 +139,9 @@ func (st *Strand) Compensate(c *Call) {
 	if fault := faultyName(c.Name); fault != "" {
 		st.Park(fault)
 	}
-	c.name = st.counts.name(st.prefix + c.Name + c.suffix())
+	_, c.name = st.lookUp(c)
 	st.s.mu.Lock()
 	st.s.comps = append(st.s.comps, c)
-	if rec := st.s.ledger.find(c.name); rec != nil {
-		rec.asked = true
-	}
 	st.s.mu.Unlock()
 }
 
@@ -158,6 +156,12 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 			if !st.pause(rec, false) {
 				st.block(block{rec: rec, due: rec.get().Due})
 			}
+			if c.Kind == store.KindStep && st.past(c, rec) {
+				st.giveUp(c, rec)
+			}
+			if rec.settled() {
+				return st.given(rec.get(), c)
+			}
 		}
 		st.checkpoint()
 		st.await()
@@ -166,7 +170,7 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 		if rec != nil {
 			number, first = rec.get().Attempt+1, rec.get().StartedAt
 		}
-		a := st.attempt(c, name, number)
+		a := st.attempt(c.within(first), name, number)
 		if a.stopped {
 			st.checkpoint() // cancelled, or lost
 			st.unwind(endStopped)
@@ -177,6 +181,17 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 			return st.given(rec.get(), c)
 		}
 	}
+}
+
+// within is the call with what is left of its time for one attempt.
+func (c *Call) within(first time.Time) *Call {
+	left := c.Within - time.Since(first)
+	if c.Within <= 0 || left >= c.Timeout {
+		return c
+	}
+	cut := *c
+	cut.Timeout = max(left, time.Millisecond)
+	return &cut
 }
 
 func parkedReason(r *record) string { return "step " + r.get().Name + ": " + r.get().Reason }
@@ -231,7 +246,7 @@ func (st *Strand) settled(c *Call, name string, rec *record, a attempted, v step
 
 // recordAttempt keeps a failed attempt for people. The caller holds s.mu.
 func (s *slice) recordAttempt(rec *record, a attempted, v stepVerdict) {
-	if a.err == nil || v.state == store.StepDone {
+	if a.err == nil || v.state == store.StepDone || v.again || a.number > attemptsKept {
 		return
 	}
 	u := &s.open().update
@@ -240,6 +255,9 @@ func (s *slice) recordAttempt(rec *record, a attempted, v stepVerdict) {
 		Reason: clip(a.err.Error(), store.MaxReason), Stack: stackOf(a.err),
 	})
 }
+
+// attemptsKept bounds the failed attempts kept of a record: one that is asked again without an end has more.
+const attemptsKept = 10_000
 
 // settleTx has a result recorded in the transaction of the step's own closure.
 func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *record {

@@ -119,7 +119,9 @@ func (s *slice) decide(m *store.Mail, now time.Time) {
 				r.State = store.StepUnknown
 				r.Value = readIntent(r.Value).again().encode()
 			}
-			r.Attempt = 0
+			r.Attempt, r.StartedAt = 0, now // all its time too
+		case rec.settled() && rec.asked:
+			continue // decided already, and the function has got it
 		case m.Kind == store.SettleMail && !m.Failed:
 			r.State, r.Value, r.Reason = store.StepDone, m.Value, because("settled", m)
 		case m.Kind == store.SettleMail:

@@ -15,6 +15,7 @@ type intent struct {
 	Timeout  time.Duration `json:"timeout"` // that it was given
 	Verifies int           `json:"verifies,omitempty"`
 	Retried  bool          `json:"retried,omitempty"` // by a person: where nothing verifies, it has not happened
+	Not      bool          `json:"not,omitempty"`     // verified, and believed: it has not happened
 }
 
 func readIntent(value []byte) intent {
@@ -24,7 +25,7 @@ func readIntent(value []byte) intent {
 }
 
 func (i intent) again() intent {
-	i.Verifies, i.Retried = 0, true
+	i.Verifies, i.Retried, i.Not = 0, true, false
 	return i
 }
 
@@ -86,7 +87,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	s.open().write(r)
 	s.mu.Unlock()
 	st.await()
-	a := st.attempt(c, name, number)
+	a := st.attempt(c.within(r.StartedAt), name, number)
 	if a.stopped {
 		st.unwind(endStopped) // the intent stands: the next process finds out
 	}
@@ -123,10 +124,13 @@ func (st *Strand) resolve(c *Call, rec *record) {
 	if end := st.s.isEnding(); end != nil && end.Force {
 		st.unwind(endCancelled)
 	}
+	i := readIntent(rec.get().Value)
 	if rec.get().State == store.StepParked {
+		if i.Not {
+			st.checkpoint()
+		}
 		st.block(block{rec: rec, parked: parkedReason(rec)})
 	}
-	i := readIntent(rec.get().Value)
 	if c.Verify == nil {
 		if i.Retried {
 			st.change(rec, stepVerdict{reason: "retried by a person"})
@@ -175,6 +179,7 @@ func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
 			return stepVerdict{state: store.StepFailed, value: encodeFailed(failed{Within: true}),
 				reason: "not done within " + c.Within.String() + ", and verified that it had not happened"}
 		case rec.get().Attempt >= c.Retry.Max:
+			i.Not = true
 			return stepVerdict{state: store.StepParked, value: i.encode(), reason: "verified that it had not happened, and no attempts are left"}
 		}
 		return v

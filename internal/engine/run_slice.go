@@ -355,9 +355,11 @@ func (s *slice) compensated(st *Strand, returned bool, panicked any) {
 	switch {
 	case panicked != nil:
 		s.conclude(func() { s.leave(store.Parked, fmt.Sprintf("a compensation panicked: %v", panicked)) })
-	case returned:
-		s.cancelChildren()
+	case returned && s.cancelChildren():
 		s.conclude(s.finish)
+	case returned: // else nobody would tell them any more
+		soon := block{rec: nowhere(&store.Record{}), due: time.Now().Add(childrenPause)}
+		s.conclude(func() { s.suspend([]block{soon}) })
 	case st.end == endBlocked:
 		s.conclude(func() { s.suspend(st.blocks) })
 	case st.end == endParked:

@@ -248,10 +248,27 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 	if fault := faultyName(c.Name); fault != "" {
 		st.Park(fault)
 	}
+	if rec, name = st.lookUp(c); rec == nil {
+		st.checkRoom()
+	}
+	if rec != nil && !fits(rec.get(), c.Kind) {
+		st.Park(otherKind(name, rec.get(), c))
+	}
+	return rec, name
+}
+
+func otherKind(name string, r *store.Record, c *Call) string {
+	return fmt.Sprintf("%s was recorded as %s (%s) and the code now has %s there: give it another name", name, r.Kind, r.State, c.Kind)
+}
+
+// lookUp finds the record of a call; one that is found keeps the name that it has, and
+// with it its idempotency key.
+func (st *Strand) lookUp(c *Call) (rec *record, name string) {
 	base := st.prefix + c.Name + c.suffix()
 	name = st.counts.name(base)
 	s := st.s
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	rec = s.ledger.find(name)
 	for _, was := range c.Was {
 		if rec != nil {
@@ -261,13 +278,7 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 	}
 	if rec != nil {
 		rec.asked = true
-	}
-	s.mu.Unlock()
-	if rec == nil {
-		st.checkRoom()
-	}
-	if rec != nil && !fits(rec.get(), c.Kind) {
-		st.Park(fmt.Sprintf("%s was recorded as %s (%s) and the code now has %s there: give it another name", name, rec.get().Kind, rec.get().State, c.Kind))
+		name = rec.get().Name
 	}
 	return rec, name
 }
@@ -290,7 +301,7 @@ func fits(r *store.Record, kind store.StepKind) bool {
 }
 
 func givesValue(k store.StepKind) bool {
-	return k == store.KindStep || k == store.KindTry || k == store.KindOnce || k == store.KindCompensate
+	return k == store.KindStep || k == store.KindTry || k == store.KindOnce
 }
 
 const nameMax = 200

@@ -68,8 +68,15 @@ func (w *workflow) wait(ctx context.Context, all []chan struct{}) {
 	}
 }
 
-// suspects lets first-time suspects in, a group at a time.
+// suspects lets first-time suspects in, a group at a time. Until all have begun some
+// places are kept for them: the others would take each one as it becomes free.
 func (w *workflow) suspects(ctx context.Context) error {
+	defer func() {
+		w.mu.Lock()
+		w.kept = 0
+		w.mu.Unlock()
+		w.look()
+	}()
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		room := min(suspectGroup, w.settings.Concurrency-w.taken)

@@ -135,6 +135,12 @@ func (st *Strand) limit(c *Call, from time.Time) time.Time {
 	return from.Add(c.Within)
 }
 
+// past reports whether a call is past its Within.
+func (st *Strand) past(c *Call, rec *record) bool {
+	limit := st.limit(c, rec.get().StartedAt)
+	return !limit.IsZero() && !time.Now().Before(limit)
+}
+
 // blockWithin blocks until the record is met, or fails it when its time is over.
 func (st *Strand) blockWithin(c *Call, rec *record) {
 	limit := st.limit(c, rec.get().StartedAt)
@@ -150,7 +156,7 @@ func (st *Strand) blockWithin(c *Call, rec *record) {
 	switch {
 	case parked:
 		st.block(block{rec: rec, parked: parkedReason(rec)})
-	case !limit.IsZero() && !time.Now().Before(limit):
+	case st.past(c, rec):
 		st.giveUp(c, rec)
 	default:
 		st.block(block{rec: rec, due: limit})
@@ -261,6 +267,10 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
+		if st.past(c, rec) {
+			st.giveUp(c, rec)
+			return rec
+		}
 	}
 	st.await()
 	err := st.awaitAlone(func(ch *chapter) {
@@ -285,58 +295,14 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 	if full, ok := errors.AsType[*store.FullError](err); ok {
 		pause := retryAfter(full, st.s.w.e.drainRate(context.Background(), full.Queue))
 		r.State, r.Due = store.StepPending, time.Now().Add(pause)
+		if limit := st.limit(c, r.StartedAt); !limit.IsZero() && limit.Before(r.Due) {
+			r.Due = limit
+		}
 	}
 	st.s.mu.Lock()
 	st.s.replace(rec, &r)
 	st.s.mu.Unlock()
 	return rec
-}
-
-// Child starts a child run and waits for its end.
-func (st *Strand) Child(c *Call) ([]byte, error) {
-	st.enter()
-	defer st.exit()
-	rec, name := st.find(c)
-	for rec == nil || rec.get().Attempt == 0 && !rec.settled() {
-		rec = st.dispatch(c, name, rec, func(ch *chapter, r *store.Record) {
-			child := *c.Child
-			child.ID = st.s.run.ID + "/" + name
-			child.Parent, child.ParentStep = st.s.run.No, r.N
-			child.Cause, child.Correlation = st.Reference(), st.s.run.Correlation
-			ch.change.Runs = []*store.RunStart{&child}
-			r.Reason = "waits for child run " + child.ID + " of " + child.Workflow
-			r.Value, _ = json.Marshal(childRef{child.Workflow, child.ID})
-		})
-	}
-	for !rec.settled() {
-		st.blockWithin(c, rec)
-	}
-	return st.given(rec.get(), c)
-}
-
-// childRef is kept in an open child record's Value.
-type childRef struct{ Workflow, ID string }
-
-// cancelChildren passes the run's end on to children that it no longer waits for.
-func (s *slice) cancelChildren() {
-	s.mu.Lock()
-	var refs []childRef
-	for _, rec := range s.ledger.all {
-		if rec.get().Kind == store.KindChild && !rec.settled() {
-			var ref childRef
-			if json.Unmarshal(rec.get().Value, &ref) == nil && ref.ID != "" {
-				refs = append(refs, ref)
-			}
-		}
-	}
-	reason := s.ending.Reason
-	s.mu.Unlock()
-	for _, ref := range refs {
-		_, err := s.w.e.Operate(s.w.e.work, store.Act{Verb: store.CancelRun, Workflow: ref.Workflow, ID: ref.ID, By: "weir", Why: "its parent ends: " + reason})
-		if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
-			s.w.e.log.Warn("child run not cancelled", keyRun, ref.ID, keyError, err)
-		}
-	}
 }
 
 // Lock acquires a named lock and returns its fence.

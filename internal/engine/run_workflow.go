@@ -33,6 +33,7 @@ type workflow struct {
 	mu     sync.Mutex
 	slices map[store.RunNo]*slice
 	taken  int       // places taken: slices, and starts under way
+	kept   int       // places kept for suspects, until all have begun
 	stale  bool      // there may be runs to claim, or mail
 	open   bool      // claims are allowed
 	closed bool      // for good: the engine stops
@@ -110,7 +111,7 @@ func (e *Engine) leasable(start *store.RunStart) *workflow {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.open || w.stale || w.taken >= w.settings.Concurrency {
+	if !w.open || w.stale || w.taken >= w.settings.Concurrency-w.kept {
 		return nil
 	}
 	w.taken++
@@ -263,7 +264,7 @@ func (w *workflow) fill(ctx context.Context) error {
 		if !w.due.IsZero() && !w.due.After(time.Now()) {
 			w.stale = true
 		}
-		room := min(w.settings.Concurrency-w.taken, claimRuns)
+		room := min(w.settings.Concurrency-w.kept-w.taken, claimRuns)
 		if !w.stale || !w.open {
 			w.mu.Unlock()
 			return nil
@@ -317,6 +318,12 @@ func (w *workflow) deliver(mail []store.Mail) {
 		}
 		w.mu.Lock()
 		s := w.slices[mail[0].Run]
+		if s == nil && !w.closed {
+			w.stale = true // it is leased, and about to begin: asked for again
+			w.look()
+			w.mu.Unlock()
+			return
+		}
 		w.mailed = max(w.mailed, mail[n-1].No)
 		w.mu.Unlock()
 		if s != nil {
@@ -352,6 +359,7 @@ func (w *workflow) close() {
 func (w *workflow) start() {
 	w.mu.Lock()
 	w.open = !w.closed
+	w.kept = min(suspectGroup, (w.settings.Concurrency+1)/2)
 	w.mu.Unlock()
 }
 
