@@ -26,6 +26,7 @@ type demoFulfilmentCmd struct {
 	Fail   float64 `default:"0.05" help:"The share of requests to which the outside systems answer 500, half of them after having acted; of mails six times as many."`
 	Silent float64 `default:"0.03" help:"The share of requests on which they act and do not answer."`
 	Slow   float64 `default:"0.1" help:"The share of requests that they begin late, by up to 0.3 s."`
+	Restock time.Duration `default:"3s" help:"Time from one delivery of dishes that are out of stock to the next, 0.1 to 60 s."`
 }
 
 // demoFulfilmentResult is what weir demo fulfilment prints with --json. What was done to the
@@ -76,6 +77,9 @@ func (c *demoFulfilmentCmd) Run(a *app) (err error) {
 		if !(share >= 0 && share <= demoShareMost) {
 			return usageError(fmt.Errorf("%s is %v, want 0 to %v", flag, share, demoShareMost))
 		}
+	}
+	if c.Restock < 100*time.Millisecond || c.Restock > time.Minute {
+		return usageError(fmt.Errorf("--restock is %v, want 100ms to 1m", c.Restock))
 	}
 	dir, remove, err := demoDirectory(c.Dir, demoFulfilmentFile)
 	if err != nil {
@@ -129,7 +133,7 @@ func (c *demoFulfilmentCmd) prepare(a *app, dir string) (*fulfilmentDemo, error)
 	}
 	return &fulfilmentDemo{
 		work: work, book: book, kills: c.Kill, app: a, killed: map[string]int{}, seed: c.Seed,
-		trouble: outside.Trouble{Fail: c.Fail, Silent: c.Silent, Slow: c.Slow},
+		trouble: outside.Trouble{Fail: c.Fail, Silent: c.Silent, Slow: c.Slow}, restock: c.Restock,
 	}, shop.Close()
 }
 

@@ -28,6 +28,7 @@ type fulfilmentDemo struct {
 	work    fulfilmentWorkCmd
 	book    []fulfilment.Want
 	trouble outside.Trouble
+	restock time.Duration
 	seed    uint64
 	kills   int
 	app     *app
@@ -76,7 +77,7 @@ func (d *fulfilmentDemo) run(ctx context.Context) (err error) {
 	if _, err := d.db.ExecContext(ctx, `pragma query_only = on`); err != nil {
 		return err
 	}
-	d.luck = rand.New(rand.NewPCG(d.seed, uint64(d.kills)))
+	d.luck = newLuck(d.seed, d.kills)
 	d.shown = newDemoProgress(d.app.err, d.kills)
 	defer d.shown.end()
 	d.systems, d.address = map[outside.Name]*process{}, map[outside.Name]string{}
@@ -108,7 +109,7 @@ func (d *fulfilmentDemo) stop() {
 // it has lived before.
 func (d *fulfilmentDemo) startSystem(ctx context.Context, name outside.Name) error {
 	c := demoOutsideCmd{System: string(name), Dir: d.work.Dir, Listen: d.address[name], Seed: d.seed,
-		Fail: d.trouble.Fail, Silent: d.trouble.Silent, Slow: d.trouble.Slow}
+		Fail: d.trouble.Fail, Silent: d.trouble.Silent, Slow: d.trouble.Slow, Restock: d.restock}
 	if name == outside.Mail {
 		c.Fail = min(demoMailFails*c.Fail, demoShareMost)
 	}

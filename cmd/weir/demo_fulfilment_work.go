@@ -122,20 +122,21 @@ func demoLog(dir, name string) (log *slog.Logger, end func(), err error) {
 // demoOutsideCmd is the process of an outside system. Its first line of output is where it
 // listens. It stops when its standard input ends.
 type demoOutsideCmd struct {
-	System string
-	Dir    string
-	Listen string
-	Seed   uint64
-	Fail   float64
-	Silent float64
-	Slow   float64
+	System  string
+	Dir     string
+	Listen  string
+	Seed    uint64
+	Fail    float64
+	Silent  float64
+	Slow    float64
+	Restock time.Duration
 }
 
 // arguments are the command line of this process.
 func (c *demoOutsideCmd) arguments() []string {
 	share := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	return []string{"demo", "outside", "--system", c.System, "--dir", c.Dir, "--listen", c.Listen,
-		"--seed", strconv.FormatUint(c.Seed, 10), "--fail", share(c.Fail), "--silent", share(c.Silent), "--slow", share(c.Slow)}
+		"--seed", strconv.FormatUint(c.Seed, 10), "--fail", share(c.Fail), "--silent", share(c.Silent), "--slow", share(c.Slow), "--restock", c.Restock.String()}
 }
 
 // Run serves until the standard input ends.
@@ -146,7 +147,7 @@ func (c *demoOutsideCmd) Run(a *app) error {
 	}
 	defer closeLog()
 	system, err := outside.Open(a.ctx, outside.Name(c.System), outside.Config{
-		File: filepath.Join(c.Dir, c.System+".db"), Seed: c.Seed, Declined: demoDeclined, Log: log,
+		File: filepath.Join(c.Dir, c.System+".db"), Seed: c.Seed, Declined: demoDeclined, Restock: c.Restock, Log: log,
 		Trouble: outside.Trouble{Fail: c.Fail, Silent: c.Silent, Slow: c.Slow},
 	})
 	if err != nil {

@@ -58,7 +58,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if _, err := d.db.ExecContext(ctx, `pragma query_only = on`); err != nil {
 		return err
 	}
-	d.luck = rand.New(rand.NewPCG(d.Seed, uint64(d.kills)))
+	d.luck = newLuck(d.Seed, d.kills)
 	d.shown = newDemoProgress(d.app.err, d.kills)
 	defer d.shown.end()
 	for {
@@ -68,6 +68,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}
 }
+
+// newLuck draws kills: the same for the same seed and number.
+func newLuck(seed uint64, kills int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(kills))) }
 
 // live is the life of one process: to the end of the book, or to its kill.
 func (d *demo) live(ctx context.Context) (settled bool, err error) {
