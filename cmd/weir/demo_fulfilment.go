@@ -18,14 +18,14 @@ import (
 
 // demoFulfilmentCmd is weir demo fulfilment.
 type demoFulfilmentCmd struct {
-	Orders string  `placeholder:"FILE" help:"Order book: CSV with order_details_id, order_id, order_date, order_time, item_id. Default: one is made up."`
-	Menu   string  `placeholder:"FILE" help:"Its menu: CSV with menu_item_id, item_name. Default: any number is a dish."`
-	Kill   int     `placeholder:"N" help:"Kill the engine's process or that of an outside system (SIGKILL) that often, at random moments of their work, and start it again."`
-	Dir    string  `placeholder:"DIR" help:"Keep the files there, to look around. Default: a temporary directory, which is removed."`
-	Seed   uint64  `default:"1" help:"Of what is random: the made-up orders, the trouble of the outside systems, who is killed when."`
-	Fail   float64 `default:"0.05" help:"The share of requests to which the outside systems answer 500, half of them after having acted; of mails six times as many."`
-	Silent float64 `default:"0.03" help:"The share of requests on which they act and do not answer."`
-	Slow   float64 `default:"0.1" help:"The share of requests that they begin late, by up to 0.3 s."`
+	Orders  string        `placeholder:"FILE" help:"Order book: CSV with order_details_id, order_id, order_date, order_time, item_id. Default: one is made up."`
+	Menu    string        `placeholder:"FILE" help:"Its menu: CSV with menu_item_id, item_name. Default: any number is a dish."`
+	Kill    int           `placeholder:"N" help:"Kill the engine's process or that of an outside system (SIGKILL) that often, at random moments of their work, and start it again."`
+	Dir     string        `placeholder:"DIR" help:"Keep the files there, to look around. Default: a temporary directory, which is removed."`
+	Seed    uint64        `default:"1" help:"Of what is random: the made-up orders, the trouble of the outside systems, who is killed when."`
+	Fail    float64       `default:"0.05" help:"The share of requests to which the outside systems answer 500, half of them after having acted; of mails six times as many."`
+	Silent  float64       `default:"0.03" help:"The share of requests on which they act and do not answer."`
+	Slow    float64       `default:"0.1" help:"The share of requests that they begin late, by up to 0.3 s."`
 	Restock time.Duration `default:"3s" help:"Time from one delivery of dishes that are out of stock to the next, 0.1 to 60 s."`
 }
 
