@@ -48,7 +48,9 @@ func (r *Run) send(_ context.Context, o *outgoing) error {
 }
 
 func (r *Run) start(_ context.Context, start *store.RunStart) error {
-	return r.strand.StartRun(r.call(store.KindSend, "start "+start.Workflow+"/"+start.ID), start)
+	c := r.call(store.KindSend, "start "+start.Workflow)
+	c.Key = start.ID // which may have what a name may not
+	return r.strand.StartRun(c, start)
 }
 
 // call begins the engine's form of a call, with the workflow's defaults.
@@ -60,7 +62,7 @@ func (r *Run) call(kind store.StepKind, name string) *engine.Call {
 // guessing could do anything.
 func recorded[T any](r *Run, c *engine.Call, data []byte) T {
 	var v T
-	if _, none := any(v).(None); none || len(data) == 0 {
+	if _, none := any(v).(None); none {
 		return v
 	}
 	if err := decodeStrictly(r.flow.eng.config.Codec, data, &v); err != nil {

@@ -91,7 +91,11 @@ func Register[In, Out any](e *Engine, w Workflow[In, Out], f func(*Run, In) (Out
 			if err != nil {
 				return nil, err
 			}
-			return encodeResult(e, out)
+			data, err := encodeResult(e, out)
+			if err != nil { // a mistake of the program's: what the run has done need not be undone
+				st.Park(err.Error())
+			}
+			return data, nil
 		},
 	}, err)
 }
@@ -229,6 +233,9 @@ func prepare[In, Out any](e *Engine, w Workflow[In, Out], id string, in In, opts
 		deadline = fl.(*flow).runs.Deadline
 	}
 	if deadline > 0 {
+		if start.At.After(now) {
+			now = start.At // it begins then
+		}
 		start.Deadline = now.Add(deadline)
 	}
 	return start, nil
