@@ -137,7 +137,7 @@ func (w *whyTeller) person() {
 		}
 		w.say("needs a person: %s: %s", whyName(r), whyReason(r.Reason))
 		if r.Kind == store.KindCompensate {
-			w.say("goes on after: weir run retry %s --step %s --why REASON (when the cause is mended; or skip)", id, shellWord(r.Name))
+			w.say("goes on after: weir run retry %s --step %s --why REASON (when the cause is mended; or skip or abandon)", id, shellWord(r.Name))
 			continue
 		}
 		w.say("goes on after: weir run settle %s --step %s --value JSON --why REASON (or with --failed; or retry, skip or abandon)", id, shellWord(r.Name))

@@ -124,7 +124,7 @@ func TestWhyNotRunning(t *testing.T) {
 		{"compensating", run(weir.RunNeedsPerson, nil, record(store.KindSleep, store.StepPending, "nap"), due(record(store.KindOnce, store.StepUnknown, "charge"), time.Time{}, "timeout"),
 			due(record(store.KindNote, store.StepDone, ":ending"), time.Time{}, "declined"), due(record(store.KindCompensate, store.StepParked, "undo"), time.Time{}, "no route")), nil,
 			[]string{"is ending: declined; its compensations are run first", "needs a person: compensation undo: no route",
-				"goes on after: weir run retry orders.fulfil/order-7 --step undo --why REASON (when the cause is mended; or skip)",
+				"goes on after: weir run retry orders.fulfil/order-7 --step undo --why REASON (when the cause is mended; or skip or abandon)",
 				"step charge: it is not known whether attempt 1 has happened: timeout; that is asked at once"}},
 		{"mail", run(weir.RunReady, func(s *weir.RunStory) {
 			s.Mail = []weir.RunMail{{Kind: store.CancelMail, At: start, By: "anna", Why: "sold out"}, {Kind: store.SettleMail, Step: "charge-card", At: start, By: "bob", Why: "asked the bank"}, {Kind: store.Arrived}}

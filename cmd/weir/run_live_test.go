@@ -53,7 +53,13 @@ func newShop(t *testing.T) *shop {
 }
 
 func (s *shop) serve(r *weir.Run, in ticket) (string, error) {
-	weir.Compensate(r, "undo", func(context.Context) error { s.undone.Add(1); return nil })
+	weir.Compensate(r, "undo", func(context.Context) error {
+		if in.Dish == "stuck" {
+			return errors.New("no way back")
+		}
+		s.undone.Add(1)
+		return nil
+	})
 	switch in.Dish {
 	case "charge":
 		return weir.Once(r, "charge-card", func(context.Context) (string, error) { return "", errors.New("i/o timeout " + hostile) }, nil)
@@ -199,6 +205,26 @@ func TestPersonCancelsSleeper(t *testing.T) {
 		t.Errorf("Result = %v after %d compensations, want it cancelled after 1", err, s.undone.Load())
 	}
 	s.weir(0, "run", "why", "order-1").has("has ended: cancelled at", "cancelled by anna: sold out")
+}
+
+// A compensation that fails needs a person too, who may give it up, alone or with the run.
+func TestPersonAndCompensation(t *testing.T) {
+	for _, verb := range []string{"skip", "abandon"} {
+		t.Run(verb, func(t *testing.T) {
+			s := newShop(t)
+			ref := s.order("order-1", "stuck", weir.RunWaiting)
+			s.weir(0, "run", "cancel", "order-1", "--why", "sold out", "--by", "anna")
+			s.becomes("order-1", weir.RunNeedsPerson)
+			s.weir(0, "run", "why", "order-1").has("- is ending: cancelled by anna: sold out", "- needs a person: compensation undo: no way back",
+				"weir run retry orders.serve/order-1 --step undo").lacks("cool-off")
+			s.weir(0, "run", verb, "order-1", "--why", "enough", "--by", "anna")
+			_, err := s.result(ref)
+			if e, ok := errors.AsType[*weir.RunError](err); !ok || e.Outcome != "cancelled" {
+				t.Errorf("Result = %v, want it cancelled", err)
+			}
+			s.weir(0, "run", "show", "order-1").has("undo", "compensate", "omitted", "by anna: enough", "(end)")
+		})
+	}
 }
 
 func TestPersonBreaksLock(t *testing.T) {

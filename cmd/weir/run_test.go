@@ -25,7 +25,13 @@ const (
 
 func newTill(t *testing.T) till {
 	t.Helper()
-	x := till{journal: newJournal(t)}
+	return newJournal(t).till()
+}
+
+func (j journal) till() till {
+	t := j.t
+	t.Helper()
+	x := till{journal: j}
 	var err error
 	if x.st, err = sqlite.File(x.file)(t.Context()); err != nil {
 		t.Fatal(err)
@@ -178,6 +184,19 @@ func TestRunWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.weir(0, "run", "why", "order-5").has("no live process works the store")
+}
+
+// A run whose process has ended without a word is told of as lost, then as a suspect.
+func TestRunWhyCrashed(t *testing.T) {
+	x := newTill(t)
+	x.start(fulfil, "order-1")
+	x.claim(fulfil)
+	if err := x.st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x = x.journal.till()
+	x.weir(0, "run", "why", "order-1").has("- crashed its process once; it waits to run alone")
+	x.weir(0, "run", "show", "order-1").has("crashes", "1 of its process")
 }
 
 // An ID that several runs have, or that may be read in two ways, is refused rather than guessed.
