@@ -49,8 +49,10 @@ func (c *conn) rows(query string, args []any, into []any, each func() error) err
 
 // The hot statement takes many rows at once: stepping a statement costs about as
 // much as the row itself. What a group has is cut into such of 64, 16, 4 and 1.
+// With "or fail" SQLite keeps no journal for the rows before one that fails: they
+// go with the transaction.
 const (
-	insertInto   = `insert into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
+	insertInto   = `insert or fail into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
 	messageRow   = `(?,?,?,?,?,?,?,?,?)`
 	messageRow4  = messageRow + `,` + messageRow + `,` + messageRow + `,` + messageRow
 	messageRow16 = messageRow4 + `,` + messageRow4 + `,` + messageRow4 + `,` + messageRow4

@@ -40,7 +40,7 @@ const (
 		from weir_runs where workflow = ?1 and id = ?2`
 	sqlSetParentStep = `update weir_runs set parent_step = ?2 where no = ?1`
 
-	insertRun = `insert into weir_runs (no, workflow, id, wake, version, epoch, started_us, deadline_us,
+	insertRun = `insert or fail into weir_runs (no, workflow, id, wake, version, epoch, started_us, deadline_us,
 		parent, parent_step, cause, correlation, headers, input) values `
 	runValues   = `(?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	runValues4  = runValues + `,` + runValues + `,` + runValues + `,` + runValues
@@ -52,11 +52,11 @@ const (
 
 	runColumnCount = 14
 
-	findRuns   = `select no, id from weir_runs where workflow = ?1 and id in `
-	id4        = `?,?,?,?`
-	id16       = id4 + `,` + id4 + `,` + id4 + `,` + id4
-	findRuns4  = findRuns + `(` + id4 + `)`
-	findRuns16 = findRuns + `(` + id16 + `)`
+	// A list of IDs would be made a table of its own first.
+	seekRun    = `select id from weir_runs where workflow = ?1 and id = ?`
+	and        = ` union all `
+	seekRuns4  = seekRun + and + seekRun + and + seekRun + and + seekRun
+	seekRuns16 = seekRuns4 + and + seekRuns4 + and + seekRuns4 + and + seekRuns4
 )
 
 // seek looks up the starts of a whole group at once, so that planStart need not look
@@ -88,9 +88,9 @@ func (b *runbook) seek(c *conn, changes []*store.Change) error {
 
 func (b *runbook) seekIn(c *conn, workflow int64, starts []*store.RunStart) error {
 	for len(starts) > 0 {
-		text, n := findRuns16, min(16, len(starts))
+		text, n := seekRuns16, min(16, len(starts))
 		if n <= 4 {
-			text = findRuns4
+			text = seekRuns4
 		}
 		st, err := c.prepare(text)
 		if err != nil {
@@ -109,7 +109,7 @@ func (b *runbook) seekIn(c *conn, workflow int64, starts []*store.RunStart) erro
 			if !more {
 				break
 			}
-			found = append(found, runName{workflow, st.ColumnText(1)})
+			found = append(found, runName{workflow, st.ColumnText(0)})
 		}
 		for _, name := range found {
 			if err := b.readKnown(name); err != nil {
