@@ -43,7 +43,9 @@ type ClaimRequest struct {
 	MailAfter int64
 	// Suspects asks only for runs that have crashes; else those have to wait. With Workflow.
 	Suspects bool
-	Max      int // 1 to MaxBatch; a batch taken over from another process may hold more
+	// Max is 1 to MaxBatch; a batch taken over from another process may hold more. With
+	// Workflow also 0: no run is claimed, only mail is asked for.
+	Max int
 	// Abandoned asks only for batches that an earlier process left open.
 	Abandoned bool
 }

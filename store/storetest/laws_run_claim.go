@@ -22,7 +22,7 @@ func runClaimLaws() []Law {
 		{"run-claim/due", "A run that waits for a time is claimed when it has come, and not before.", runClaimDue},
 		{"run-claim/records", "A claim loads at most MaxClaimRecords records beyond its first run, and says that there is more.", runClaimRecords},
 		{"run-claim/concurrent", "Of concurrent claims no two get the same run, and together they get all.", runClaimConcurrent},
-		{"run-claim/limits", "A claim for no runs, or for more than MaxBatch, is refused; of a workflow never heard of there is nothing.", runClaimLimits},
+		{"run-claim/limits", "A claim for less than no runs, or for more than MaxBatch, is refused; of a workflow never heard of there is nothing.", runClaimLimits},
 	}
 }
 
@@ -300,7 +300,7 @@ func runClaimConcurrent(s *scene) {
 
 func runClaimLimits(s *scene) {
 	s.startRuns("a")
-	for _, max := range []int{0, -1, store.MaxBatch + 1} {
+	for _, max := range []int{-1, store.MaxBatch + 1} {
 		got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil, Max: max})
 		if err == nil || len(got.Runs) > 0 {
 			s.Errorf("Claim(%s, max %d) = %q, %v, want none and an error", fulfil, max, idsOf(got.Runs), err)

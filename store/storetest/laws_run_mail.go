@@ -10,6 +10,7 @@ import (
 func runMailLaws() []Law {
 	return []Law{
 		{"run-mail/leased", "The mail of a leased run comes to the process that leases it, with a claim of its workflow, above the number asked for.", runMailLeased},
+		{"run-mail/only", "A claim for no runs brings mail, and leaves the runs that are ready to others.", runMailOnly},
 		{"run-mail/read", "Read deletes the run's mail up to its number, and no other run's.", runMailRead},
 		{"run-mail/unread", "Unread says that there is mail beyond Read: a run released to wait is then ready at once.", runMailUnread},
 		{"run-mail/crash", "Mail that was not read comes again, under the same numbers, to the next process.", runMailCrash},
@@ -64,6 +65,23 @@ func runMailLeased(s *scene) {
 		s.Errorf("Claim(mail after %d) = runs %q, mail %q, want b, \"3 l1, 2 j1\"", seen, idsOf(got.Runs), letters(got.Mail))
 	}
 	s.mailed(got.Runs[0], "1 j1")
+}
+
+func runMailOnly(s *scene) {
+	s.waitsLeased(s.leased("a"), awaits(1, "k"))
+	s.update(waiting(s.leased("b"), awaits(1, "k")))
+	s.send(ready, "k1")
+	for range 2 {
+		got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil})
+		if err != nil || len(got.Runs) > 0 || letters(got.Mail) != "1 k1" {
+			s.Fatalf("Claim(max 0) = runs %q, mail %q, %v, want none, \"1 k1\", nil", idsOf(got.Runs), letters(got.Mail), err)
+		}
+		if got, err = s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil, MailAfter: last(got.Mail)}); err != nil || len(got.Mail) > 0 {
+			s.Errorf("Claim(max 0, mail after the last) = mail %q, %v, want none, nil", letters(got.Mail), err)
+		}
+		s.stands("b", store.RunReady)
+	}
+	s.claimRuns(9, "b")
 }
 
 func runMailRead(s *scene) {
