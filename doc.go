@@ -1,6 +1,7 @@
-// Package weir gives a Go service resilient asynchronous messaging in its own
-// process and its own database: commands, requests and events that are sent in
-// the service's own transaction, worked by competing consumers, in order per key,
+// Package weir gives a Go service durable workflows and resilient asynchronous
+// messaging in its own process and its own database: business processes as plain
+// functions of durable steps; commands, requests and events that are sent in the
+// service's own transaction, worked by competing consumers, in order per key,
 // retried, bounded, journaled, and never lost.
 //
 // # Shape
@@ -34,4 +35,33 @@
 // for a person. [Permanent] goes there at once. [NotYet] is no failure: the
 // message comes again later, and the reason is kept. A panic counts as an error,
 // with its stack.
+//
+// # Workflows
+//
+// A [Workflow] is given its function by [Register]; [Start] begins a run of it. The
+// function is run from its beginning whenever the run goes on: after a wait, a crash,
+// a deployment. [Step], [Do], [Once], [Until], [Ask] and the others are recorded, and
+// give in a replay what they gave. The rules:
+//
+//  1. A step returns an error only when that is one of [FailIf] or [Permanent], past its
+//     [Within], or settled so by a person. Out of retries the run is parked for a person
+//     and the call does not return, so a swallowed error cannot lose an order.
+//  2. The errors and values that the function sees are the recorded ones, live as in a
+//     replay; errors.Is holds for the sentinels of FailIf.
+//  3. Steps are found again by their names, never by position; in a loop a [Key] tells
+//     them apart. A record that the code no longer asks for is shown in the run's history.
+//  4. Code outside steps may run again: it has no effects, and decides on recorded values
+//     only: its input, what steps gave, [Run.Now]. It may change freely between deployments.
+//  5. Waiting and cancelling unwind the function by [runtime.Goexit]: deferred functions
+//     run, and must have no effects.
+//  6. A [Run] belongs to one goroutine; parallel work is for [All]. Misuse is noticed, and
+//     parks the run. Inside a handler or a step, sending through the engine is refused.
+//  7. Functions given to [Message.OnCommit] and [StepTx] are short, may run again, and act
+//     only through their transaction.
+//  8. Messages with a key are worked in their order. A command whose owner nobody knows is
+//     an error at the send.
+//
+// A step's effect outside the store may still happen twice: the process can die between
+// the effect and its record. Hand [IdempotencyKey] to systems that take one; for those
+// that do not, [Once] never acts again while it is not known whether it has acted.
 package weir
