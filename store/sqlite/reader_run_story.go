@@ -197,43 +197,24 @@ func (t *runTeller) children(no int64, y *store.RunStory) error {
 	})
 }
 
-// late finds replies that no record took, sent after their request's record had
-// stopped to wait: it is settled, waits no more, or its run has ended.
+// late finds the replies to the run's requests that it neither has got nor waits for.
+// They are of the run's conversation, or of that of their request.
 func (t *runTeller) late(no int64, y *store.RunStory) error {
-	asked, taken := t.requests(y)
-	if len(asked) == 0 {
-		return nil
-	}
 	w, err := reader{t.s}.scribe(t.c)
 	if err != nil {
 		return err
 	}
-	// A reply is of the run's conversation, or of that of its request.
-	inc := w.incarnation
-	roots := []any{inc.RunID(store.RunNo(no))}
+	l := lateReplies{t: t, w: w, run: w.incarnation.RunID(store.RunNo(no)), y: y}
+	l.known()
+	roots := []any{l.run}
 	if y.Correlation != "" {
-		roots[0] = reference(y.Correlation, inc)
+		roots[0] = reference(y.Correlation, w.incarnation)
 	}
-	for request := range asked {
+	for request := range l.asked {
 		roots = append(roots, int64(request))
 	}
 	for _, root := range roots {
-		err := t.c.query(repliesTold, []any{root, conversationMax}, func(st *sqlite.Stmt) error {
-			if w.topics[ownerOf(st.ColumnInt64(0))].kind != store.KindReply || len(y.Late) == store.MaxList {
-				return nil
-			}
-			m := w.message(st)
-			request, _ := inc.Local(m.Cause)
-			stopped, ours := asked[request]
-			if !ours || taken[m.Pos] || !m.SentAt.After(stopped) {
-				return nil
-			}
-			taken[m.Pos] = true
-			m.Body = blob(st, 8)
-			y.Late = append(y.Late, m)
-			return nil
-		})
-		if err != nil {
+		if err := l.find(root); err != nil {
 			return err
 		}
 	}
@@ -241,29 +222,77 @@ func (t *runTeller) late(no int64, y *store.RunStory) error {
 	return nil
 }
 
-// requests gives the positions of requests whose records wait no more, with when
-// they stopped, and of the messages that the run has got.
-func (t *runTeller) requests(y *store.RunStory) (asked map[store.Pos]time.Time, taken map[store.Pos]bool) {
-	asked, taken = map[store.Pos]time.Time{}, map[store.Pos]bool{}
-	waits := map[int]bool{}
-	for i := range y.Waits {
-		waits[y.Waits[i].N] = true
+// lateReplies looks for a run's late replies.
+type lateReplies struct {
+	t     *runTeller
+	w     scribe
+	run   string // as the cause of its messages
+	y     *store.RunStory
+	asked map[store.Pos]time.Time // requests named by records, with when those were settled
+	taken map[store.Pos]bool      // messages that the run has got
+	waits map[string]bool         // requests whose replies it waits for
+}
+
+func (l *lateReplies) known() {
+	l.asked, l.taken, l.waits = map[store.Pos]time.Time{}, map[store.Pos]bool{}, map[string]bool{}
+	for i := range l.y.Waits {
+		l.waits[l.y.Waits[i].Key] = true
 	}
-	for i := range y.Mail {
-		if m := y.Mail[i].Message; m != nil {
-			taken[m.Pos] = true
+	for i := range l.y.Mail {
+		if m := l.y.Mail[i].Message; m != nil {
+			l.taken[m.Pos] = true
 		}
 	}
-	for i := range y.Records {
-		r := &y.Records[i]
-		if r.Pos == 0 || waits[r.N] {
+	for i := range l.y.Records {
+		r := &l.y.Records[i]
+		if r.Pos == 0 {
 			continue
 		}
-		taken[r.Pos] = true
-		asked[r.Pos] = time.Time{}
+		l.taken[r.Pos] = true
 		if r.State >= store.StepDone {
-			asked[r.Pos] = r.StartedAt.Add(r.Took).Truncate(time.Microsecond)
+			l.asked[r.Pos] = r.StartedAt.Add(r.Took).Truncate(time.Microsecond)
 		}
 	}
-	return asked, taken
+}
+
+// find looks through a conversation.
+func (l *lateReplies) find(root any) error {
+	var found []store.Message
+	err := l.t.c.query(repliesTold, []any{root, conversationMax}, func(st *sqlite.Stmt) error {
+		if l.w.topics[ownerOf(st.ColumnInt64(0))].kind != store.KindReply || len(found)+len(l.y.Late) >= store.MaxList {
+			return nil
+		}
+		m := l.w.message(st)
+		if l.taken[m.Pos] || l.waits[m.Cause] {
+			return nil
+		}
+		m.Body = blob(st, 8)
+		found = append(found, m)
+		return nil
+	})
+	for i := range found {
+		if err != nil {
+			return err
+		}
+		var late bool
+		if late, err = l.isLate(&found[i]); late {
+			l.taken[found[i].Pos] = true
+			l.y.Late = append(l.y.Late, found[i])
+		}
+	}
+	return err
+}
+
+// isLate reports whether a reply is to a request of this run. Where the record that
+// was settled names the request and not the reply, it may have got this one.
+func (l *lateReplies) isLate(m *store.Message) (bool, error) {
+	request, local := l.w.incarnation.Local(m.Cause)
+	if !local {
+		return false, nil
+	}
+	if settled, ok := l.asked[request]; ok {
+		return m.SentAt.After(settled), nil
+	}
+	asked, err := l.w.read(l.t.c, int64(request), false)
+	return asked != nil && asked.Cause == l.run, err
 }
