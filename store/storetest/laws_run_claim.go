@@ -224,18 +224,25 @@ func runClaimDue(s *scene) {
 }
 
 func runClaimRecords(s *scene) {
-	const each, n = store.MaxRecords, store.MaxClaimRecords/store.MaxRecords + 2
+	const n = store.MaxClaimRecords/store.MaxRecords + 3
 	var records []*store.Record
-	for i := range each {
+	for i := range store.MaxRecords {
 		records = append(records, &store.Record{N: i + 1, Kind: store.KindStep, State: store.StepDone, Name: "s"})
 	}
-	left := map[string]bool{}
+	left := map[string]int{}
 	for i := range n {
-		id := fmt.Sprint("r", i)
+		id, size := fmt.Sprint("r", i), store.MaxRecords
+		switch i {
+		case 0:
+			size = 1
+		case 1:
+			size = store.MaxRecords * 9 / 10
+		}
 		u := sleeping(s.leased(id), s.clock.Now())
-		u.Records = records
+		u.Records = records[:size]
 		s.update(u)
-		left[id] = true
+		left[id] = size
+		s.clock.move(time.Second)
 	}
 	for range n {
 		got := s.lookRuns(store.ClaimRequest{Max: n})
@@ -244,8 +251,8 @@ func runClaimRecords(s *scene) {
 			if i > 0 {
 				loaded += len(r.Records)
 			}
-			if !left[r.ID] || len(r.Records) != each || r.Records[each-1].N != each {
-				s.Errorf("Claim() = %s with %d records, want each run once, with %d", r.ID, len(r.Records), each)
+			if size := left[r.ID]; size == 0 || len(r.Records) != size || r.Records[size-1].N != size {
+				s.Errorf("Claim() = %s with %d records, want each run once, with %d", r.ID, len(r.Records), size)
 			}
 			delete(left, r.ID)
 		}

@@ -65,7 +65,7 @@ func Laws() []Law {
 		operateLaws(), figureLaws(), storyLaws(), traceLaws(), readerLaws(), limitLaws(),
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
-		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(),
+		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
 		concurrentLaws(), walkLaws(), runWalkLaws(),
 	} {
 		all = append(all, subject...)
