@@ -289,7 +289,7 @@ func (s *slice) endWith(end ending) {
 	end.Reason = clip(end.Reason, store.MaxReason)
 	s.ending = &end
 	value, _ := json.Marshal(end)
-	if len(s.comps) > 0 || end.Outcome == store.Cancelled || len(s.strands) > 0 {
+	if len(s.comps) > 0 || end.Outcome == store.Cancelled || end.Force || len(s.strands) > 0 {
 		s.note(noteEnding, value, end.Reason)
 	}
 }
