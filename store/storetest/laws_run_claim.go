@@ -22,6 +22,7 @@ func runClaimLaws() []Law {
 		{"run-claim/due", "A run that waits for a time is claimed when it has come, and not before.", runClaimDue},
 		{"run-claim/records", "A claim loads at most MaxClaimRecords records beyond its first run, and says that there is more.", runClaimRecords},
 		{"run-claim/concurrent", "Of concurrent claims no two get the same run, and together they get all.", runClaimConcurrent},
+		{"run-claim/in-turn", "Of concurrent claims of a run that is released again and again each finds what the one before has left.", runClaimInTurn},
 		{"run-claim/limits", "A claim for less than no runs, or for more than MaxBatch, is refused; of a workflow never heard of there is nothing.", runClaimLimits},
 	}
 }
@@ -302,6 +303,49 @@ func runClaimConcurrent(s *scene) {
 	slices.Sort(ids)
 	if !slices.Equal(seen, ids) {
 		s.Errorf("concurrent claims = %q, want each of the %d runs once", seen, n)
+	}
+}
+
+func runClaimInTurn(s *scene) {
+	const ids, rounds = "a b c", 30
+	s.startRuns(ids)
+	epochs := make(chan int64, 4*rounds)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range rounds {
+				got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil, Max: 1})
+				if err != nil {
+					s.Errorf("Claim() beside others = %v, want nil", err)
+					return
+				}
+				for _, r := range got.Runs {
+					if n := int64(len(r.Records)); n != r.Epoch-1 {
+						s.Errorf("Claim() = %s under epoch %d with %d records, want one for each epoch before", r.ID, r.Epoch, n)
+						return
+					}
+					c := runs(sleeping(r.RunRef, s.clock.Now()))
+					c.Run.Records = []*store.Record{step(int(r.Epoch), "turn", store.StepDone)}
+					if err := s.store.Commit(s.ctx(), &store.Group{Changes: []*store.Change{c}}); err != nil || c.Err != nil {
+						s.Errorf("Commit(release of %s) beside others = %v, %v, want nil", r.ID, err, c.Err)
+						return
+					}
+					epochs <- r.Epoch
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(epochs)
+	turns, records := 0, 0
+	for range epochs {
+		turns++
+	}
+	for _, r := range s.claimRuns(9, ids) {
+		records += len(r.Records)
+	}
+	if turns == 0 || records != turns {
+		s.Errorf("%d turns left %d records, want as many, and some", turns, records)
 	}
 }
 
