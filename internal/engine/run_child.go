@@ -18,7 +18,7 @@ func (st *Strand) Child(c *Call) ([]byte, error) {
 			child := *c.Child
 			child.ID = st.s.run.ID + "/" + name
 			child.Parent, child.ParentStep = st.s.run.No, r.N
-			child.Cause, child.Correlation = st.Reference(), st.s.run.Correlation
+			child.Cause, child.Correlation = st.Reference(), st.correlation()
 			ch.change.Runs = []*store.RunStart{&child}
 			r.Reason = "waits for child run " + child.ID + " of " + child.Workflow
 			r.Value, _ = json.Marshal(childRef{child.Workflow, child.ID})

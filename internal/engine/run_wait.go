@@ -214,10 +214,15 @@ func (st *Strand) request(c *Call, name string, rec *record) *record {
 
 // caused makes a message this run's.
 func (st *Strand) caused(m *store.Message) {
-	m.Cause, m.Correlation = st.Reference(), st.s.run.Correlation
-	if m.Correlation == "" {
-		m.Correlation = m.Cause
+	m.Cause, m.Correlation = st.Reference(), st.correlation()
+}
+
+// correlation is that of all that the run causes: its own, or itself when it is a root.
+func (st *Strand) correlation() string {
+	if c := st.s.run.Correlation; c != "" {
+		return c
 	}
+	return st.Reference()
 }
 
 // Send sends messages in a commit of the run's own, once.
@@ -237,7 +242,7 @@ func (st *Strand) Send(c *Call, messages []*store.Message) error {
 func (st *Strand) StartRun(c *Call, start *store.RunStart) error {
 	return st.leaves(c, func(ch *chapter, r *store.Record) {
 		begun := *start
-		begun.Cause, begun.Correlation = st.Reference(), st.s.run.Correlation
+		begun.Cause, begun.Correlation = st.Reference(), st.correlation()
 		ch.change.Runs = []*store.RunStart{&begun}
 		r.State, r.Attempt = store.StepDone, 1
 	})
