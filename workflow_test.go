@@ -3,11 +3,14 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 )
 
 // The workflow of most tests.
@@ -32,6 +35,95 @@ func result(t testing.TB, r weir.RunRef[plate]) (plate, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return r.Result(ctx)
+}
+
+// dining opens an engine on a file, has f do dine there, and runs it until t ends or
+// until stop is called.
+func dining(t testing.TB, file string, f func(*weir.Run, ticket) (plate, error), o ...weir.WorkflowOption) (e *weir.Engine, stop func()) {
+	t.Helper()
+	e = openEngine(t, file, weir.Config{})
+	weir.Register(e, dine, f, o...)
+	stop = run(t, e)
+	<-e.Ready()
+	return e, stop
+}
+
+// storyOf is the story of a run of dine.
+func storyOf(t testing.TB, e *weir.Engine, id string) weir.RunStory {
+	t.Helper()
+	s, err := e.RunStory(context.Background(), dine.Name(), id)
+	if err != nil {
+		t.Fatalf("RunStory(%s) = %v", id, err)
+	}
+	return s
+}
+
+// inState waits until a run of dine is in a state, and gives its story.
+func inState(t testing.TB, e *weir.Engine, id string, want weir.RunState) (s weir.RunStory) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("run %s is %s", id, want), func() bool {
+		s = storyOf(t, e, id)
+		return s.State == want
+	})
+	return s
+}
+
+// recordOf is a record of a run by its name, which must be there.
+func recordOf(t testing.TB, s weir.RunStory, name string) weir.RunRecord {
+	t.Helper()
+	for _, r := range s.Records {
+		if r.Name == name {
+			return r
+		}
+	}
+	t.Fatalf("run %s has no record %q but %q", s.ID, name, recordNames(s))
+	panic("unreachable")
+}
+
+// recordNames are the names of a run's records in their order, without notes.
+func recordNames(s weir.RunStory) []string {
+	var names []string
+	for _, r := range s.Records {
+		if r.Kind != store.KindNote {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// of selects a run of dine, or one step of it.
+func of(id string, step ...string) weir.RunSelection {
+	return weir.RunSelection{Workflow: dine.Name(), ID: id, Step: strings.Join(step, "")}
+}
+
+// known is why people act in tests.
+var known = weir.Because{By: "ann", Why: "looked it up"}
+
+// tell sends a signal to a run of dine.
+func tell(t testing.TB, e *weir.Engine, id string, n int) {
+	t.Helper()
+	if err := weir.Tell(context.Background(), e, approved, id, plate{Table: id, N: n}); err != nil {
+		t.Fatalf("Tell(%s) = %v", id, err)
+	}
+}
+
+// completed wants a run to complete with a number.
+func completed(t testing.TB, r weir.RunRef[plate], want int) {
+	t.Helper()
+	if got, err := result(t, r); err != nil || got.N != want {
+		t.Errorf("run %s results in %+v, %v, want %d", r.ID, got, err, want)
+	}
+}
+
+// ended wants a run to end as failed or cancelled, and gives the error.
+func ended(t testing.TB, r weir.RunRef[plate], want string) *weir.RunError {
+	t.Helper()
+	_, err := result(t, r)
+	e, ok := errors.AsType[*weir.RunError](err)
+	if !ok || e.Outcome != want {
+		t.Fatalf("run %s ends with %v, want it %s", r.ID, err, want)
+	}
+	return e
 }
 
 func TestRunOfThreeSteps(t *testing.T) {
