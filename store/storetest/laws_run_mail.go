@@ -11,6 +11,7 @@ func runMailLaws() []Law {
 	return []Law{
 		{"run-mail/leased", "The mail of a leased run comes to the process that leases it, with a claim of its workflow, above the number asked for.", runMailLeased},
 		{"run-mail/only", "A claim for no runs brings mail, and leaves the runs that are ready to others.", runMailOnly},
+		{"run-mail/other", "What comes by another process, by a person, or by a caller's own transaction is mail like any other, of leased runs too.", runMailOther},
 		{"run-mail/read", "Read deletes the run's mail up to its number, and no other run's.", runMailRead},
 		{"run-mail/unread", "Unread says that there is mail beyond Read: a run released to wait is then ready at once.", runMailUnread},
 		{"run-mail/crash", "Mail that was not read comes again, under the same numbers, to the next process.", runMailCrash},
@@ -82,6 +83,39 @@ func runMailOnly(s *scene) {
 		s.stands("b", store.RunReady)
 	}
 	s.claimRuns(9, "b")
+}
+
+func runMailOther(s *scene) {
+	a, b, c := s.leased("a"), s.leased("b"), s.leased("c")
+	s.waitsLeased(a, awaits(1, "k"), awaits(2, "j"))
+	s.granted(b, "till")
+	s.queuesFor(c, 4, "till")
+	other := s.open()
+	sent := sends(message(ready, "k1"))
+	if err := other.Commit(s.ctx(), &store.Group{Changes: []*store.Change{sent}}); err != nil || sent.Err != nil {
+		s.Fatalf("Commit(k1) by another process = %v, %v, want nil", err, sent.Err)
+	}
+	s.own(true, func(tx store.Tx) {
+		if err := other.AppendIn(s.ctx(), tx, sends(message(ready, "j1"))); err != nil {
+			s.Errorf("AppendIn(j1) by another process = %v, want nil", err)
+		}
+	})
+	for _, act := range []store.Act{{Verb: store.CancelRun, Workflow: fulfil, ID: "a"}, {Verb: store.BreakLock, Lock: "till"}} {
+		if _, err := other.Operate(s.ctx(), by(act)); err != nil {
+			s.Errorf("Operate(%s) by another process = %v, want nil", act.Verb, err)
+		}
+	}
+	s.unread(waiting(a), true)
+	s.mailed(s.claimRun("a"), "1 k1, 2 j1, cancel")
+	s.handedMail(0, "1 k1, 2 j1, cancel, 4 lock")
+	s.unread(updates(b), false)
+	u := sleeping(c, s.clock.Now().Add(time.Hour))
+	u.Read = last(s.run("c").Mail)
+	s.unread(u, false)
+	u = ending(b, store.Completed) // without the lock, which it no longer holds
+	s.update(u)
+	s.inLine("till", "c")
+	s.well()
 }
 
 func runMailRead(s *scene) {

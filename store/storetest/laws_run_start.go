@@ -13,6 +13,7 @@ import (
 func runStartLaws() []Law {
 	return []Law{
 		{"run-start/once", "A workflow has one run of an ID: who starts it again is told its number, in the same change, the same group, or later, however the run stands.", runStartOnce},
+		{"run-start/many", "Of many starts in one group each gets its own run, or that which exists, in the order of the starts.", runStartMany},
 		{"run-start/fields", "A start is told its run's number, time and, when leased, epoch; numbers ascend; what the start said before is no more.", runStartFields},
 		{"run-start/input", "A start of an existing run of the same version with another input refuses its change whole; of another version it does not.", runStartInput},
 		{"run-start/parent", "A start of an existing run that has another parent, or none, refuses its change whole.", runStartParent},
@@ -73,6 +74,45 @@ func runStartOnce(s *scene) {
 	s.again(starting("a"), first.No)
 	s.claimRuns(9, "")
 	s.ran("", "b a")
+}
+
+func runStartMany(s *scene) {
+	const n = 70
+	numbers := map[string]store.RunNo{}
+	for i := 0; i < n; i += 3 {
+		id := fmt.Sprint("r", i)
+		numbers[id] = s.startRuns(id)[0].No
+	}
+	g := &store.Group{}
+	for part := range 3 {
+		c := &store.Change{}
+		for i := range n {
+			if i%3 != part || part == 1 {
+				c.Runs = append(c.Runs, starting(fmt.Sprint("r", i)))
+			}
+		}
+		g.Changes = append(g.Changes, c)
+	}
+	bad := starting("r1")
+	bad.Input = nil
+	g.Changes[1].Runs = append(g.Changes[1].Runs, bad)
+	s.group(g)
+	if g.Changes[0].Err != nil || !isConflict(g.Changes[1].Err) || g.Changes[2].Err != nil {
+		s.Fatalf("Commit(three changes, one in conflict): Err = %v, %v, %v, want nil, a RunConflictError, nil", g.Changes[0].Err, g.Changes[1].Err, g.Changes[2].Err)
+	}
+	var newest store.RunNo
+	for _, c := range []*store.Change{g.Changes[0], g.Changes[2]} {
+		for _, r := range c.Runs {
+			no, existed := numbers[r.ID]
+			if r.Existed != existed || existed && r.No != no || !existed && r.No <= newest {
+				s.Errorf("Commit(start %s): No = %d, existed %t, want %d, %t, a new one above %d", r.ID, r.No, r.Existed, no, existed, newest)
+			}
+			numbers[r.ID], newest = r.No, max(newest, r.No)
+		}
+	}
+	if rows, err := s.store.Reader().Runs().List(s.ctx(), store.RunQuery{Max: store.MaxList}); err != nil || len(rows) != n {
+		s.Errorf("List() = %d runs, %v, want %d", len(rows), err, n)
+	}
 }
 
 // cancelled claims a waiting run by cancelling it.
