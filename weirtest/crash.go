@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"runtime"
 	"slices"
@@ -17,8 +18,8 @@ import (
 
 // CrashEverywhere tries a scenario undisturbed, and then again and again: with a crash of
 // the process before and after each of its commits (and within those that
-// run OnCommit or StepTx closures), with each message delivered twice, and with Act
-// repeated. It fails t with a list of effects that then happened more or less often
+// run OnCommit or StepTx closures), before each of its effects, with each message
+// delivered twice, and with Act repeated. It fails t with a list of effects that then happened more or less often
 // than undisturbed, each with the commit where the crash was. So it does if a run ends
 // otherwise, or a message is dead.
 //
@@ -52,7 +53,7 @@ func CrashReport(t *testing.T, scenario func(t *testing.T, w *World) Scenario) R
 	if faults := compare(&first, &again, false); len(faults) > 0 {
 		t.Fatalf("the scenario differs from itself undisturbed, so nothing can be compared with it:%s", list(faults))
 	}
-	plans := c.plans(first.points)
+	plans := c.plans(&first)
 	results := c.tryAll(plans)
 	r := Report{Commits: len(first.points), Trials: len(plans) + 2, Took: time.Since(began)}
 	r.Faults = gather(&first, results, c.options.PersonsAct)
@@ -66,13 +67,11 @@ type crashes struct {
 	options Scenario // of the first trial
 }
 
-// plans is what to try, given the points of an undisturbed trial.
-func (c *crashes) plans(points []point) []plan {
+// plans is what to try, given an undisturbed trial.
+func (c *crashes) plans(first *outcome) []plan {
 	plans := []plan{{manner: twice}, {manner: asked}}
-	tried := min(len(points), c.options.Points)
-	for i := range tried {
-		at := i*len(points)/tried + 1
-		p := points[at-1]
+	for at := range spread(len(first.points), c.options.Points) {
+		p := first.points[at-1]
 		if !p.claim {
 			plans = append(plans, plan{before, at})
 		}
@@ -81,6 +80,9 @@ func (c *crashes) plans(points []point) []plan {
 		}
 		plans = append(plans, plan{after, at})
 	}
+	for at := range spread(len(first.order), c.options.Points) {
+		plans = append(plans, plan{unacted, at})
+	}
 	if c.options.Only != "" {
 		plans = slices.DeleteFunc(plans, func(p plan) bool { return p.String() != c.options.Only })
 		if len(plans) == 0 {
@@ -88,6 +90,18 @@ func (c *crashes) plans(points []point) []plan {
 		}
 	}
 	return plans
+}
+
+// spread is the numbers from 1 to n, or so many of them.
+func spread(n, most int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		tried := min(n, most)
+		for i := range tried {
+			if !yield(i*n/tried + 1) {
+				return
+			}
+		}
+	}
 }
 
 // tryAll makes trials, some at a time.
@@ -181,7 +195,7 @@ func (f Fault) String() string {
 // name is how the trial is told in a report.
 func (out *outcome) name() string {
 	switch out.manner {
-	case before, within, after:
+	case before, within, after, unacted:
 		return fmt.Sprintf("with a crash %s (%s)", out.plan, cmp.Or(out.point, "which it did not come to"))
 	case twice:
 		return "with each message delivered twice"

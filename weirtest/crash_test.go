@@ -42,6 +42,15 @@ func (b *bank) find(order string) string {
 	return b.charges[order]
 }
 
+// mark notes that something is done; false if it was noted before.
+func (b *bank) mark(what string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.charges[what] != ""
+	b.charges[what] = "marked"
+	return !known
+}
+
 // mail is one that takes its time.
 func mail(w *weirtest.World, order string) {
 	<-time.After(50 * time.Millisecond)
@@ -89,6 +98,12 @@ func TestCrashesOfHandlers(t *testing.T) {
 			"mail 7 happened 2 times with each message delivered twice",
 			"mail 7 did not happen with a crash after commit 3 (kitchen.prepare-food of 7 acknowledged, kitchen.food-ready sent)",
 		}},
+		{"a mark before the deed", func(ctx context.Context, m *weir.Message[ticket], b *bank, w *weirtest.World) error {
+			if b.mark(m.ID) {
+				mail(w, m.Body.Table)
+			}
+			return weir.Publish(ctx, m, ready, m.Body)
+		}, []string{"mail 7 did not happen with a crash before effect 1 (mail 7)"}},
 		{"an effect in a transaction", func(ctx context.Context, m *weir.Message[ticket], b *bank, w *weirtest.World) error {
 			m.OnCommit(func(context.Context, weir.Tx) error {
 				w.Effect("mail", m.Body.Table)

@@ -48,8 +48,8 @@ func (f *fuse) before(what func() string, closures bool) (n int, err error) {
 // splits says whether the crash comes in the transaction of point n.
 func (f *fuse) splits(n int) bool { return f != nil && n == f.at && f.manner == within }
 
-// split is the crash in a transaction.
-func (f *fuse) split() error {
+// crash is one that comes not at a point: in a transaction, or when the world is to change.
+func (f *fuse) crash() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.burn()
@@ -125,7 +125,7 @@ func (f *fuse) blown() bool {
 
 // armed says whether a crash may still come.
 func (f *fuse) armed() bool {
-	if f == nil || f.at == 0 {
+	if f == nil {
 		return false
 	}
 	f.mu.Lock()
@@ -148,8 +148,6 @@ func (f *fuse) passedPoints() []point {
 }
 
 // The fuse's names, for the tap. They are asked for with mu held.
-
-func (f *fuse) group(g *store.Group) string { return f.names.group(g) }
 
 func (f *fuse) change(c *store.Change) string { return f.names.change(c) }
 

@@ -47,15 +47,7 @@ func tell(parts []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// group tells what a commit writes.
-func (n *names) group(g *store.Group) string {
-	var parts []string
-	for _, c := range g.Changes {
-		parts = append(parts, n.parts(c)...)
-	}
-	return tell(parts)
-}
-
+// change tells what a change writes.
 func (n *names) change(c *store.Change) string { return tell(n.parts(c)) }
 
 func (n *names) parts(c *store.Change) []string {

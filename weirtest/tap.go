@@ -141,10 +141,15 @@ func (s *tap) Declare(ctx context.Context, topics []store.Topic, queues []store.
 // may know no more than that.
 func (s *tap) Commit(ctx context.Context, g *store.Group) error {
 	var err error
-	if len(g.Changes) == 0 { // figures
+	switch {
+	case len(g.Changes) == 0: // figures
 		err = s.idle(func() error { return s.Store.Commit(ctx, g) })
-	} else {
-		err = s.commit(ctx, g)
+	case s.fuse == nil:
+		if err = s.Store.Commit(ctx, g); err == nil {
+			s.tell()
+		}
+	default:
+		err = s.oneByOne(ctx, g)
 	}
 	if err != nil {
 		g.Claimed, g.Woken = nil, nil
@@ -155,29 +160,39 @@ func (s *tap) Commit(ctx context.Context, g *store.Group) error {
 	return err
 }
 
-func (s *tap) commit(ctx context.Context, g *store.Group) error {
-	what := func() string { return s.fuse.group(g) }
-	last := slices.IndexFunc(g.Changes, func(c *store.Change) bool { return len(c.Closures) > 0 })
-	point, err := s.fuse.before(what, last >= 0)
+// oneByOne commits a group's changes apart. Which of them meet in a group is chance: so
+// there is a crash between any two, and points have the same numbers in each trial.
+// For that nothing is claimed with it, either.
+func (s *tap) oneByOne(ctx context.Context, g *store.Group) error {
+	g.Claimed, g.Woken = nil, nil
+	for i, c := range g.Changes {
+		one := store.Group{Changes: g.Changes[i : i+1]}
+		if i == len(g.Changes)-1 {
+			one.Figures = g.Figures
+		}
+		if err := s.one(ctx, &one, c); err != nil {
+			return err
+		}
+		for _, workflow := range one.Woken {
+			if !slices.Contains(g.Woken, workflow) {
+				g.Woken = append(g.Woken, workflow)
+			}
+		}
+	}
+	return nil
+}
+
+// one commits a group of one change.
+func (s *tap) one(ctx context.Context, g *store.Group, c *store.Change) error {
+	what := func() string { return s.fuse.change(c) }
+	point, err := s.fuse.before(what, len(c.Closures) > 0)
 	if err != nil {
 		return err
 	}
-	if last >= 0 && s.fuse.splits(point) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		crash := func(context.Context, store.Tx) error {
-			cancel() // so that the rest of the group is not written without this change
-			return s.fuse.split()
-		}
-		for i, c := range g.Changes {
-			if len(c.Closures) > 0 {
-				last = i
-			}
-		}
-		closures := g.Changes[last].Closures
-		defer func() { g.Changes[last].Closures = closures }()
-		g.Changes[last].Closures = append(slices.Clip(closures), crash)
+	if len(c.Closures) > 0 && s.fuse.splits(point) {
+		closures := c.Closures
+		defer func() { c.Closures = closures }()
+		c.Closures = append(slices.Clip(closures), func(context.Context, store.Tx) error { return s.fuse.crash() })
 	}
 	return s.finish(point, what, func() error { return s.Store.Commit(ctx, g) })
 }

@@ -19,18 +19,19 @@ import (
 type manner int
 
 const (
-	calm   manner = iota // not at all
-	before               // a crash before a point is written
-	within               // a crash in the transaction, when the closures of the point have run
-	after                // a crash after a point is written
-	twice                // each message is delivered twice, the second time late
-	asked                // Act is called three times
+	calm    manner = iota // not at all
+	before                // a crash before a point is written
+	within                // a crash in the transaction, when the closures of the point have run
+	after                 // a crash after a point is written
+	unacted               // a crash before an effect happens
+	twice                 // each message is delivered twice, the second time late
+	asked                 // Act is called three times
 )
 
 // plan is one trial to make.
 type plan struct {
 	manner manner
-	at     int // the point, from 1
+	at     int // the point, or the effect, from 1
 }
 
 func (p plan) String() string {
@@ -41,6 +42,8 @@ func (p plan) String() string {
 		return fmt.Sprint("within commit ", p.at)
 	case after:
 		return fmt.Sprint("after commit ", p.at)
+	case unacted:
+		return fmt.Sprint("before effect ", p.at)
 	case twice:
 		return "delivered twice"
 	case asked:
@@ -52,8 +55,9 @@ func (p plan) String() string {
 // outcome is what came of a trial.
 type outcome struct {
 	plan
-	point   string // what was, or would have been, written at the crash; empty: it never came to it
+	point   string // what was, or would have been, done at the crash; empty: it never came to it
 	points  []point
+	order   []effect // as they happened
 	effects map[effect]int
 	lenient map[effect]bool
 	runs    map[string]runEnd // by workflow and ID
@@ -86,6 +90,9 @@ func newTrial(t *testing.T, p plan, make func(*testing.T, *World) Scenario) *tri
 		File: filepath.Join(t.TempDir(), "weir.db"), effects: map[effect]int{}, lenient: map[effect]bool{},
 		fuse: newFuse(at, p.manner),
 	}
+	if p.manner == unacted {
+		w.deadly = p.at
+	}
 	tr := &trial{t: t, plan: p, world: w, scenario: make(t, w), acts: 1}
 	s := &tr.scenario
 	s.Restart, s.Late = cmp.Or(s.Restart, restartDefault), cmp.Or(s.Late, lateDefault)
@@ -95,7 +102,7 @@ func newTrial(t *testing.T, p plan, make func(*testing.T, *World) Scenario) *tri
 			s.Config.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 		}
 	}
-	if at > 0 {
+	if p.at > 0 {
 		s.Config.StopTimeout = time.Millisecond // a crash does not wait for handlers
 	}
 	switch p.manner {
@@ -127,7 +134,11 @@ func (tr *trial) run() outcome {
 	}
 	out.effects, out.lenient = tr.world.happened()
 	out.points = tr.world.fuse.passedPoints()
-	if at := tr.world.fuse.at; at > 0 && at <= len(out.points) {
+	out.order = tr.world.acted()
+	switch at := tr.plan.at; {
+	case tr.plan.manner == unacted && at <= len(out.order):
+		out.point = out.order[at-1].String()
+	case tr.plan.manner != unacted && at > 0 && at <= len(out.points):
 		out.point = out.points[at-1].what
 	}
 	return out
@@ -152,6 +163,7 @@ func (tr *trial) live(e *Engine, out *outcome) error {
 			return err
 		}
 	}
+	tr.world.look()
 	if tr.scenario.Look != nil {
 		if err := tr.scenario.Look(context.Background(), e); err != nil {
 			return fmt.Errorf("Look: %w", err)

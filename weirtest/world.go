@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,9 @@ type World struct {
 	mu      sync.Mutex
 	effects map[effect]int
 	lenient map[effect]bool // they may happen more often
+	order   []effect        // those reported while the scenario was alive
+	looks   bool            // it is over, and looked at
+	deadly  int             // which of order is not to happen, from 1: a crash comes first; 0: none
 }
 
 // effect is something that happens outside of weir, to something.
@@ -85,8 +89,29 @@ func (w *World) report(e effect, lenient bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.looks {
+		w.order = append(w.order, e)
+		if len(w.order) == w.deadly {
+			_ = w.fuse.crash() // the goroutine ends, whoever it was
+			runtime.Goexit()
+		}
+	}
 	w.effects[e]++
 	w.lenient[e] = lenient
+}
+
+// look begins the time in which effects are what was found.
+func (w *World) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looks = true
+}
+
+// acted are the effects in their order, without what was found.
+func (w *World) acted() []effect {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.order)
 }
 
 func (w *World) happened() (all map[effect]int, lenient map[effect]bool) {

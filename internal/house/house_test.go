@@ -103,6 +103,8 @@ var cases = []struct{ law, path, source, want string }{
 	{"a counter", "a.go", "var n int", "a.go:3: package-level variable n may change"},
 	{"a counter with a start", "a.go", "var n = 1", "n may change"},
 	{"a lock", "a.go", "import \"sync\"\nvar mu sync.Mutex", "mu may change"},
+	{"a lock of a library", "a.go", "import \"sync\"\n\n// Why.\n//\n//house:lock sqlite's connections\nvar mu sync.Mutex", ""},
+	{"what is called a lock", "a.go", "//house:lock of nothing\nvar n int", "n may change"},
 	{"a pointer", "a.go", "type t struct{}\nvar p = &t{}", "p may change"},
 	{"a struct", "a.go", "type t struct{}\nvar p = t{}", "p may change"},
 	{"a function", "a.go", "var now = func() int { return 1 }", "now may change"},

@@ -17,6 +17,8 @@ import (
 //   - var _ I = …, and //go:embed;
 //   - what the calls in constructors return, and another package's Err…;
 //   - contracts: weir.NewCommand, NewEvent and so on;
+//   - a lock around what a library keeps once for the whole process, with the comment
+//     //house:lock and whose it is: nothing of ours is behind it;
 //   - tables: an unexported composite literal of an array, slice or map that the
 //     package only indexes, ranges over, measures with len, or gives to one of
 //     readers. A table handed to anybody else could be written to, so it may not be.
@@ -108,11 +110,12 @@ func (p *pkg) checkVars() []string {
 			}
 			for _, s := range decl.Specs {
 				spec := s.(*ast.ValueSpec)
-				embedded := embeds(decl.Doc) || embeds(spec.Doc)
+				embedded := says(decl.Doc, "//go:embed ") || says(spec.Doc, "//go:embed ")
+				lock := p.isLock(spec) && (says(decl.Doc, "//house:lock ") || says(spec.Doc, "//house:lock "))
 				for i, name := range spec.Names {
 					table := p.table(spec, i)
 					isTable[p.info.Defs[name]] = table
-					if name.Name != "_" && !embedded && !table && !p.immutable(spec, i) {
+					if name.Name != "_" && !embedded && !lock && !table && !p.immutable(spec, i) {
 						faults = append(faults, p.fault(name.Pos(), "package-level variable %s may change: see internal/house/vars.go for what is allowed", name.Name))
 					}
 				}
@@ -125,10 +128,21 @@ func (p *pkg) checkVars() []string {
 	return faults
 }
 
-func embeds(doc *ast.CommentGroup) bool {
+// says whether a comment has a directive.
+func says(doc *ast.CommentGroup, directive string) bool {
 	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool {
-		return strings.HasPrefix(c.Text, "//go:embed ")
+		return strings.HasPrefix(c.Text, directive)
 	})
+}
+
+// isLock says whether the variables are locks of package sync.
+func (p *pkg) isLock(spec *ast.ValueSpec) bool {
+	t, ok := spec.Type.(*ast.SelectorExpr)
+	if !ok || len(spec.Values) > 0 {
+		return false
+	}
+	name := p.qualified(t)
+	return name == "sync.Mutex" || name == "sync.RWMutex"
 }
 
 // immutable says whether the i-th variable starts as a value nobody changes.

@@ -120,7 +120,7 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 // probe looks for a journal without changing a byte: opening the writer sets the
 // file's journal mode, and this file may be another program's.
 func probe(path string) error {
-	zc, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+	zc, err := openLibrary(path, sqlite.OpenReadOnly)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func readerPragmas() []string {
 const busyTimeout = 5 * time.Second
 
 func openConn(path string, pragmas []string) (*conn, error) {
-	zc, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	zc, err := openLibrary(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, err
 	}
@@ -199,12 +199,12 @@ func openConn(path string, pragmas []string) (*conn, error) {
 	c := &conn{c: zc}
 	for _, p := range pragmas {
 		if err := c.exec(p); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), zc.Close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), c.close())
 		}
 	}
 	if runtime.GOOS == "darwin" { // where fsync does not reach the disk
 		if err := c.exec(`pragma fullfsync = on`); err != nil {
-			return nil, errors.Join(err, zc.Close())
+			return nil, errors.Join(err, c.close())
 		}
 	}
 	return c, nil
@@ -264,8 +264,8 @@ func (s *Store) sweep() error {
 func (c *conn) close() error {
 	if c.bridge != nil {
 		if err := c.bridge.close(); err != nil {
-			return errors.Join(err, c.c.Close())
+			return errors.Join(err, closeLibrary(c.c))
 		}
 	}
-	return c.c.Close()
+	return closeLibrary(c.c)
 }
