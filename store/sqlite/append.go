@@ -420,7 +420,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 		return j.exec(sqlRelease)
 	}
 	b.forget()
-	forgetRuns(ch.Runs)
+	forgetStarts(ch.Runs)
 	if undo := errors.Join(j.exec(sqlUndo), j.exec(sqlRelease)); undo != nil {
 		return errors.Join(err, undo)
 	}

@@ -121,10 +121,7 @@ func (t *commit) attempt(c *conn) error {
 	err := t.s.transact(t.ctx, c, t.run)
 	if err != nil {
 		t.forget()
-		t.restore()
-		for _, ch := range t.changes {
-			forgetRuns(ch.Runs)
-		}
+		t.forgetRuns()
 		return err
 	}
 	t.keep()
@@ -197,6 +194,22 @@ func (t *commit) keep() {
 	for _, b := range t.batches {
 		if b.state == batchClosed {
 			delete(t.s.watched, b.id)
+		}
+	}
+}
+
+// forgetRuns takes back what callers, and the leases, see of starts and updates that
+// did not come about.
+func (t *commit) forgetRuns() {
+	t.restore()
+	for _, ch := range t.changes {
+		forgetStarts(ch.Runs)
+		if ch.Run == nil {
+			continue
+		}
+		ch.Run.Unread = false
+		for i := range ch.Run.Locks {
+			ch.Run.Locks[i].Fence = 0
 		}
 	}
 }

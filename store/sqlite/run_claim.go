@@ -16,7 +16,7 @@ const (
 		set crashes = crashes + 1, wake = ?3 - (min(crashes + 1, ?4) << ?5)
 		where workflow in (select id from weir_workflows) and wake >= ?1 and wake < ?2`
 	sqlHandBackRuns = `update weir_runs indexed by weir_runs_wake
-		set wake = case crashes when 0 then (2 << 56) | ?2 else ?2 - (min(crashes, 1000) << 53) end
+		set wake = ?2 + case crashes when 0 then ?3 else -(min(crashes, ?4) << ?5) end
 		where workflow in (select id from weir_workflows) and wake = ?1`
 
 	sqlReadyRuns = `select no, wake from weir_runs indexed by weir_runs_wake
@@ -25,14 +25,13 @@ const (
 		where workflow = ?1 and wake >= ?2 and wake <= ?3 limit ?4)`
 	sqlNextWake = `select wake from weir_runs indexed by weir_runs_wake
 		where workflow = ?1 and wake > ?2 and wake < ?3 order by wake limit 1`
-	sqlLeaseRun = `update weir_runs set wake = ?2, epoch = epoch + 1 where no = ?1 and wake = ?3`
+	sqlLeaseRun = `update weir_runs set wake = ?2, epoch = epoch + 1 where no = ?1 and wake = ?3 and epoch = ?4`
 
 	sqlLoadRun = `select id, version, epoch, crashes, started_us, deadline_us, parent, parent_step, cause, correlation, headers,
 			coalesce(input, (select body from weir_run_bodies where id = weir_runs.no << 1))
 		from weir_runs where no = ?1`
 	sqlLoadSteps = `select id, kind, state, attempt, started_us, took_us, due_us, pos, name, headers, value, reason
 		from weir_steps where id >= ?1 and id <= ?2 order by id`
-	sqlMailSince = `select` + mailColumns + `from weir_mail where no > ?1 order by no`
 )
 
 // takeRuns makes what earlier processes left leased ready, with one crash more.
@@ -147,10 +146,6 @@ func (k *runClaim) load(c *conn) error {
 	post := &postman{c: c, inc: k.s.info.Incarnation}
 	records := 0
 	for i := range k.candidates {
-		if records >= store.MaxClaimRecords {
-			k.candidates, k.more = k.candidates[:i], true
-			break
-		}
 		cand := &k.candidates[i]
 		if err := k.loadRun(c, cand); err != nil {
 			return err
@@ -159,7 +154,13 @@ func (k *runClaim) load(c *conn) error {
 		if cand.run.Records, err = loadSteps(c, cand.no); err != nil {
 			return err
 		}
-		records += len(cand.run.Records)
+		if i > 0 {
+			records += len(cand.run.Records)
+		}
+		if records > store.MaxClaimRecords {
+			k.candidates, k.more = k.candidates[:i], true
+			break
+		}
 		if k.newest == 0 {
 			continue
 		}
@@ -232,7 +233,7 @@ func (k *runClaim) readNextDue(c *conn) error {
 }
 
 // take leases, in the writer's transaction. A candidate that another claim was
-// faster with is left out.
+// faster with is left out; its epoch tells, should it have been released again since.
 func (k *runClaim) take(c *conn) error {
 	if k.process != k.s.process.Load() { // it ended while this claim looked
 		return errNotBegun
@@ -241,7 +242,7 @@ func (k *runClaim) take(c *conn) error {
 	byNo := make(map[int64]*candidate, len(k.candidates))
 	for i := range k.candidates {
 		cand := &k.candidates[i]
-		if err := c.exec(sqlLeaseRun, cand.no, leasedWake(k.process), cand.wake); err != nil {
+		if err := c.exec(sqlLeaseRun, cand.no, leasedWake(k.process), cand.wake, cand.run.Epoch-1); err != nil {
 			return err
 		}
 		if c.changes() == 0 {
@@ -264,21 +265,36 @@ func (k *runClaim) take(c *conn) error {
 func (k *runClaim) takeMail(c *conn, now map[int64]*candidate) error {
 	post := &postman{c: c, inc: k.s.info.Incarnation}
 	h := &k.s.held
-	letters, err := post.letters(sqlMailSince, min(k.mailUpTo, h.mailSeen))
+	type mail struct{ no, run, kind int64 }
+	var news []mail
+	err := c.query(sqlMailAfter, []any{min(k.mailUpTo, h.mailSeen)}, func(st *sqlite.Stmt) error {
+		news = append(news, mail{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2)})
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	for _, m := range letters {
-		if cand := now[int64(m.Run)]; cand != nil && m.No > k.mailUpTo {
-			cand.run.Mail = append(cand.run.Mail, m)
+	for _, m := range news {
+		if cand := now[m.run]; cand != nil && m.no > k.mailUpTo {
+			letters, err := post.letters(sqlMailNo, m.no)
+			if err != nil {
+				return err
+			}
+			cand.run.Mail = append(cand.run.Mail, letters...)
 		}
-		l := h.leases[int64(m.Run)]
-		if m.No > h.mailSeen && l != nil {
-			l.mail = append(l.mail[:len(l.mail):len(l.mail)], letterMark{m.No, m.Kind})
+		l := h.leases[m.run]
+		if m.no > h.mailSeen && l != nil {
+			l.mail = append(l.mail[:len(l.mail):len(l.mail)], letterMark{m.no, store.MailKind(m.kind)})
 			h.mailed[l.no] = l
 		}
-		h.mailSeen = max(h.mailSeen, m.No)
+		h.mailSeen = max(h.mailSeen, m.no)
 	}
+	return k.takeOlder(post)
+}
+
+// takeOlder reads the mail of the runs leased before.
+func (k *runClaim) takeOlder(post *postman) error {
+	h := &k.s.held
 	var numbers []int64
 	for _, l := range h.mailed {
 		if l.workflow != k.workflow {

@@ -306,8 +306,8 @@ func (b *runbook) flushRuns() error {
 	return b.j.insertRuns(b.started, b.inc)
 }
 
-// forgetRuns takes back what callers see of starts that did not come about.
-func forgetRuns(starts []*store.RunStart) {
+// forgetStarts takes back what callers see of starts that did not come about.
+func forgetStarts(starts []*store.RunStart) {
 	for _, st := range starts {
 		st.No, st.Epoch, st.StartedAt, st.Existed = 0, 0, time.Time{}, false
 	}

@@ -17,7 +17,7 @@ func TestRunPlans(t *testing.T) {
 		sqlNewStepAttempt, sqlReleaseRun, sqlSoberRun, sqlEndRun,
 		sqlAwaited, sqlWaiters, sqlUnwait, sqlNoWaits, sqlRecordsWaiting, sqlLookBack, sqlLookKept, sqlFirstOf, sqlFirstKept, sqlReplyTo,
 		sqlLock, sqlDropLock, sqlInLine, sqlSetPlace, sqlNextLine, sqlLeaveLine, sqlLocksOf, sqlLinesOf,
-		sqlReadyRuns, sqlNextWake, sqlLeaseRun, sqlLoadRun, sqlLoadSteps, sqlMailSince,
+		sqlReadyRuns, sqlNextWake, sqlLeaseRun, sqlLoadRun, sqlLoadSteps,
 		keepEnd, deleteStepAttempts, deleteSteps, deleteRunBodies, deleteRun, runsFront, mailRange,
 		runRowAt, runRowsBefore, childrenOf, unwellBefore, runsInSpan, runsByID, runsOfWorkflow, openReasons,
 		countSpan, startedAt, runOf, runInFull, stepAttempts, waitsOf, fullNameOf, lockNamed, lineOf, repliesTold,

@@ -105,7 +105,7 @@ func (s *Store) End(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.exec(sqlHandBackRuns, leasedWake(process), us(s.now())); err != nil {
+		if err := c.exec(sqlHandBackRuns, leasedWake(process), us(s.now()), wakeReady, crashesMax, crashBits); err != nil {
 			return err
 		}
 		return c.exec(sqlEnd, process, s.now())
