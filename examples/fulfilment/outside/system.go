@@ -4,8 +4,8 @@
 //
 // They are as outside systems are. At times they answer 500, before they have acted
 // or after it; act and do not answer; are slow; or say that what is asked of them has
-// been done already. What they do when is drawn from the seed and the request, so it
-// is the same in each run for the same request, up to a restart.
+// been done already. What they do when is drawn from the seed, the request, and how often it
+// has been made since the system was started, and how often that was.
 //
 // Their files are the evidence of what the fulfilment has done to the world: they
 // are never cleaned up, and package fulfilment counts them.
@@ -102,11 +102,21 @@ func Open(ctx context.Context, name Name, c Config) (*System, error) {
 	default:
 		return nil, errors.Join(fmt.Errorf("there is no outside system %q", name), db.Close())
 	}
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if _, err := db.ExecContext(ctx, schema+sqlLives); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the tables in %s: %w", c.File, err), db.Close())
+	}
+	if err := db.QueryRowContext(ctx, sqlLife).Scan(&s.luck.life); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin a life in %s: %w", c.File, err), db.Close())
 	}
 	return s, nil
 }
+
+// A system has other luck in each of its lives: else a request that met trouble would meet
+// it again after each restart.
+const (
+	sqlLives = `create table if not exists lives (no integer primary key, at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ'))) strict;`
+	sqlLife  = `insert into lives default values returning no`
+)
 
 // Close closes its file.
 func (s *System) Close() error { return s.db.Close() }

@@ -265,6 +265,24 @@ func TestTrouble(t *testing.T) {
 
 func between(n int, bounds [2]int) bool { return bounds[0] <= n && n <= bounds[1] }
 
+// After a restart a request meets other trouble than before.
+func TestTroubleChangesWithARestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mail.db")
+	var first, second string
+	for _, text := range []*string{&first, &second} {
+		t.Run("life", func(t *testing.T) {
+			m := start(t, outside.Mail, outside.Config{Trouble: outside.Trouble{Fail: 0.5}, Seed: 1, File: file})
+			for n := range 20 {
+				s, _ := m.ask("POST", "/mails", fmt.Sprintf(`{"order":"o-%d"}`, n))
+				*text += fmt.Sprint(s, " ")
+			}
+		})
+	}
+	if first == second || first == "" {
+		t.Errorf("in both lives the answers are %s", first)
+	}
+}
+
 // The same seed brings the same trouble for the same requests, and a request that is
 // repeated meets other trouble than the first time.
 func TestTroubleIsDrawnFromTheSeed(t *testing.T) {

@@ -60,11 +60,14 @@ type mishap struct {
 // luck draws mishaps.
 type luck struct {
 	seed    uint64
+	life    uint64 // how often the system was started
 	trouble Trouble
 
 	mu   sync.Mutex
 	seen map[uint64]uint64 // how often, by request
 }
+
+const lifeBits = 32 // times stays below
 
 // seenMax bounds the requests remembered. Beyond, a request's luck begins anew.
 const seenMax = 1 << 20
@@ -76,7 +79,7 @@ func newLuck(seed uint64, t Trouble) *luck {
 	return &luck{seed: seed, trouble: t, seen: map[uint64]uint64{}}
 }
 
-// draw is the same for the same request at its same repetition.
+// draw is the same for the same request at its same repetition in the same life.
 func (l *luck) draw(r *request) mishap {
 	which := hash(r.Method, r.URL.RequestURI(), string(r.body))
 	l.mu.Lock()
@@ -86,7 +89,7 @@ func (l *luck) draw(r *request) mishap {
 	l.seen[which]++
 	times := l.seen[which]
 	l.mu.Unlock()
-	dice := rand.New(rand.NewPCG(l.seed^times, which))
+	dice := rand.New(rand.NewPCG(l.seed^times^l.life<<lifeBits, which))
 	var m mishap
 	if dice.Float64() < l.trouble.Slow {
 		m.slow = time.Duration(dice.Float64() * float64(l.trouble.SlowMax))
