@@ -87,7 +87,7 @@ func BenchmarkWakeRuns(b *testing.B) {
 		for range 500 {
 			ch.Runs = append(ch.Runs, &store.RunStart{Workflow: fulfil, ID: fmt.Sprint(s.held.stamp, len(ch.Runs)), Version: 1, Input: []byte(`{}`)})
 		}
-		commitOne(b, s, ch)
+		commit1(b, s, ch)
 	}
 	woken := 0
 	for b.Loop() {
