@@ -80,8 +80,15 @@ func TestDemoSurvivesKills(t *testing.T) {
 func TestDemoInterrupted(t *testing.T) {
 	weir := builtWeir(t)
 	_, files := smallBook(t, 3000)
+	for _, demo := range []string{"restaurant", "fulfilment"} {
+		t.Run(demo, func(t *testing.T) { interruptDemo(t, weir, append([]string{"demo", demo}, files...)) })
+	}
+}
+
+func interruptDemo(t *testing.T, weir string, args []string) {
+	t.Helper()
 	temporary := t.TempDir()
-	cmd := exec.Command(weir, append([]string{"demo", "restaurant"}, files...)...)
+	cmd := exec.Command(weir, args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temporary, "TMP="+temporary)
 	out := &awaited{text: "orders ", seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
