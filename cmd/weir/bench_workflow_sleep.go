@@ -76,7 +76,7 @@ func (b *workflowBench) sleepOnce(ctx context.Context, s *sleepers, slack float6
 	if err != nil {
 		return err
 	}
-	pilots := max(s.n/100, 100)
+	pilots := max(s.n/20, 100)
 	rate, err := b.throughput(ctx, f, three, pilots)
 	if err != nil {
 		return errors.Join(err, f.finish())
