@@ -20,6 +20,7 @@ func runClaimLaws() []Law {
 		{"run-claim/more", "More is set as long as another claim would find runs at once, and no longer.", runClaimMore},
 		{"run-claim/next-due", "NextDue is when the next waiting run's time comes; zero when none waits for a time.", runClaimNextDue},
 		{"run-claim/due", "A run that waits for a time is claimed when it has come, and not before.", runClaimDue},
+		{"run-claim/clock-back", "A clock that is set back keeps no ready run from being claimed, and none that waits for a time comes before it.", runClaimClockBack},
 		{"run-claim/records", "A claim loads at most MaxClaimRecords records beyond its first run, and says that there is more.", runClaimRecords},
 		{"run-claim/concurrent", "Of concurrent claims no two get the same run, and together they get all.", runClaimConcurrent},
 		{"run-claim/in-turn", "Of concurrent claims of a run that is released again and again each finds what the one before has left.", runClaimInTurn},
@@ -222,6 +223,26 @@ func runClaimDue(s *scene) {
 	s.handedMail(0, "1 k1")
 	s.update(sleeping(run.RunRef, s.clock.Now().Add(-time.Hour)))
 	s.mailed(s.claimRun("a"), "1 k1")
+}
+
+func runClaimClockBack(s *scene) {
+	now := s.clock.Now()
+	s.update(sleeping(s.leased("sleeps"), now.Add(time.Minute)))
+	s.update(sleeping(s.leased("due"), now))
+	s.update(waiting(s.leased("waits"), awaits(1, "k")))
+	s.startRuns("fresh")
+	s.leased("crashed")
+	s.send(ready, "k1")
+	s.clock.move(-time.Hour)
+	s.claimRuns(9, "fresh waits")
+	s.crash()
+	s.claimSuspects(9, "crashed fresh waits")
+	s.clock.move(time.Hour - time.Microsecond)
+	s.claimRuns(9, "")
+	s.clock.move(time.Microsecond)
+	s.claimRuns(9, "due")
+	s.clock.move(time.Minute)
+	s.claimRuns(9, "sleeps")
 }
 
 func runClaimRecords(s *scene) {

@@ -20,6 +20,7 @@ func runWaitLaws() []Law {
 		{"run-wait/replaced", "A wait of a record that waits already replaces that; one given up is met no more.", runWaitReplaced},
 		{"run-wait/several", "One message meets all waits for it, of several runs and of several records.", runWaitSeveral},
 		{"run-wait/reply", "A wait for a reply is met by the reply to its own request, whatever its key.", runWaitReply},
+		{"run-wait/reply-repeated", "Who repeats a request waits for the reply to the one that was sent, whether it comes or has come.", runWaitReplyRepeated},
 		{"run-wait/signal", "A signal to a run meets its wait like an event, before it or after it.", runWaitSignal},
 		{"run-wait/whole", "The message in the mail is whole, and its queue gets it all the same.", runWaitWhole},
 		{"run-wait/kept", "Mail keeps its message however old, and no longer than it is unread.", runWaitKept},
@@ -292,6 +293,26 @@ func runWaitReply(s *scene) {
 	}
 }
 
+func runWaitReplyRepeated(s *scene) {
+	ask := func(id string) *store.Change {
+		c := asks(s.leased(id), store.Waiting, "k1")
+		c.Sends[0].Dedup, c.Sends[0].DedupFor = "once", time.Hour
+		s.commit(c)
+		return c
+	}
+	first := ask("a")
+	early := ask("b")
+	s.commit(sends(reply(first.Sends[0], "yes")))
+	late := ask("c")
+	for _, r := range s.claimRuns(9, "a b c") {
+		s.mailed(r, "1 yes")
+	}
+	if early.Run.Unread || !late.Run.Unread || late.Sends[0].ID != first.Sends[0].ID {
+		s.Errorf("Commit(a repeated request): unread %t and %t, ID %q, want false, true once the reply is there, %q", early.Run.Unread, late.Run.Unread, late.Sends[0].ID, first.Sends[0].ID)
+	}
+	s.listed(cook, "k1")
+}
+
 func signal(to, word string) *store.Message {
 	return &store.Message{Topic: "orders.stop", Kind: store.KindSignal, Version: 1, Key: to, Body: []byte(word)}
 }
@@ -347,7 +368,9 @@ func runWaitKept(s *scene) {
 	}
 	for _, r := range s.claimRuns(9, "earlier later") {
 		u := updates(r.RunRef)
-		u.Read = last(r.Mail)
+		if u.Read = last(r.Mail); r.ID == "later" {
+			u = ending(r.RunRef, store.Completed) // which reads nothing any more
+		}
 		s.update(u)
 	}
 	s.prune(store.Retention{Keep: time.Minute})

@@ -27,6 +27,7 @@ func runWalkLaws() []Law {
 // runWalk is a random walk over runs, with the model beside it.
 type runWalk struct {
 	*scene
+	other     store.Store // of a process that works nothing
 	seed      uint64
 	rnd       *rand.Rand
 	runs      []*runCopy
@@ -49,6 +50,7 @@ func walkRuns(s *scene, seed uint64, steps int) {
 			s.Logf("seed %d; the last steps:\n%s", seed, strings.Join(w.steps[max(0, len(w.steps)-100):], "\n"))
 		}
 	}()
+	w.other = s.open()
 	for range steps {
 		w.step()
 		w.judge()
@@ -61,6 +63,14 @@ func walkRuns(s *scene, seed uint64, steps int) {
 
 func (w *runWalk) log(format string, args ...any) {
 	w.steps = append(w.steps, fmt.Sprintf(format, args...))
+}
+
+// any is this process's store, or the other's.
+func (w *runWalk) any() store.Store {
+	if w.odds(3) {
+		return w.other
+	}
+	return w.store
 }
 
 // odds is true once in n times.
@@ -144,7 +154,9 @@ func (w *runWalk) sendSome() {
 	c := &store.Change{Sends: w.invent(3)}
 	if w.odds(2) {
 		w.log("send %q", words(batchOf(c.Sends)))
-		w.commit(c)
+		if err := w.any().Commit(w.ctx(), &store.Group{Changes: []*store.Change{c}}); err != nil || c.Err != nil {
+			w.Fatalf("Commit(%d messages) = %v, %v, want nil", len(c.Sends), err, c.Err)
+		}
 		w.arrived(c.Sends)
 		return
 	}
@@ -154,7 +166,7 @@ func (w *runWalk) sendSome() {
 		c.Runs[0].Lease = false
 	}
 	w.own(keep, func(tx store.Tx) {
-		if err := w.store.AppendIn(w.ctx(), tx, c); err != nil {
+		if err := w.any().AppendIn(w.ctx(), tx, c); err != nil {
 			w.Fatalf("AppendIn(%d messages, %d starts) = %v, want nil", len(c.Sends), len(c.Runs), err)
 		}
 	})
@@ -189,11 +201,17 @@ func (w *runWalk) claimSome(suspects bool, most int) {
 	if want := min(most, len(there)); len(got.Runs) != want || got.More != (len(there) > want) {
 		w.Errorf("Claim(max %d, suspects %t) = %q, more %t, but %d are ready", most, suspects, idsOf(got.Runs), got.More, len(there))
 	}
+	var claimed []*runCopy
 	for _, g := range got.Runs {
 		r := w.at(g.ID)
-		if r == nil || !slices.Contains(there, r) || r.stands == store.RunRunning {
+		if r == nil || !slices.Contains(there, r) || slices.Contains(claimed, r) {
 			w.Fatalf("Claim(suspects %t) = %s, which is not to be claimed", suspects, g.ID)
 		}
+		claimed = append(claimed, r)
+	}
+	w.judgeOrder(suspects, claimed, slices.DeleteFunc(slices.Clone(there), func(r *runCopy) bool { return slices.Contains(claimed, r) }))
+	for i, g := range got.Runs {
+		r := claimed[i]
 		if g.Epoch != r.ref.Epoch+1 || g.No != r.ref.No || g.Crashes != r.crashes {
 			w.Errorf("Claim() = %s, run %d under epoch %d with %d crashes, want %d, %d, %d", g.ID, g.No, g.Epoch, g.Crashes, r.ref.No, r.ref.Epoch+1, r.crashes)
 		}
@@ -225,9 +243,12 @@ func (w *runWalk) updateSome() {
 			g.Changes, of = append(g.Changes, w.changeOf(r, sends)), append(of, r)
 		}
 	}
-	if len(of) > 0 && w.odds(8) {
-		c := g.Changes[0]
-		c.Closures = append(c.Closures, failing)
+	if w.odds(4) {
+		for _, c := range g.Changes {
+			if w.odds(2) {
+				c.Closures = append(c.Closures, failing)
+			}
+		}
 	}
 	w.group(g)
 	for i, c := range g.Changes {
@@ -348,7 +369,7 @@ func (w *runWalk) leave(crashed bool) {
 	w.log("leave, crashed: %t", crashed)
 	for _, r := range w.runs {
 		if r.stands == store.RunRunning {
-			r.stands = store.RunReady
+			r.stands, r.since = store.RunReady, time.Time{}
 			if crashed {
 				r.crashes++
 			}
@@ -366,7 +387,7 @@ func (w *runWalk) meddle() {
 	if w.odds(3) {
 		name := w.lockNames[w.rnd.IntN(len(w.lockNames))]
 		l := w.locks[name]
-		_, err := w.store.Operate(w.ctx(), by(store.Act{Verb: store.BreakLock, Lock: name}))
+		_, err := w.any().Operate(w.ctx(), by(store.Act{Verb: store.BreakLock, Lock: name}))
 		w.log("break %s: %v", name, err)
 		if (err == nil) != (l.holder != nil) {
 			w.Errorf("Operate(break %s) = %v, want nil: %t", name, err, l.holder != nil)
@@ -381,7 +402,7 @@ func (w *runWalk) meddle() {
 		return
 	}
 	verb := []store.Verb{store.CancelRun, store.RetryRun, store.AbandonRun, store.SkipRun}[w.rnd.IntN(4)]
-	_, err := w.store.Operate(w.ctx(), by(store.Act{Verb: verb, Workflow: fulfil, ID: r.id}))
+	_, err := w.any().Operate(w.ctx(), by(store.Act{Verb: verb, Workflow: fulfil, ID: r.id}))
 	w.log("%s %s: %v", verb, r.id, err)
 	allowed := r.stands == store.RunParked || verb == store.CancelRun && r.stands != store.RunEnded
 	if allowed != (err == nil) || !allowed && !errors.Is(err, store.ErrConflict) {

@@ -16,6 +16,7 @@ type runCopy struct {
 	ref     store.RunRef   // under the epoch of its newest lease
 	stands  store.RunState // RunEnded for all that have ended
 	wake    time.Time
+	since   time.Time // ready since then; zero where the port does not say
 	ended   time.Time
 	outcome store.Outcome
 	crashes int
@@ -67,8 +68,16 @@ func (w *runWalk) got(r *runCopy, quiet bool, format string, args ...any) {
 	}
 	r.mail = append(r.mail, &mailCopy{line: fmt.Sprintf(format, args...), quiet: quiet, above: w.newest})
 	if r.stands == store.RunWaiting || r.stands == store.RunParked && !quiet {
-		r.stands, r.wake = store.RunReady, time.Time{}
+		r.stands, r.wake, r.since = store.RunReady, time.Time{}, w.clock.Now()
 	}
+}
+
+// readySince is since when a run is ready, as far as the port says.
+func (r *runCopy) readySince() time.Time {
+	if r.stands == store.RunWaiting {
+		return r.wake
+	}
+	return r.since
 }
 
 // arrived takes messages into the model: they meet waits.
@@ -106,7 +115,7 @@ func (w *runWalk) began(starts []*store.RunStart, parent *runCopy) {
 			}
 			continue
 		}
-		r := &runCopy{id: s.ID, ref: refOf(s), stands: store.RunReady, waits: map[int]store.Wait{}, records: map[int]string{}}
+		r := &runCopy{id: s.ID, ref: refOf(s), stands: store.RunReady, since: w.clock.Now(), waits: map[int]store.Wait{}, records: map[int]string{}}
 		if s.Parent != 0 {
 			r.parent, r.step = parent, s.ParentStep
 		}
@@ -200,11 +209,11 @@ func (w *runWalk) updated(r *runCopy, u *store.RunUpdate) {
 	switch u.Verdict {
 	case store.Waiting:
 		if r.stands, r.wake = store.RunWaiting, u.Wake; len(r.mail) > 0 {
-			r.stands, r.wake = store.RunReady, time.Time{}
+			r.stands, r.wake, r.since = store.RunReady, time.Time{}, w.clock.Now()
 		}
 	case store.Parked:
 		if r.stands = store.RunParked; loud {
-			r.stands = store.RunReady
+			r.stands, r.since = store.RunReady, w.clock.Now()
 		}
 	case store.Ended:
 		r.stands, r.outcome, r.ended = store.RunEnded, u.Outcome, w.clock.Now()
@@ -214,6 +223,21 @@ func (w *runWalk) updated(r *runCopy, u *store.RunUpdate) {
 			w.released(r, w.locks[name])
 		}
 		w.got(r.parent, true, "%d %s %s", r.step, r.id, r.outcome)
+	}
+}
+
+// judgeOrder wants those claimed to be the first of those that were there.
+func (w *runWalk) judgeOrder(suspects bool, claimed, left []*runCopy) {
+	for i, r := range claimed {
+		for _, later := range slices.Concat(claimed[i+1:], left) {
+			if suspects && later.crashes > r.crashes {
+				w.Errorf("Claim(suspects): %s with %d crashes before %s with %d", r.id, r.crashes, later.id, later.crashes)
+			}
+			a, b := r.readySince(), later.readySince()
+			if !suspects && !a.IsZero() && !b.IsZero() && b.Before(a) {
+				w.Errorf("Claim(): %s, ready since %s, before %s, since %s", r.id, a, later.id, b)
+			}
+		}
 	}
 }
 
@@ -271,13 +295,46 @@ func (w *runWalk) judge() {
 	if len(w.runs) > 0 {
 		w.judgeRun(w.runs[w.rnd.IntN(len(w.runs))])
 	}
+	w.judgeCounts()
 	w.judgeLocks()
+}
+
+// judgeCounts compares the counts, and the list of those in one state.
+func (w *runWalk) judgeCounts() {
+	all, err := w.store.Reader().Runs().Counts(w.ctx())
+	if err != nil {
+		w.Fatalf("Counts() = %v, want nil", err)
+	}
+	have, want := map[store.RunState]int64{}, map[store.RunState]int64{}
+	for _, c := range all {
+		if c.Count > 0 {
+			have[c.State] += c.Count
+		}
+	}
+	for _, r := range w.runs {
+		want[r.now(w.clock.Now())]++
+	}
+	if !maps.Equal(have, want) {
+		w.Errorf("Counts() = %v, want %v", have, want)
+	}
+	states := []store.RunState{store.RunReady, store.RunRunning, store.RunWaiting, store.RunParked, store.RunEnded, "completed", "failed", "cancelled"}
+	state := states[w.rnd.IntN(len(states))]
+	var line []string
+	for i := len(w.runs) - 1; i >= 0; i-- { // newest first
+		if r := w.runs[i]; r.now(w.clock.Now()) == state || state == store.RunEnded && r.stands == store.RunEnded {
+			line = append(line, r.id)
+		}
+	}
+	w.lists(store.RunQuery{State: state, Max: store.MaxList}, strings.Join(line, " "))
 }
 
 // judgeRun compares all that is told of a run.
 func (w *runWalk) judgeRun(r *runCopy) {
 	y := w.run(r.id)
 	w.judgeMail("Story()", r, y.Mail)
+	if y.Epoch != r.ref.Epoch || y.State != r.now(w.clock.Now()) {
+		w.Errorf("Story(): %s is %s under epoch %d, want %s, %d", r.id, y.State, y.Epoch, r.now(w.clock.Now()), r.ref.Epoch)
+	}
 	var have []int
 	for _, x := range y.Waits {
 		have = append(have, x.N)
