@@ -37,6 +37,7 @@ type runWalk struct {
 	lockNames []string
 	newest    int64 // number of mail seen
 	words     int
+	touched   []*runCopy // by the step
 	steps     []string
 }
 
@@ -268,6 +269,7 @@ func (w *runWalk) updateSome() {
 		w.arrived(c.Sends)
 		w.began(c.Runs, of[i])
 		w.updated(of[i], c.Run)
+		w.touched = append(w.touched, of[i])
 		if want := len(of[i].mail) > 0; i == len(of)-1 && c.Run.Verdict != store.Ended && c.Run.Unread != want {
 			w.Errorf("Commit(update of %s): Unread = %t, want %t", of[i].id, c.Run.Unread, want)
 		}
@@ -316,7 +318,7 @@ func (w *runWalk) changeOf(r *runCopy, sends bool) *store.Change {
 func (w *runWalk) waitsOf(r *runCopy, u *store.RunUpdate, sends bool) {
 	for n := range 5 {
 		_, waits := r.waits[n+1]
-		if waits && sends || !w.odds(6) {
+		if waits && (sends || !w.odds(3)) || !waits && !w.odds(6) {
 			continue
 		}
 		if waits && w.odds(2) {

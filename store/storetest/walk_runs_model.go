@@ -293,8 +293,12 @@ func (w *runWalk) judge() {
 		}
 	}
 	if len(w.runs) > 0 {
-		w.judgeRun(w.runs[w.rnd.IntN(len(w.runs))])
+		w.touched = append(w.touched, w.runs[w.rnd.IntN(len(w.runs))])
 	}
+	for _, r := range w.touched {
+		w.judgeRun(r)
+	}
+	w.touched = nil
 	w.judgeCounts()
 	w.judgeLocks()
 }
