@@ -116,8 +116,12 @@ func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.
 
 func (t *commit) attempt(c *conn) error {
 	t.c = c
-	t.s.held.stamp++
-	t.runbook = newRunbook(newAppender(c, t.s.info.Incarnation, t.s.now()), t.process, &t.s.held)
+	var ours *held // of a process that works the file
+	if t.process != 0 {
+		ours = &t.s.held
+		ours.stamp++
+	}
+	t.runbook = newRunbook(newAppender(c, t.s.info.Incarnation, t.s.now()), t.process, ours)
 	err := t.s.transact(t.ctx, c, t.run)
 	if err != nil {
 		t.forget()

@@ -252,7 +252,7 @@ func (b *runbook) startNew(st *store.RunStart, w *workflow) error {
 	switch {
 	case us(st.At) > b.now:
 		r.wake = untilWake(0, st.At)
-	case st.Lease && st.At.IsZero() && b.process != 0 && b.ours != nil:
+	case st.Lease && st.At.IsZero() && b.ours != nil:
 		r.wake, r.epoch = leasedWake(b.process), 1
 	default:
 		r.wake = readyWake(0, b.now)

@@ -14,8 +14,11 @@ func (t *commit) fenceRun(ch *store.Change) (refused, err error) {
 	if u == nil {
 		return nil, nil
 	}
+	if t.ours == nil {
+		return store.ErrFenced, nil
+	}
 	l := t.ours.leases[int64(u.No)]
-	if l == nil || l.over || l.epoch != u.Epoch || t.process == 0 {
+	if l == nil || l.over || l.epoch != u.Epoch {
 		return store.ErrFenced, nil
 	}
 	if refused := checkUpdate(u); refused != nil {
