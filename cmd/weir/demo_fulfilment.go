@@ -52,6 +52,8 @@ type demoFulfilmentResult struct {
 	UninvoicedCompleted int                 `json:"uninvoiced_completed"`
 	UnreservedCompleted int                 `json:"unreserved_completed"`
 	StockLeaked         int                 `json:"stock_leaked"`
+	Unmailed            int                 `json:"unmailed"`
+	MailsLost           int                 `json:"mails_lost"`
 	LinesLeftOut        int                 `json:"lines_left_out"`
 	ChargesUnanswered   int                 `json:"charges_unanswered"`
 	InvoicesRefused     int                 `json:"invoices_refused"`
@@ -166,7 +168,7 @@ func (d *fulfilmentDemo) count(ctx context.Context) (*demoFulfilmentResult, erro
 		ChargedOnce: n.ChargedOnce, ChargedTwice: n.ChargedTwice, UnchargedCompleted: n.UnchargedCompleted,
 		InvoicesDouble: n.InvoicesDouble, Omissions: n.Omissions, Kills: d.allKilled(),
 		Failed: n.Failed, Refused: n.Refused, Unaccounted: n.Unaccounted, ChargedFailed: n.ChargedFailed,
-		UninvoicedCompleted: n.UninvoicedCompleted, UnreservedCompleted: n.UnreservedCompleted, StockLeaked: n.StockLeaked,
+		UninvoicedCompleted: n.UninvoicedCompleted, UnreservedCompleted: n.UnreservedCompleted, StockLeaked: n.StockLeaked, Unmailed: n.Unmailed, MailsLost: n.MailsLost,
 		LinesLeftOut: n.LinesLeftOut, ChargesUnanswered: n.ChargesUnanswered, InvoicesRefused: n.InvoicesRefused,
 		KillsOf: d.killed, Lists: append([]fulfilment.Listed{}, n.Lists...), count: n,
 	}, nil
@@ -186,7 +188,7 @@ func (c *demoFulfilmentCmd) summary(w *tabwriter.Writer, r *demoFulfilmentResult
 	fmt.Fprintf(w, "charged twice\t%d\t%d completed uncharged, %d charged in vain\n", r.ChargedTwice, r.UnchargedCompleted, r.ChargedFailed)
 	fmt.Fprintf(w, "invoices double\t%d\t%d asked for again, and there they were\n", r.InvoicesDouble, r.InvoicesRefused)
 	fmt.Fprintf(w, "stock leaked\t%d\t%d completed without stock\n", r.StockLeaked, r.UnreservedCompleted)
-	fmt.Fprintf(w, "omissions\t%d\tmails that were given up\n", r.Omissions)
+	fmt.Fprintf(w, "omissions\t%d\tmails that were given up; %d of them were not sent, %d others were lost\n", r.Omissions, r.Unmailed-r.MailsLost, r.MailsLost)
 	fmt.Fprintf(w, "kills\t%d\t%s\n", r.Kills, killsText(r.KillsOf))
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	if c.Dir == "" {

@@ -32,6 +32,8 @@ type Count struct {
 	StockLeaked         int // reservations of failed or refused orders
 	UnreservedCompleted int // completed without one
 	Omissions           int // completed, and the mail given up
+	Unmailed            int // completed, and no mail sent: one that was given up may have been
+	MailsLost           int // completed with a mail that was not given up, and not sent either
 
 	LinesLeftOut      int // bad lines, of all orders
 	ChargesUnanswered int // charges whose caller got no answer, or an error
@@ -50,7 +52,7 @@ type Listed struct {
 // Wrong says that what must never be, is: or that an order is nowhere.
 func (c *Count) Wrong() bool {
 	return c.ChargedTwice+c.UnchargedCompleted+c.ChargedFailed+c.InvoicesDouble+c.UninvoicedCompleted+
-		c.StockLeaked+c.UnreservedCompleted+c.Unaccounted+c.Waiting > 0
+		c.StockLeaked+c.UnreservedCompleted+c.MailsLost+c.Unaccounted+c.Waiting > 0
 }
 
 // The lists that an order can be on, beside completed.
@@ -68,15 +70,21 @@ type fate struct{ list, reason string }
 
 // world is what the outside systems' files say, by order.
 type world struct {
-	charges, invoices, reservations map[string]int
+	charges, invoices, reservations, mails map[string]int
+}
+
+// shop is what the shop has in its book, by order.
+type shop struct {
+	book    map[string]fate
+	omitted map[string]int // orders whose mail was given up
 }
 
 // tally counts what became of the orders by their runs, what the shop has in its book, and
 // what was done to the world.
-func tally(orders []string, runs, book map[string]fate, w world) *Count {
+func tally(orders []string, runs map[string]fate, s shop, w world) *Count {
 	c := &Count{Orders: len(orders)}
 	for _, id := range orders {
-		f := judge(runs[id], book[id])
+		f := judge(runs[id], s.book[id])
 		charges, invoices, reserved := w.charges[id], w.invoices[id], w.reservations[id]
 		switch f.list {
 		case listCompleted:
@@ -84,6 +92,9 @@ func tally(orders []string, runs, book map[string]fate, w world) *Count {
 			c.UnchargedCompleted += one(charges == 0)
 			c.UninvoicedCompleted += one(invoices == 0)
 			c.UnreservedCompleted += one(reserved == 0)
+			c.Omissions += s.omitted[id]
+			c.Unmailed += one(w.mails[id] == 0)
+			c.MailsLost += one(w.mails[id] == 0 && s.omitted[id] == 0)
 		case listFailed, listRefused:
 			c.Failed += one(f.list == listFailed)
 			c.Refused += one(f.list == listRefused)

@@ -10,18 +10,18 @@ func TestTally(t *testing.T) {
 	completed, failed := fate{listCompleted, ""}, fate{listFailed, "declined"}
 	good := func() (runs, book map[string]fate, w world) {
 		once := map[string]int{"a": 1, "b": 1}
-		charges, invoices, reservations := map[string]int{}, map[string]int{}, map[string]int{}
-		for _, m := range []map[string]int{charges, invoices, reservations} {
+		charges, invoices, reservations, mails := map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}
+		for _, m := range []map[string]int{charges, invoices, reservations, mails} {
 			for k, v := range once {
 				m[k] = v
 			}
 		}
 		return map[string]fate{"a": completed, "b": completed, "c": failed}, map[string]fate{
 			"a": completed, "b": completed, "c": failed, "d": {listRefused, "no item"},
-		}, world{charges, invoices, reservations}
+		}, world{charges, invoices, reservations, mails}
 	}
 	base := Count{
-		Orders: 4, Completed: 2, Failed: 1, Refused: 1, ChargedOnce: 2,
+		Orders: 4, Completed: 2, Failed: 1, Refused: 1, ChargedOnce: 2, Omissions: 1,
 		Lists: []Listed{{"c", listFailed, "declined"}, {"d", listRefused, "no item"}},
 	}
 	for _, c := range []struct {
@@ -40,6 +40,8 @@ func TestTally(t *testing.T) {
 		{"completed without invoice", func(_, _ map[string]fate, w world) { delete(w.invoices, "a") }, func(c *Count) { c.UninvoicedCompleted = 1 }, true},
 		{"completed without stock", func(_, _ map[string]fate, w world) { delete(w.reservations, "a") }, func(c *Count) { c.UnreservedCompleted = 1 }, true},
 		{"failed with stock", func(_, _ map[string]fate, w world) { w.reservations["c"] = 1 }, func(c *Count) { c.StockLeaked = 1 }, true},
+		{"a mail given up and not sent", func(_, _ map[string]fate, w world) { delete(w.mails, "b") }, func(c *Count) { c.Unmailed = 1 }, false},
+		{"a mail lost", func(_, _ map[string]fate, w world) { delete(w.mails, "a") }, func(c *Count) { c.Unmailed, c.MailsLost = 1, 1 }, true},
 		{"a run lost", func(runs, _ map[string]fate, _ world) { delete(runs, "c") }, func(c *Count) {
 			c.Failed, c.Unaccounted = 0, 1
 			c.Lists[0] = Listed{"c", listUnaccounted, "it has no run"}
@@ -69,7 +71,7 @@ func TestTally(t *testing.T) {
 			want := base
 			want.Lists = append([]Listed{}, base.Lists...)
 			c.want(&want)
-			got := tally([]string{"a", "b", "c", "d"}, runs, book, w)
+			got := tally([]string{"a", "b", "c", "d"}, runs, shop{book, map[string]int{"b": 1}}, w)
 			if !reflect.DeepEqual(*got, want) || got.Wrong() != c.wrong {
 				t.Errorf("tally = %+v, wrong %v\nwant    %+v, wrong %v", *got, got.Wrong(), want, c.wrong)
 			}

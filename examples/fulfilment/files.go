@@ -68,15 +68,18 @@ func CountAll(ctx context.Context, eng *weir.Engine, f Files, orders []string) (
 	if err != nil {
 		return nil, err
 	}
-	shop, shopErr := tables(ctx, f.Orders, sqlLeftOut, sqlOmitted)
+	own, ownErr := tables(ctx, f.Orders, sqlLeftOut, sqlOmitted)
 	warehouse, warehouseErr := tables(ctx, f.Warehouse, sqlReservations)
 	payments, paymentsErr := tables(ctx, f.Payments, sqlCharges, sqlSilent, sqlDeclines)
 	billing, billingErr := tables(ctx, f.Billing, sqlInvoices, sqlAsked)
-	if err := errors.Join(shopErr, warehouseErr, paymentsErr, billingErr); err != nil {
+	mail, mailErr := tables(ctx, f.Mail, sqlMails)
+	if err := errors.Join(ownErr, mailErr, warehouseErr, paymentsErr, billingErr); err != nil {
 		return nil, err
 	}
-	c := tally(orders, ended, book, world{charges: payments[0], invoices: billing[0], reservations: warehouse[0]})
-	c.LinesLeftOut, c.Omissions = shop[0][""], len(shop[1])
+	c := tally(orders, ended, shop{book: book, omitted: own[1]}, world{
+		charges: payments[0], invoices: billing[0], reservations: warehouse[0], mails: mail[0],
+	})
+	c.LinesLeftOut = own[0][""]
 	c.ChargesUnanswered, c.Declines, c.InvoicesRefused = payments[1][""], payments[2][""], billing[1][""]
 	return c, nil
 }
