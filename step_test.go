@@ -340,4 +340,3 @@ func TestAroundStep(t *testing.T) {
 		t.Errorf("Around was told of %+v", w)
 	}
 }
-

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,9 +44,34 @@ func dining(t testing.TB, file string, f func(*weir.Run, ticket) (plate, error),
 	t.Helper()
 	e = openEngine(t, file, weir.Config{})
 	weir.Register(e, dine, f, o...)
+	return e, works(t, e)
+}
+
+// crashing is dining until crash is called: then the process is gone, and has handed nothing back.
+func crashing(t testing.TB, file string, f func(*weir.Run, ticket) (plate, error), o ...weir.WorkflowOption) (e *weir.Engine, crash func()) {
+	t.Helper()
+	e = openStore(t, abandon(file), weir.Config{Log: slog.New(slog.DiscardHandler)})
+	weir.Register(e, dine, f, o...)
+	stop := works(t, e)
+	return e, func() {
+		t.Helper()
+		stop()
+		if err := e.Close(); err != nil {
+			t.Fatalf("Close = %v", err)
+		}
+	}
+}
+
+// works runs e and waits until it does.
+func works(t testing.TB, e *weir.Engine) (stop func()) {
+	t.Helper()
 	stop = run(t, e)
-	<-e.Ready()
-	return e, stop
+	select {
+	case <-e.Ready():
+	case <-time.After(patience):
+		t.Fatal("the engine does not run")
+	}
+	return stop
 }
 
 // storyOf is the story of a run of dine.
