@@ -141,6 +141,14 @@ func completed(t testing.TB, r weir.RunRef[plate], want int) {
 	}
 }
 
+// completedLate is completed for runs that take long, in a bubble's time.
+func completedLate(t testing.TB, r weir.RunRef[plate], want int) {
+	t.Helper()
+	if got, err := r.Result(context.Background()); err != nil || got.N != want {
+		t.Errorf("run %s results in %+v, %v, want %d", r.ID, got, err, want)
+	}
+}
+
 // ended wants a run to end as failed or cancelled, and gives the error.
 func ended(t testing.TB, r weir.RunRef[plate], want string) *weir.RunError {
 	t.Helper()
