@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -23,8 +24,8 @@ type Attempt struct {
 	ref     store.BatchRef
 	index   int
 	crashes int
-	suspect bool            // runs alone
-	gone    chan<- *Attempt // of a suspect: told when it is settled
+	suspect bool        // runs alone
+	gone    atomic.Bool // of a suspect: it is settled
 	firstAt time.Time
 	started time.Time
 	took    time.Duration

@@ -61,9 +61,11 @@ type Engine struct {
 	commits committer
 	acks    acker
 	scribe  scribe
-	spawner spawner
-	results results
-	workers sync.WaitGroup // handlers' and runs' goroutines
+	// suspicion is for takeOver, then for the crew's member of its name.
+	suspicion suspicion
+	spawner   spawner
+	results   results
+	workers   sync.WaitGroup // handlers' and runs' goroutines
 
 	intervals Intervals
 
@@ -107,6 +109,7 @@ func New(st store.Store, c Config) *Engine {
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}
 	e.scribe = scribe{e: e, signal: make(chan struct{}, 1)}
+	e.suspicion = suspicion{e: e, signal: make(chan struct{}, 1)}
 	e.spawner.tasks = make(chan func())
 	e.commits = committer{st: st, before: e.eager, after: e.committed}
 	return e
@@ -220,6 +223,7 @@ func (e *Engine) operate(ctx context.Context) error {
 			member("runs of "+w.settings.Name, w.dispatch)
 			member("suspects of "+w.settings.Name, w.suspects)
 		}
+		member("suspects", e.suspicion.run)
 		member("monitor", e.monitor)
 		member("figures", e.figures)
 		member("janitor", e.janitor)

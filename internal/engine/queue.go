@@ -31,10 +31,11 @@ type queue struct {
 	settings Settings
 	id       store.QueueID
 	signal   chan struct{} // capacity 1: the claimer should look
-	claiming sync.Mutex
+	claiming gate
 
 	mu           sync.Mutex
 	ready        fifo              // claimed, free to start
+	suspects     fifo              // the same, but for suspects: see suspicion
 	keys         map[string]*chain // keys with a message claimed and not settled
 	slots        []*Attempt        // what each worker runs
 	free         []int             // slots without a worker
@@ -64,7 +65,7 @@ type chain struct{ waiting []*Attempt }
 
 func newQueue(e *Engine, s Settings) *queue {
 	q := &queue{
-		e: e, settings: s, signal: make(chan struct{}, 1),
+		e: e, settings: s, signal: make(chan struct{}, 1), claiming: newGate(),
 		keys: map[string]*chain{}, feeds: map[string]*queue{},
 		slots: make([]*Attempt, s.Concurrency),
 		free:  make([]int, s.Concurrency),
@@ -95,6 +96,7 @@ func (q *queue) attempts(b *store.Batch) []Attempt {
 		a.q, a.ref = q, b.BatchRef
 		a.Message, a.Number, a.index = d.Message, d.Attempt, d.Index
 		a.firstAt, a.crashes = d.FirstAt, d.Crashes
+		a.suspect = b.Suspect
 	}
 	return all
 }
@@ -121,7 +123,17 @@ func (q *queue) admit(a *Attempt) {
 		}
 		q.keys[k] = &chain{}
 	}
-	q.ready.push(a)
+	q.put(a)
+}
+
+// put makes an attempt free to start.
+func (q *queue) put(a *Attempt) {
+	if !a.suspect {
+		q.ready.push(a)
+		return
+	}
+	q.suspects.push(a)
+	q.e.suspicion.look()
 }
 
 // spawn starts workers for what is ready, as far as slots are free.
@@ -178,7 +190,7 @@ func (q *queue) settled(a *Attempt, now time.Time) {
 		delete(q.keys, k)
 		return
 	}
-	q.ready.push(c.waiting[0])
+	q.put(c.waiting[0])
 	c.waiting = c.waiting[1:]
 	q.queued--
 }
@@ -186,8 +198,9 @@ func (q *queue) settled(a *Attempt, now time.Time) {
 // leave counts out an attempt that is settled, or given up to be handed back.
 func (q *queue) leave(a *Attempt) {
 	q.held--
-	if a.gone != nil {
-		a.gone <- a // has room for every suspect
+	if a.suspect {
+		a.gone.Store(true)
+		q.e.suspicion.look()
 	}
 }
 
@@ -221,7 +234,7 @@ func (q *queue) room() int {
 	if !q.open || q.paused {
 		return 0
 	}
-	ahead := q.ready.len() + q.queued
+	ahead := q.ready.len() + q.suspects.len() + q.queued
 	if ahead > q.paced.low() {
 		return 0
 	}

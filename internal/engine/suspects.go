@@ -16,58 +16,79 @@ import (
 // crash after that is held against none of them.
 const suspectPatience = 5 * time.Second
 
-// suspicion takes over what earlier processes left, before anything else runs.
-// If one ended without handing its batches back, one of their messages may have
-// killed it: each is run alone, its start recorded first, and one that has crashed
-// a process store.CrashLimit times is quarantined. What was handed back waits
-// until that is over.
+// suspicion works what processes left behind that ended without handing it back: one
+// of those messages may have killed them. They are run one at a time over all queues,
+// each start recorded first, and one that has crashed a process store.CrashLimit times
+// is quarantined. What is there when the process begins is worked before anything
+// else runs; what a claim brings later, beside the rest.
 type suspicion struct {
 	e       *Engine
-	gone    chan *Attempt // suspects that are settled
-	running []*Attempt    // suspects that may not be, of all queues
+	signal  chan struct{} // capacity 1: a suspect is settled, or ready
+	running []*Attempt    // suspects that were started and may not be settled, of all queues
 }
 
+// look wakes who waits for a suspect to be settled, or ready.
+func (s *suspicion) look() {
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+// takeOver works the suspects that are there when the process begins. What was handed
+// back waits until that is over.
 func (e *Engine) takeOver(ctx context.Context) error {
-	s := suspicion{e: e}
-	var suspects []*Attempt
-	innocent := make([][]*Attempt, len(e.queues))
-	for i, q := range e.queues {
-		found, err := s.admit(ctx, q)
-		if err != nil {
+	s := &e.suspicion
+	for _, q := range e.queues {
+		if err := s.admit(ctx, q); err != nil {
 			return err
 		}
-		suspects = append(suspects, found...)
-		innocent[i] = s.line(q)
-	}
-	s.gone = make(chan *Attempt, len(suspects))
-	for _, a := range suspects {
-		a.gone = s.gone
+		s.line(q)
 	}
 	for _, q := range e.queues {
 		if err := s.work(ctx, q); err != nil {
 			return err
 		}
 	}
-	if err := e.suspectRuns(ctx); err != nil {
-		return err
-	}
-	for i, q := range e.queues {
-		q.mu.Lock()
-		for _, a := range innocent[i] {
-			q.ready.push(a)
-		}
-		q.mu.Unlock()
-	}
-	return nil
+	return e.suspectRuns(ctx)
 }
 
-// admit puts all that was left into the queue's lines, so that keys keep their
-// order, and tells who is a suspect.
-func (s *suspicion) admit(ctx context.Context, q *queue) (suspects []*Attempt, err error) {
+// suspectsPoll is how soon a suspect is looked for that found no worker free.
+const suspectsPoll = 100 * time.Millisecond
+
+// run works the suspects that claims bring, until ctx is done.
+func (s *suspicion) run(ctx context.Context) error {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.signal:
+		case <-again.C:
+		}
+		left := 0
+		for _, q := range s.e.queues {
+			if err := s.work(ctx, q); err != nil {
+				return ignoreStop(ctx, err)
+			}
+			q.mu.Lock()
+			left += q.suspects.len()
+			q.mu.Unlock()
+		}
+		if left > 0 {
+			again.Reset(suspectsPoll)
+		}
+	}
+}
+
+// admit puts all that was left into the queue's lines, so that keys keep their order.
+func (s *suspicion) admit(ctx context.Context, q *queue) error {
+	suspects := 0
 	for {
 		c, err := s.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: store.MaxBatch, Abandoned: true})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.Batch == nil {
 			break
@@ -75,40 +96,34 @@ func (s *suspicion) admit(ctx context.Context, q *queue) (suspects []*Attempt, e
 		all := q.attempts(c.Batch)
 		q.mu.Lock()
 		for i := range all {
-			all[i].suspect = c.Batch.Suspect
-			if c.Batch.Suspect {
-				suspects = append(suspects, &all[i])
+			if all[i].suspect {
+				suspects++
 			}
 			q.admit(&all[i])
 		}
 		q.mu.Unlock()
 	}
-	if len(suspects) > 0 {
+	if suspects > 0 {
 		s.e.log.Warn("the process before ended without handing back its work: these messages run one at a time",
-			keyQueue, q.settings.Queue.Name, "messages", len(suspects))
+			keyQueue, q.settings.Queue.Name, "messages", suspects)
 	}
-	return suspects, nil
+	return nil
 }
 
-// line leaves only suspects among the ready, in their turn, and gives back the others.
-func (s *suspicion) line(q *queue) (innocent []*Attempt) {
+// line puts suspects in their turn.
+func (s *suspicion) line(q *queue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var suspects []*Attempt
-	for q.ready.len() > 0 {
-		if a := q.ready.pop(); a.suspect {
-			suspects = append(suspects, a)
-		} else {
-			innocent = append(innocent, a)
-		}
+	var all []*Attempt
+	for q.suspects.len() > 0 {
+		all = append(all, q.suspects.pop())
 	}
-	slices.SortFunc(suspects, func(a, b *Attempt) int {
+	slices.SortFunc(all, func(a, b *Attempt) int {
 		return cmp.Or(cmp.Compare(b.crashes, a.crashes), cmp.Compare(turn(a, s.e.process), turn(b, s.e.process)))
 	})
-	for _, a := range suspects {
-		q.ready.push(a)
+	for _, a := range all {
+		q.suspects.push(a)
 	}
-	return innocent
 }
 
 // turn is a suspect's place in line after those with more crashes, which come first so
@@ -130,71 +145,77 @@ func (s *suspicion) work(ctx context.Context, q *queue) error {
 		if err := s.drain(ctx); err != nil {
 			return err
 		}
-		a := q.popSuspect()
+		a, slot := q.popSuspect()
 		if a == nil {
 			return nil
 		}
-		if err := s.start(ctx, q, a); err != nil {
+		if err := s.start(ctx, a, slot); err != nil {
 			return err
 		}
 	}
 }
 
-// popSuspect takes the first suspect out of the ready, if there is a slot for it.
-// Others may stand before it: what follows a suspect in its key need not be one.
-func (q *queue) popSuspect() *Attempt {
+// popSuspect takes the first suspect and a slot for it, if there are both.
+func (q *queue) popSuspect() (a *Attempt, slot int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.free) == 0 {
-		return nil
+	if len(q.free) == 0 || q.suspects.len() == 0 || q.paused || q.closed {
+		return nil, 0
 	}
-	for n := q.ready.len(); n > 0; n-- {
-		a := q.ready.pop()
-		if a.suspect {
-			return a
-		}
-		q.ready.push(a)
-	}
-	return nil
+	slot = q.free[len(q.free)-1]
+	q.free = q.free[:len(q.free)-1]
+	a = q.suspects.pop()
+	q.slots[slot] = a
+	return a, slot
+}
+
+// giveBack returns a slot in which nothing runs.
+func (q *queue) giveBack(slot int) {
+	q.mu.Lock()
+	q.slots[slot] = nil
+	q.free = append(q.free, slot)
+	q.mu.Unlock()
 }
 
 // drain waits until no suspect runs, or one has run for longer than patience.
 func (s *suspicion) drain(ctx context.Context) error {
 	patience := time.NewTimer(suspectPatience)
 	defer patience.Stop()
-	for len(s.running) > 0 {
+	for {
+		s.running = slices.DeleteFunc(s.running, func(a *Attempt) bool { return a.gone.Load() })
+		if len(s.running) == 0 {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-patience.C:
 			return nil
-		case a := <-s.gone:
-			s.running = slices.DeleteFunc(s.running, func(r *Attempt) bool { return r == a })
+		case <-s.signal:
 		}
 	}
-	return nil
 }
 
 // start records the start of a suspect and runs it, or quarantines it.
-func (s *suspicion) start(ctx context.Context, q *queue, a *Attempt) error {
-	others := s.running
+func (s *suspicion) start(ctx context.Context, a *Attempt, slot int) error {
+	q, others := a.q, s.running
 	s.running = append(s.running, a)
 	if a.crashes >= store.CrashLimit {
+		q.giveBack(slot)
 		q.settle(a, verdict{Verdict: store.Dead, quarantined: true,
 			reason: fmt.Sprintf("quarantined: the process ended %d times while this message ran alone", a.crashes)})
 		return nil
 	}
 	if err := s.record(ctx, a, others); err != nil {
+		q.giveBack(slot)
 		return err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	if q.closed { // the drain may have seen already that nobody works
+		q.slots[slot] = nil
 		return ErrStopping
 	}
-	slot := q.free[len(q.free)-1]
-	q.free = q.free[:len(q.free)-1]
-	q.slots[slot] = a
 	s.e.workers.Go(func() {
 		if q.attempt(a) {
 			q.serve(slot)
