@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -208,34 +209,37 @@ func TestDedupHoldsAmongConcurrentSenders(t *testing.T) {
 }
 
 func TestDelayedMessageIsNotEarly(t *testing.T) {
-	e := openEngine(t, newFile(t), weir.Config{})
-	type handled struct {
-		n  int
-		at time.Time
-	}
-	got := make(chan handled, 3)
-	weir.Handle(e, prepare, func(_ context.Context, m *weir.Message[ticket]) error {
-		got <- handled{m.Body.N, time.Now()}
-		return nil
+	synctest.Test(t, func(t *testing.T) { // so that the sends take no time
+		e := openEngine(t, newFile(t), weir.Config{})
+		type handled struct {
+			n  int
+			at time.Time
+		}
+		got := make(chan handled, 3)
+		weir.Handle(e, prepare, func(_ context.Context, m *weir.Message[ticket]) error {
+			got <- handled{m.Body.N, time.Now()}
+			return nil
+		})
+		stop := run(t, e)
+		start := time.Now()
+		due := start.Add(60 * time.Millisecond)
+		for n, o := range []weir.SendOption{weir.Delay(50 * time.Millisecond), weir.At(due), weir.At(start.Add(-time.Hour))} {
+			if err := weir.Send(t.Context(), e, prepare, ticket{"terrace", n}, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// All of one key: who is delayed does not hold back the others.
+		for _, want := range []int{2, 0, 1} {
+			h := receive(t, got)
+			if h.n != want {
+				t.Errorf("handled %d, want %d", h.n, want)
+			}
+			if notBefore := []time.Time{start.Add(50 * time.Millisecond), due, start}[h.n]; h.at.Before(notBefore) {
+				t.Errorf("message %d came %s early", h.n, notBefore.Sub(h.at))
+			}
+		}
+		stop()
 	})
-	run(t, e)
-	start := time.Now()
-	due := start.Add(60 * time.Millisecond)
-	for n, o := range []weir.SendOption{weir.Delay(50 * time.Millisecond), weir.At(due), weir.At(start.Add(-time.Hour))} {
-		if err := weir.Send(t.Context(), e, prepare, ticket{"terrace", n}, o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// All of one key: who is delayed does not hold back the others.
-	for _, want := range []int{2, 0, 1} {
-		h := receive(t, got)
-		if h.n != want {
-			t.Errorf("handled %d, want %d", h.n, want)
-		}
-		if notBefore := []time.Time{start.Add(50 * time.Millisecond), due, start}[h.n]; h.at.Before(notBefore) {
-			t.Errorf("message %d came %s early", h.n, notBefore.Sub(h.at))
-		}
-	}
 }
 
 func TestDelaySurvivesARestart(t *testing.T) {
