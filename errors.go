@@ -53,7 +53,11 @@ func Permanent(err error) error { return engine.Permanent(err) }
 // A keyed message goes on holding back its followers.
 func NotYet(reason string, after time.Duration) error { return engine.NotYet(reason, after) }
 
-// IdempotencyKey is the same for every attempt of the message being handled and
-// different for every other message: give it to outside systems that take one.
-// Empty outside a handler.
+// IdempotencyKey is the same for every attempt of the message being handled, or of
+// the step, and different for every other: give it to outside systems that take one.
+// Empty outside of both.
+//
+// Mind net/http: its client sends a POST again by itself, when a reused connection
+// breaks, if the request has an Idempotency-Key header. To a system that does not honour
+// the key that is a second call which nobody sees; put the key into the body then.
 func IdempotencyKey(ctx context.Context) string { return engine.IdempotencyKey(ctx) }

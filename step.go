@@ -18,7 +18,8 @@ type (
 	// StepOption is an option of a step: [Retry], [Timeout], [Within], [DoneIf],
 	// [FailIf], [Key], [Was], [Headers].
 	StepOption interface{ applyStep(*engine.Call) }
-	// WaitOption is an option of a wait: [Within], [Every] and [WakeOn] (of [Until]), [Retry], [Key], [Was].
+	// WaitOption is an option of a wait: [Within], [Key], [Was]; of [Until] also [Every], [WakeOn], [Retry]
+	// and [Timeout], which bounds one asking.
 	WaitOption interface{ applyWait(*engine.Call) }
 	// KeyOption gives a message its key, and tells steps of one name apart.
 	KeyOption interface {
@@ -57,6 +58,7 @@ func FailIf(errs ...error) StepOption { return failIf(errs) }
 func (o Within) applyStep(c *engine.Call)    { c.Within = time.Duration(o) }
 func (o Within) applyWait(c *engine.Call)    { c.Within = time.Duration(o) }
 func (o Timeout) applyStep(c *engine.Call)   { c.Timeout = time.Duration(o) }
+func (t Timeout) applyWait(c *engine.Call)   { c.Timeout = time.Duration(t) }
 func (o Every) applyWait(c *engine.Call)     { c.Every = time.Duration(o) }
 func (o Was) applyStep(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
 func (o Was) applyWait(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
