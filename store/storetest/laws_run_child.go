@@ -121,17 +121,21 @@ func runChildParentGone(s *scene) {
 
 func runChildKept(s *scene) {
 	p := s.leased("p")
-	child := s.childOf(p, 1, "c")
+	child, other, beside := s.childOf(p, 1, "c"), s.childOf(p, 2, "d"), s.childOf(s.leased("q"), 3, "e")
 	s.update(parking(p))
 	u := ending(child, store.Completed)
 	u.Result = bytes.Repeat([]byte("r"), 1<<18)
 	s.update(u)
 	s.clock.move(100 * time.Hour)
+	s.update(ending(other, store.Failed))
+	s.update(ending(beside, store.Cancelled))
 	s.prune(store.Retention{Keep: time.Minute})
 	s.noRun("c")
+	s.stands("d", "failed")
 	s.operate(store.Act{Verb: store.RetryRun, Workflow: fulfil, ID: "p"})
+	equal(s, "Story(q): mail", letters(s.run("q").Mail), "3 e cancelled")
 	run := s.claimRun("p")
-	s.mailed(run, "1 c completed, retry")
+	s.mailed(run, "1 c completed, 2 d failed, retry")
 	if c := run.Mail[0].Child; c.No != child.No || !bytes.Equal(c.Result, u.Result) || c.EndedAt.IsZero() {
 		s.Errorf("Claim(p): the end of a child that was deleted = run %d, %d bytes, at %s, want %d, %d", c.No, len(c.Result), c.EndedAt, child.No, len(u.Result))
 	}

@@ -328,14 +328,14 @@ func runClaimConcurrent(s *scene) {
 }
 
 func runClaimInTurn(s *scene) {
-	const ids, rounds = "a b c", 30
+	const ids, rounds = "a b c d e", 20
 	s.startRuns(ids)
-	epochs := make(chan int64, 4*rounds)
+	epochs := make(chan int64, 4*4*rounds)
 	var all sync.WaitGroup
-	for range 4 {
+	for most := range 4 {
 		all.Go(func() {
 			for range rounds {
-				got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil, Max: 1})
+				got, err := s.store.Claim(s.ctx(), store.ClaimRequest{Workflow: fulfil, Max: 1 + most})
 				if err != nil {
 					s.Errorf("Claim() beside others = %v, want nil", err)
 					return

@@ -16,7 +16,7 @@ func runConcurrentLaws() []Law {
 	}
 }
 
-const throng = 20 // runs
+const throng = 14 // runs
 
 // mill is a crowd that works runs: each pays, waits for an event and for a lock that
 // all want, and ends.

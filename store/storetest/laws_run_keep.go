@@ -119,7 +119,7 @@ func runKeepSteps(s *scene) {
 		s.Errorf("Prune(max 5) = %+v, %v, want 1 to 5 rows and more", got, err)
 	}
 	s.rows(store.RunQuery{}) // what is half deleted disturbs nobody
-	s.prune(store.Retention{Keep: time.Minute, Max: 3})
+	s.prune(store.Retention{Keep: time.Minute, Max: 7})
 	s.ran("", "r11 r7 r3")
 	s.listed(ready, "")
 	if again := s.prune(store.Retention{Keep: time.Minute}); again.Messages+again.Batches+again.Other != 0 {

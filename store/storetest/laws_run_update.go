@@ -271,6 +271,8 @@ func runUpdateLimits(s *scene) {
 	})
 	refused("a large value", func(c *store.Change) { c.Run.Records = []*store.Record{big} })
 	refused("a wait too many", func(c *store.Change) { c.Run.Waits = append(waits, spare[0]) })
+	refused("a wait of record 0", func(c *store.Change) { c.Run.Waits = []store.Wait{awaits(0, "k")} })
+	refused("a wait of no record", func(c *store.Change) { c.Run.Waits = []store.Wait{awaits(store.MaxRecords+1, "k")} })
 	refused("an act on locks too many", func(c *store.Change) { c.Run.Locks = locks })
 	refused("a reply to nothing", func(c *store.Change) {
 		c.Run.Waits = []store.Wait{{N: 1, Topic: store.Topic{Name: cook + ".reply", Kind: store.KindReply}, Reply: 2}}

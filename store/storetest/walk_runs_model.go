@@ -299,7 +299,9 @@ func (w *runWalk) judge() {
 		w.judgeRun(r)
 	}
 	w.touched = nil
-	w.judgeCounts()
+	if w.odds(3) {
+		w.judgeCounts()
+	}
 	w.judgeLocks()
 }
 
