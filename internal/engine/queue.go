@@ -31,7 +31,7 @@ type queue struct {
 	settings Settings
 	id       store.QueueID
 	signal   chan struct{} // capacity 1: the claimer should look
-	claiming gate
+	claiming turnstile
 
 	mu           sync.Mutex
 	ready        fifo              // claimed, free to start
@@ -65,7 +65,7 @@ type chain struct{ waiting []*Attempt }
 
 func newQueue(e *Engine, s Settings) *queue {
 	q := &queue{
-		e: e, settings: s, signal: make(chan struct{}, 1), claiming: newGate(),
+		e: e, settings: s, signal: make(chan struct{}, 1), claiming: newTurnstile(),
 		keys: map[string]*chain{}, feeds: map[string]*queue{},
 		slots: make([]*Attempt, s.Concurrency),
 		free:  make([]int, s.Concurrency),
