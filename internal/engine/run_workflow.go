@@ -451,7 +451,7 @@ const (
 )
 
 func (e *Engine) resultPoll(workflow string) time.Duration {
-	if e.running.Load() && e.workflows[workflow] != nil {
+	if e.running.Load() && !e.stopping.Load() && e.workflows[workflow] != nil {
 		return resultPollHere
 	}
 	return resultPoll
