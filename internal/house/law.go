@@ -23,6 +23,8 @@ var law = map[string]rule{
 		ours:  []string{"store"},
 		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
 	},
+	"store/postgres":        {ours: []string{"store"}, third: []string{"github.com/jackc/pgx/v5"}},
+	"store/postgres/pgtest": {},
 	"store/storetest/...": {ours: []string{"store"}, testing: true, kin: true},
 
 	// The engine: the ports, and no driver.
@@ -49,7 +51,7 @@ var law = map[string]rule{
 // testsMayAlso is what test files may import beyond their package's own rule.
 func testsMayAlso() rule {
 	return rule{
-		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "weirtest"},
+		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest"},
 		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid"},
 		testing: true,
 	}

@@ -1,0 +1,350 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+)
+
+// us is a time as it is stored; the zero time is 0.
+func us(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// at is the inverse of us.
+func at(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// scan reads the columns of the current row.
+type scan func(into ...any) error
+
+// question is a statement that is to be sent, and what is done with its rows.
+type question struct {
+	query string
+	args  []any
+	row   func(scan) error // nil: none are of interest
+	count *int64           // if set: how many rows were written
+}
+
+// wire carries questions to the server, in order, as few round trips as it can.
+type wire interface {
+	carry(ctx context.Context, questions []question) error
+}
+
+// tx is one transaction. What is asked is queued and goes out with the next flush, or
+// with the commit: statements cost little, round trips much. The server runs them in
+// order, each seeing what was committed when it began.
+type tx struct {
+	s    *Store
+	ctx  context.Context
+	w    wire
+	todo []question
+	// now is the store's time; the number of the process that asks, and of the
+	// transaction, are known with it, after the first flush.
+	now     int64
+	process int64
+	xid     string
+	server  string // since when the server has run
+	lost    bool
+
+	quit bool // to be rolled back though nothing failed
+	over bool
+	// done tells, when the answer to the commit was lost, whether it came about.
+	done func(ctx context.Context) (bool, error)
+}
+
+// ask queues a statement whose rows are of interest.
+func (t *tx) ask(query string, row func(scan) error, args ...any) {
+	t.todo = append(t.todo, question{query: t.s.text(query), args: args, row: row})
+}
+
+// do queues a statement.
+func (t *tx) do(query string, args ...any) { t.ask(query, nil, args...) }
+
+// tell queues a statement and has the rows that it writes counted.
+func (t *tx) tell(query string, count *int64, args ...any) {
+	t.todo = append(t.todo, question{query: t.s.text(query), args: args, count: count})
+}
+
+// flush sends what is queued and reads the answers.
+func (t *tx) flush() error {
+	if len(t.todo) == 0 {
+		return nil
+	}
+	todo := t.todo
+	t.todo = nil
+	if err := t.w.carry(t.ctx, todo); err != nil {
+		return err
+	}
+	if t.lost {
+		return store.ErrLeaseLost
+	}
+	return nil
+}
+
+// get sends what is queued and a statement, and reads the answers.
+func (t *tx) get(query string, row func(scan) error, args ...any) error {
+	t.ask(query, row, args...)
+	return t.flush()
+}
+
+// number is the first column of the first row; found is false when there is none.
+func (t *tx) number(query string, args ...any) (n int64, found bool, err error) {
+	err = t.get(query, func(read scan) error {
+		found = true
+		return read(&n)
+	}, args...)
+	return n, found, err
+}
+
+// pgxWire is a connection, or a caller's transaction, of pgx.
+type pgxWire struct {
+	c interface {
+		SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	}
+}
+
+func (w pgxWire) carry(ctx context.Context, questions []question) error {
+	b := &pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, 0, len(questions))}
+	for i := range questions {
+		q := &questions[i]
+		queued := b.Queue(q.query, q.args...)
+		switch {
+		case q.row != nil:
+			queued.Query(func(rows pgx.Rows) error {
+				defer rows.Close()
+				for rows.Next() {
+					if err := q.row(rows.Scan); err != nil {
+						return err
+					}
+				}
+				return rows.Err()
+			})
+		case q.count != nil:
+			queued.Exec(func(tag pgconn.CommandTag) error {
+				*q.count = tag.RowsAffected()
+				return nil
+			})
+		}
+	}
+	return w.c.SendBatch(ctx, b).Close()
+}
+
+const (
+	sqlBegin    = `begin isolation level read committed read write`
+	sqlRead     = `begin isolation level repeatable read read only`
+	sqlCommit   = `commit`
+	sqlRollback = `rollback`
+
+	// The time, the transaction, whether the process has been taken for lost, and what
+	// holds for the transaction alone: a pooler may give the connection to others next.
+	// Queries of ours are short; compiling them costs more than running them.
+	sqlHead = `select coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+		case when $4 then pg_current_xact_id()::text else '' end,
+		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
+		set_config('jit', 'off', true), set_config('statement_timeout', $3, true),
+		set_config('idle_in_transaction_session_timeout', $3, true), set_config('lock_timeout', $3, true),
+		pg_postmaster_start_time()::text`
+	sqlFate = `select coalesce(pg_xact_status($1::text::xid8), ''), pg_postmaster_start_time()::text`
+)
+
+// head asks for what every transaction begins with.
+func (t *tx) head(begin string, writes bool) {
+	var now *int64
+	if t.s.clock != nil {
+		v := us(t.s.clock())
+		now = &v
+	}
+	t.do(begin)
+	// A third of the lease: an owner that was stopped does not sit on its locks.
+	limit := fmt.Sprintf("%dms", (t.s.lease / 3).Milliseconds())
+	t.ask(sqlHead, func(read scan) error {
+		var skip any
+		return read(&t.now, &t.xid, &t.lost, &skip, &skip, &skip, &skip, &t.server)
+	}, now, t.process, limit, writes)
+}
+
+// ioTime bounds a transaction with all its round trips; the server's own limits are shorter.
+const ioTime = 2 * time.Minute
+
+// write runs f in a transaction. It waits for a connection until ctx is done; f itself
+// is not interrupted. When f returns an error, or panics, nothing is written.
+func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
+	return s.transact(ctx, s.pool, f)
+}
+
+func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, f func(t *tx) error) error {
+	c, err := s.acquire(ctx, pool)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
+	defer cancel()
+	t := &tx{s: s, ctx: io, w: pgxWire{c}, process: s.process.Load()}
+	t.head(sqlBegin, true)
+	return t.run(c, f)
+}
+
+// claimTx is transact for a transaction that mostly writes nothing: it is given no number
+// until it does.
+func (s *Store) claimTx(ctx context.Context, f func(t *tx) error) error {
+	c, err := s.acquire(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
+	defer cancel()
+	t := &tx{s: s, ctx: io, w: pgxWire{c}, process: s.process.Load()}
+	t.head(sqlBegin, false)
+	return t.run(c, f)
+}
+
+// read runs f in a read transaction: it sees one committed state of the store and holds
+// back nobody. When ctx is done, f's statement is cancelled.
+func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
+	c, err := s.acquire(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	t := &tx{s: s, ctx: ctx, w: pgxWire{c}, quit: true}
+	t.head(sqlRead, false)
+	err = t.run(c, f)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("read: %w", context.Cause(ctx))
+	}
+	return err
+}
+
+// run runs f and ends the transaction.
+func (t *tx) run(c *pgxpool.Conn, f func(t *tx) error) (err error) {
+	defer func() { // also when f panics
+		if t.over || c.Conn().IsClosed() {
+			return
+		}
+		undo, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), undoTime)
+		defer cancel()
+		if _, end := c.Exec(undo, sqlRollback); end != nil && err == nil {
+			err = fmt.Errorf("rollback: %w", end)
+		}
+	}()
+	if err := f(t); err != nil {
+		return err
+	}
+	if t.quit {
+		return nil
+	}
+	return t.commit(c)
+}
+
+const undoTime = 5 * time.Second
+
+// commit sends what is queued and commits. When the answer is lost with the connection,
+// it finds out what became of it.
+func (t *tx) commit(c *pgxpool.Conn) error {
+	t.do(sqlCommit)
+	err := t.flush()
+	if err == nil {
+		t.over = true
+		return nil
+	}
+	if !c.Conn().IsClosed() || errors.Is(err, store.ErrLeaseLost) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), fateTime)
+	defer cancel()
+	done, asked := t.fate(ctx)
+	switch {
+	case asked != nil:
+		return fmt.Errorf("commit: whether it came about could not be found out (%w): %w", asked, err)
+	case done:
+		t.over = true
+		return nil
+	}
+	return err
+}
+
+// fateTime is how long a commit whose answer was lost is asked after: the server may be starting anew.
+const fateTime = 15 * time.Second
+
+// fate asks until it is told, on other connections, whether the transaction was committed.
+func (t *tx) fate(ctx context.Context) (committed bool, err error) {
+	for wait := fateWaitMin; ; wait = min(2*wait, fateWaitMax) {
+		if committed, known, err := t.askFate(ctx); err == nil && known {
+			return committed, nil
+		} else if ctx.Err() != nil {
+			return false, errors.Join(errors.New("the transaction is still under way"), err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+const (
+	fateWaitMin = 10 * time.Millisecond
+	fateWaitMax = time.Second
+)
+
+func (t *tx) askFate(ctx context.Context) (committed, known bool, err error) {
+	if t.xid == "" {
+		if t.done == nil {
+			return false, false, errors.New("the transaction has no number")
+		}
+		committed, err = t.done(ctx)
+		return committed, err == nil, err
+	}
+	var status, server string
+	err = t.s.pool.QueryRow(ctx, sqlFate, t.xid).Scan(&status, &server)
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == invalidParameter {
+		return false, true, nil // the server has forgotten in a crash that it ever gave the number out
+	}
+	if err == nil && status == "committed" && server != t.server && t.done != nil {
+		// The server has started anew, and may have given the number to another since.
+		committed, err = t.done(ctx)
+		return committed, err == nil, err
+	}
+	return status == "committed", status == "committed" || status == "aborted", err
+}
+
+const invalidParameter = "22023"
+
+func (s *Store) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	if err := s.checkOpen(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("wait for a connection: %w", context.Cause(ctx))
+	}
+	c, err := pool.Acquire(ctx)
+	if err == nil {
+		return c, nil
+	}
+	if closed := s.checkOpen(); closed != nil {
+		return nil, closed
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("wait for a connection: %w", context.Cause(ctx))
+	}
+	return nil, err
+}

@@ -1,0 +1,128 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/postgres/pgtest"
+	"github.com/weir-go/weir/store/storetest"
+)
+
+// dsnVariable names a server to test on; else one is started for the tests.
+const dsnVariable = "WEIR_TEST_POSTGRES"
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	if os.Getenv(dsnVariable) != "" {
+		return m.Run()
+	}
+	server, err := pgtest.Start(context.Background())
+	if err == nil {
+		err = os.Setenv(dsnVariable, server.DSN("postgres"))
+	}
+	if err != nil {
+		if !errors.Is(err, pgtest.ErrNoBinaries) || os.Getenv("CI") == "true" {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run() // each test says why it is skipped
+	}
+	defer func() {
+		if err := server.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return m.Run()
+}
+
+// dsn is the server to test on.
+func dsn(t testing.TB) string {
+	t.Helper()
+	d := os.Getenv(dsnVariable)
+	if d == "" {
+		t.Skipf("no PostgreSQL: set %s, or install the server's binaries", dsnVariable)
+	}
+	return d
+}
+
+func TestLaws(t *testing.T) { storetest.Run(t, openHarness) }
+
+var schemas atomic.Int64
+
+// harness is a schema with a table of the user's own beside the journal.
+type harness struct {
+	t      testing.TB
+	open   store.Opener
+	db     *pgxpool.Pool
+	schema string
+}
+
+// lawConns keeps what parallel laws open together far below the server's limit.
+const lawConns = "pool_max_conns=6"
+
+func openHarness(t testing.TB, now func() time.Time) storetest.Harness {
+	t.Helper()
+	h := &harness{t: t, schema: fmt.Sprintf("t%d_%d", os.Getpid(), schemas.Add(1))}
+	c, err := pgxpool.New(t.Context(), dsn(t)+" pool_max_conns=4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.db = c
+	t.Cleanup(func() {
+		_, err := c.Exec(context.Background(), "drop schema if exists "+h.schema+" cascade")
+		if c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.open = DB(dsn(t)+" "+lawConns, Schema(h.schema), Clock(now))
+	for _, q := range []string{"create schema " + h.schema, "create table " + h.schema + ".notes (n bigserial, word text not null)"} {
+		if _, err := c.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+func (h *harness) Open(ctx context.Context) (store.Store, error) { return h.open(ctx) }
+
+// Crash takes the process for lost, as others do once it has not beaten for a lease.
+func (h *harness) Crash(s store.Store) {
+	_, err := h.db.Exec(context.Background(), "update "+h.schema+".processes set lost_us = 1 where id = $1", s.(*Store).process.Load())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *harness) Begin(ctx context.Context) (storetest.Own, error) {
+	tx, err := h.db.Begin(ctx)
+	if err != nil {
+		return storetest.Own{}, err
+	}
+	return storetest.Own{
+		Tx:     Tx(tx),
+		Commit: func() error { return tx.Commit(ctx) }, Rollback: func() error { return tx.Rollback(ctx) },
+	}, nil
+}
+
+func (h *harness) Note(ctx context.Context, tx store.Tx, word string) error {
+	_, err := Pgx(tx).Exec(ctx, "insert into "+h.schema+".notes (word) values ($1)", word)
+	return err
+}
+
+func (h *harness) Notes(ctx context.Context) ([]string, error) {
+	rows, err := h.db.Query(ctx, "select word from "+h.schema+".notes order by n")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

@@ -1,0 +1,167 @@
+// Package postgres is weir's store in a schema of a PostgreSQL database, 14 or later.
+//
+// Any number of processes work it at once. The database may be the user's own, so
+// that a handler's rows, or a sender's, commit together with the messages: see Tx,
+// SQLTx, Pgx and SQL.
+//
+// # Many processes
+//
+// A process lives as long as it beats (Heartbeat). One that has not for a lease is
+// lost: others mark it so, take its batches over with a higher epoch, and whatever it
+// still does is refused. Unkeyed messages are claimed by whoever asks. Keyed ones are
+// spread over 16 lanes by their key; a lane of a queue belongs to one process at a
+// time (lanes.go), so that a key's messages are worked in order.
+//
+// # What commits out of turn
+//
+// Positions are drawn before the commit, so a lower one may become visible after a
+// higher one was claimed. A queue's cursor is therefore a position and a snapshot; see
+// cursor.go.
+//
+// # Transactions
+//
+// All run under READ COMMITTED, hold no session state and use no named prepared
+// statements, so that PgBouncer may pool them by transaction. Statements are planned
+// each time they are run; without a pooler in between, default_query_exec_mode=cache_statement
+// in the DSN spares that.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+)
+
+// DB opens the store in the database that dsn names: a URL or keywords and values, as
+// pgx takes them; pool_max_conns is among them.
+func DB(dsn string, options ...Option) store.Opener {
+	return func(ctx context.Context) (store.Store, error) {
+		s, err := open(ctx, dsn, options)
+		if err != nil {
+			return nil, fmt.Errorf("open PostgreSQL store: %w", err)
+		}
+		return s, nil
+	}
+}
+
+// Store is a store in one schema.
+type Store struct {
+	settings
+	info  store.Info
+	pool  *pgxpool.Pool
+	pulse *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
+	texts sync.Map      // statements by their text for the schema weir; of string to string
+
+	closed  chan struct{}
+	closing sync.Once
+
+	process atomic.Int64 // given by Begin, 0 before it and after End
+	mu      sync.Mutex   // orders Begin and End
+
+	claiming sync.Map // of queue to *claimState
+	watched  watchlist
+	changes  changes
+	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
+	senders  sync.Mutex   // commits of sends that capacity may refuse, one at a time
+	reach    atomic.Int64 // the partitions known to be there reach up to this seq
+
+	// life is the cluster and database that the store was opened in; "" until then.
+	life atomic.Value
+}
+
+func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
+	s := &Store{closed: make(chan struct{})}
+	s.defaults()
+	for _, o := range options {
+		o(&s.settings)
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	s.life.Store("")
+	var err error
+	if s.pool, err = s.connect(ctx, dsn, poolMax); err != nil {
+		return nil, err
+	}
+	if s.pulse, err = s.connect(ctx, dsn, 1); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.migrate(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// connect makes a pool. Connections are opened by need.
+func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, err // pgx takes care not to show the password
+	}
+	if most == 1 || !mentions(dsn, "pool_max_conns") {
+		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
+	}
+	if !mentions(dsn, "default_query_exec_mode") {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	if c.ConnConfig.ConnectTimeout == 0 {
+		c.ConnConfig.ConnectTimeout = connectTime
+	}
+	if c.ConnConfig.RuntimeParams["application_name"] == "" {
+		c.ConnConfig.RuntimeParams["application_name"] = "weir"
+	}
+	c.AfterConnect = s.greet
+	if s.name == "" {
+		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// Info implements store.Store.
+func (s *Store) Info() store.Info { return s.info }
+
+// Close implements store.Store. What is under way is finished by those who do it.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		close(s.closed)
+		gone := make(chan struct{})
+		go func() { // waits for the connections in use
+			defer close(gone)
+			for _, p := range []*pgxpool.Pool{s.pool, s.pulse} {
+				if p != nil {
+					p.Close()
+				}
+			}
+		}()
+		timer := time.NewTimer(closeTime)
+		defer timer.Stop()
+		select {
+		case <-gone:
+		case <-timer.C:
+		}
+	})
+	return nil
+}
+
+func (s *Store) checkOpen() error {
+	select {
+	case <-s.closed:
+		return store.ErrClosed
+	default:
+		return nil
+	}
+}
+
+const (
+	poolMax     = 12 // connections of one store, unless the DSN says otherwise; and one for heartbeats
+	connectTime = 10 * time.Second
+	closeTime   = 2 * time.Second // that Close waits for connections in use
+)

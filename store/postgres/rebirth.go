@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/weir-go/weir/store"
+)
+
+// After a restore, or when a standby was promoted, the database lives on where
+// transaction numbers, and what sequences have given out, may have gone back. So positions
+// go on far above all known ones, under a new incarnation, so that no ID is given out
+// twice; and each queue gets a batch whose snapshot is of this life, with a floor: positions
+// up to it are never again looked for as late. Those that were late then are made due.
+const (
+	sqlSkipSeq = `select setval('weir.seq', greatest((select last_value from weir.seq),
+		(select coalesce(max(seq), 0) from weir.messages), (select coalesce(max(high & $1), 0) from weir.batches)) + $2)`
+	sqlSkipNumbers = `select setval('weir.process_id', (select last_value from weir.process_id) + $1),
+		setval('weir.run_no', (select last_value from weir.run_no) + $1), setval('weir.mail_no', (select last_value from weir.mail_no) + $1)`
+	sqlLose = `update weir.processes set lost_us = (extract(epoch from clock_timestamp()) * 1000000)::bigint
+		where ended_us is null and lost_us is null`
+	sqlNewest = `(select distinct on (queue) * from weir.batches order by queue, no desc)`
+
+	sqlReleaseLate = `insert into weir.deferred (queue, pos, kind, lane, due_us, key, attempt)
+		select b.queue, m.topic::bigint << 40 | m.seq, 5, m.lane, 0, m.key, 1
+		from ` + sqlNewest + ` b
+		cross join lateral unnest(b.masks, b.highs, b.seens, b.targets, b.uptos) as e(mask, high, seen, target, upto)
+		join weir.queues q on q.id = b.queue
+		join weir.messages m on m.topic = q.topic and m.seq <= (e.high & $1) and m.seq > (b.floor & $1) and (e.mask >> m.lane) & 1 = 1
+		where not pg_visible_in_snapshot(m.xid, e.seen)
+		and not (e.target is not null and pg_visible_in_snapshot(m.xid, e.target) and m.seq <= (e.upto & $1))
+		on conflict do nothing`
+	sqlNewLife = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor,
+			lanes, open, claimed_us, done_us, manifest, bits, times)
+		select b.queue, b.no + 1, 1, 0, 2, b.high, b.masks, b.highs,
+			array_fill(pg_current_snapshot(), array[cardinality(b.masks)]), array_fill(null::pg_snapshot, array[cardinality(b.masks)]),
+			array_fill(0::bigint, array[cardinality(b.masks)]), q.topic::bigint << 40 | (select last_value from weir.seq),
+			0, 0, b.claimed_us, b.claimed_us, '', '', ''
+		from ` + sqlNewest + ` b join weir.queues q on q.id = b.queue`
+
+	lifeSkip = 1 << 24 // far above what a lost tail of the log can have held
+)
+
+// rebirth begins the store's next life, in the transaction of the migration.
+func (s *Store) rebirth(ctx context.Context, tx pgx.Tx) (store.Incarnation, error) {
+	inc := newIncarnation()
+	for _, step := range []struct {
+		query string
+		args  []any
+	}{
+		{sqlSetMeta, []any{"incarnation", string(inc)}},
+		{sqlSkipSeq, []any{int64(seqMask), int64(lifeSkip)}},
+		{sqlSkipNumbers, []any{int64(lifeSkip)}},
+		{sqlLose, nil},
+		{sqlReleaseLate, []any{int64(seqMask)}},
+		{sqlNewLife, nil},
+	} {
+		if _, err := tx.Exec(ctx, s.text(step.query), step.args...); err != nil {
+			return "", err
+		}
+	}
+	return inc, nil
+}

@@ -1,0 +1,403 @@
+-- The journal of one store in one schema, here named weir. Times are microseconds since 1970 (_us).
+-- A position (pos) is topic << 40 | seq.
+
+-- k: 'incarnation'; 'life', of the cluster and database that it was last opened in; 'schema', the steps taken.
+create table weir.meta (
+  k text primary key,
+  v text not null
+);
+
+-- seq is store-wide. It is drawn while the locks of the sends' keys are held, and never cached ahead.
+create sequence weir.seq as bigint cache 1;
+create sequence weir.process_id as bigint;
+create sequence weir.run_no as bigint;
+create sequence weir.mail_no as bigint;  -- of mail, of places in line, and of locks' fences
+
+-- appended counts all messages ever, but for those in weir.tally.
+create table weir.topics (
+  id       integer generated always as identity primary key check (id < 1 << 22),
+  name     text not null unique,
+  kind     smallint not null,
+  appended bigint not null default 0
+) with (fillfactor = 50);
+
+-- Partitions are ranges of seq, so that retention can drop what is old; see partition.go.
+-- lane: by the key's hash; 16: no key. xid: the transaction that wrote the row; what commits out
+-- of the order of seq is found by it (claim.go).
+create table weir.messages (
+  topic       integer not null,
+  seq         bigint not null,
+  xid         xid8 not null default pg_current_xact_id(),
+  sent_us     bigint not null,
+  version     integer not null,
+  lane        smallint not null,
+  key         text collate "C",
+  due_us      bigint,
+  cause       text collate "C",
+  correlation text collate "C",
+  headers     bytea,
+  body        bytea not null,
+  primary key (topic, seq)
+) partition by range (seq);
+-- An expression, so that no other look-up can use it, and late ones no other index: with young
+-- statistics the planner takes the wrong one.
+create index messages_late on weir.messages ((topic + 0), xid);
+create index messages_key on weir.messages (key) where key is not null;
+create index messages_correlation on weir.messages (correlation) where correlation is not null;
+
+-- What retention must not forget: messages referred to by deferred, dead or
+-- open batches, copied here when their range of messages is deleted.
+create table weir.kept (
+  topic       integer not null,
+  seq         bigint not null,
+  xid         xid8 not null,
+  sent_us     bigint not null,
+  version     integer not null,
+  lane        smallint not null,
+  key         text collate "C",
+  due_us      bigint,
+  cause       text collate "C",
+  correlation text collate "C",
+  headers     bytea,
+  body        bytea not null,
+  primary key (topic, seq)
+);
+create index kept_key on weir.kept (key) where key is not null;
+create index kept_correlation on weir.kept (correlation) where correlation is not null;
+
+-- base: what had been appended when the subscription began. done: settled as Done. gone: left
+-- without being worked: discarded, or now dead (less what was retried). died counts deaths, never
+-- down. All but for what is in weir.tally. sampled_* are those counters at the last figure.
+create table weir.queues (
+  id           integer generated always as identity primary key,
+  name         text not null unique,
+  topic        integer not null references weir.topics (id),
+  start_pos    bigint not null,      -- messages up to here that start_seen shows came before the subscription
+  start_seen   pg_snapshot not null,
+  base         bigint not null,
+  done         bigint not null default 0,
+  gone         bigint not null default 0,
+  died         bigint not null default 0,
+  capacity     bigint not null,
+  required     boolean not null,
+  max_lag      bigint not null,
+  on_dead      smallint not null,
+  parked_us    bigint,
+  paused_us    bigint,
+  paused_by    text,
+  paused_why   text,
+  gaps         bigint not null default 0,
+  sampled_sent bigint not null default 0,
+  sampled_done bigint not null default 0,
+  sampled_died bigint not null default 0
+) with (fillfactor = 50);
+create index queues_topic on weir.queues (topic);
+
+-- What transactions add to the counters of topics and queues: rows, so that no two wait for each
+-- other. They are folded into those now and then, see tally.go. Either topic or queue is set.
+create table weir.tally (
+  id       bigint generated always as identity primary key,
+  topic    integer,
+  queue    integer,
+  appended bigint not null default 0,
+  done     bigint not null default 0,
+  gone     bigint not null default 0,
+  died     bigint not null default 0
+);
+
+-- The newest batch of a queue is its cursor; batch 0 is made with the queue. The cursor's columns
+-- are arrays of one length: for the lanes in masks[i], everything up to highs[i] that is visible
+-- in seens[i] has been claimed. See cursor.go for targets and uptos.
+-- floor: positions up to it are never looked for as late.
+-- high: the highest of highs. span: the range of the positions that this batch was the first to
+-- claim; null for none. lanes: those of its messages that are not settled, at least.
+-- manifest: the leased positions; bits: which are settled; times: for those, start after claimed_us
+-- and duration; owners: of a batch taken over, whose they are. open counts the unsettled.
+-- state: 0 leased, 1 handed back, 2 closed.
+create table weir.batches (
+  queue      integer not null,
+  no         bigint not null,
+  epoch      bigint not null,
+  owner      bigint not null,
+  state      smallint not null,
+  high       bigint not null,
+  masks      integer[] not null,
+  highs      bigint[] not null,
+  seens      pg_snapshot[] not null,
+  targets    pg_snapshot[] not null,
+  uptos      bigint[] not null,
+  floor      bigint not null,
+  span       int8range,
+  lanes      integer not null,
+  open       integer not null,
+  claimed_us bigint not null,
+  done_us    bigint,
+  manifest   bytea not null,
+  bits       bytea not null,
+  times      bytea not null,
+  owners     bytea not null default '',
+  primary key (queue, no)
+) with (fillfactor = 70, toast_tuple_target = 8000);
+alter table weir.batches alter column manifest set storage external,
+  alter column bits set storage external, alter column times set storage external;
+create index batches_open on weir.batches (queue, no) where state < 2;
+create index batches_owner on weir.batches (owner) where state = 0;
+create index batches_span on weir.batches using gist (span) where span is not null;
+
+-- Who may claim the keyed messages of a lane of a queue; none: owner null.
+create table weir.lanes (
+  queue integer not null,
+  lane  smallint not null,
+  owner bigint,
+  primary key (queue, lane)
+) with (fillfactor = 50);
+
+-- Processes that claim from a queue, so that the lanes can be shared among them.
+create table weir.workers (
+  queue   integer not null,
+  process bigint not null,
+  primary key (queue, process)
+);
+
+-- kind: 1 delay (the sender's own), 2 retry, 3 not yet, 4 behind (due_us null), 5 released (due_us 0).
+-- attempt is the number the next attempt gets. lane: of its key, as in messages.
+create table weir.deferred (
+  queue    integer not null,
+  pos      bigint not null,
+  kind     smallint not null,
+  lane     smallint not null,
+  due_us   bigint,
+  key      text collate "C",
+  attempt  integer not null,
+  crashes  integer not null default 0,
+  first_us bigint,
+  reason   text,
+  primary key (queue, pos)
+);
+create index deferred_due on weir.deferred (queue, due_us, pos) where due_us is not null;
+create index deferred_key on weir.deferred (queue, key, pos) where key is not null;
+
+create table weir.dead (
+  queue       integer not null,
+  pos         bigint not null,
+  died_us     bigint not null,
+  lane        smallint not null,
+  key         text collate "C",
+  attempts    integer not null,
+  reason      text not null,
+  quarantined boolean not null default false,
+  behind      bigint,  -- parked: the dead message of its key that it follows
+  primary key (queue, pos)
+);
+create index dead_key on weir.dead (queue, key, pos) where key is not null;
+
+-- Only exceptions: failed, postponed and crashed attempts, and the success after one.
+create table weir.attempts (
+  queue      integer not null,
+  pos        bigint not null,
+  n          integer not null,  -- 1, 2, 3 … in order of being recorded
+  attempt    integer not null,
+  started_us bigint,
+  took_us    bigint not null,
+  verdict    text not null,
+  reason     text,
+  stack      text,
+  process    bigint not null,
+  due_us     bigint,
+  primary key (queue, pos, n)
+);
+
+-- Suspects whose run has begun, until they are settled.
+create table weir.starts (
+  queue      integer not null,
+  pos        bigint not null,
+  process    bigint not null,
+  started_us bigint not null,
+  lone       boolean not null,
+  primary key (queue, pos)
+);
+
+-- A person's replacement of a body or of headers, for one queue.
+create table weir.edits (
+  queue   integer not null,
+  pos     bigint not null,
+  body    bytea,
+  headers bytea,
+  primary key (queue, pos)
+);
+
+create table weir.dedup (
+  topic      integer not null,
+  key        text collate "C" not null,
+  hash       bytea not null,
+  pos        bigint not null,
+  sent_us    bigint not null,
+  expires_us bigint not null,
+  primary key (topic, key)
+);
+create index dedup_expires on weir.dedup (expires_us);
+
+create table weir.figures (
+  queue    integer not null,
+  minute   bigint not null,  -- since 1970
+  sent     bigint not null,
+  done     bigint not null,
+  died     bigint not null,
+  failed   bigint not null,
+  rejected bigint not null,
+  wait     bytea not null,
+  work     bytea not null,
+  lead     bytea not null,
+  primary key (queue, minute)
+);
+create index figures_minute on weir.figures (minute);
+
+-- lost_us: when others found that it had not beaten for a lease; everything it still does is refused.
+create table weir.processes (
+  id         bigint primary key,
+  pid        bigint not null,
+  host       text not null,
+  version    text not null,
+  owns       text not null,
+  started_us bigint not null,
+  beat_us    bigint not null,
+  ended_us   bigint,
+  lost_us    bigint
+) with (fillfactor = 50);
+create index processes_alive on weir.processes (id) where ended_us is null and lost_us is null;
+
+create table weir.audit (
+  id     bigint generated always as identity primary key,
+  at_us  bigint not null,
+  who    text not null,
+  verb   text not null,
+  why    text not null,
+  target text not null,
+  before text not null,
+  after  text not null
+);
+
+-- completed, failed and cancelled count the ended runs that are kept.
+create table weir.workflows (
+  id        integer generated always as identity primary key,
+  name      text not null unique,
+  completed bigint not null default 0,
+  failed    bigint not null default 0,
+  cancelled bigint not null default 0
+) with (fillfactor = 50);
+
+-- wake is why the run will go on, and null once it has ended: ready, leased, waiting
+-- or parked, as ranges of one number (as in store/sqlite/wake.go), so that each claim, take-over
+-- and list of unfinished runs is a range of one index. outcome: as store.Outcome.
+create table weir.runs (
+  no          bigint primary key,
+  workflow    integer not null,
+  id          text collate "C" not null,
+  wake        bigint,
+  version     integer not null,
+  epoch       bigint not null,
+  crashes     integer not null default 0,
+  started_us  bigint not null,
+  ended_us    bigint,
+  outcome     smallint,
+  deadline_us bigint,
+  parent      bigint,
+  parent_step integer,
+  cause       text collate "C",
+  correlation text collate "C",
+  headers     bytea,
+  input       bytea,
+  result      bytea,
+  reason      text
+) with (fillfactor = 70);
+create unique index runs_id on weir.runs (workflow, id);
+create index runs_wake on weir.runs (workflow, wake) where wake is not null;
+create index runs_parent on weir.runs (parent) where parent is not null;
+create index runs_unwell on weir.runs (outcome) where outcome > 1;
+
+create table weir.steps (
+  run        bigint not null,
+  n          integer not null,
+  kind       smallint not null,
+  state      smallint not null,
+  attempt    integer not null,
+  started_us bigint,
+  took_us    bigint,
+  due_us     bigint,
+  pos        bigint,
+  name       text,
+  headers    bytea,
+  value      bytea,
+  reason     text,
+  primary key (run, n)
+) with (fillfactor = 90);
+
+-- Failed attempts of steps.
+create table weir.step_attempts (
+  run        bigint not null,
+  n          integer not null,
+  i          integer not null,  -- 1, 2, 3 … in order of being recorded
+  attempt    integer not null,
+  started_us bigint,
+  took_us    bigint not null,
+  reason     text,
+  stack      text,
+  primary key (run, n, i)
+);
+
+-- reply: the position of the request, for a wait for its reply; else null, and key counts.
+create table weir.waits (
+  run       bigint not null,
+  n         integer not null,
+  topic     integer not null,
+  key       text collate "C",
+  reply     bigint,
+  since_us  bigint not null,
+  after_pos bigint not null,
+  primary key (run, n)
+);
+create index waits_key on weir.waits (topic, key) where key is not null;
+create index waits_reply on weir.waits (topic, reply) where reply is not null;
+
+-- What has come to unfinished runs and is not dealt with. child is one that ended; how,
+-- is copied here when retention deletes it: step is its ID then, why its reason.
+create table weir.mail (
+  no       bigint primary key,
+  run      bigint not null,
+  at_us    bigint not null,
+  kind     smallint not null,
+  n        integer not null,
+  pos      bigint,
+  child    bigint,
+  fence    bigint,
+  step     text,
+  value    bytea,
+  failed   boolean not null default false,
+  who      text,
+  why      text,
+  outcome  smallint,
+  ended_us bigint
+);
+create index mail_run on weir.mail (run);
+create index mail_pos on weir.mail (pos) where pos is not null;
+
+-- Locks that are held. Fences come from weir.mail_no, so that those of a lock
+-- ascend though a free one has no row.
+create table weir.locks (
+  name     text collate "C" primary key,
+  run      bigint not null,
+  n        integer not null,
+  fence    bigint not null,
+  since_us bigint not null
+);
+create index locks_run on weir.locks (run);
+
+create table weir.lock_line (
+  name     text collate "C" not null,
+  no       bigint not null,
+  run      bigint not null,
+  n        integer not null,
+  since_us bigint not null,
+  primary key (name, no)
+);
+create index lock_line_run on weir.lock_line (run);

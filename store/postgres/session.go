@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/weir-go/weir/store"
+)
+
+const (
+	sqlNewProcess = `insert into weir.processes (id, pid, host, version, owns, started_us, beat_us)
+		values (nextval('weir.process_id'), $1, $2, $3, $4, $5, $5) returning id`
+	sqlBeat = `update weir.processes set beat_us = $2 where id = $1`
+	// Rows that another process is marking, or that are beating, are passed over.
+	sqlMarkLost = `update weir.processes set lost_us = $1 where id in (
+		select id from weir.processes where ended_us is null and lost_us is null and beat_us < $1 - $2 and id <> $3
+		order by id for update skip locked)`
+	sqlEnd        = `update weir.processes set beat_us = $2, ended_us = $2 where id = $1`
+	sqlNoStarts   = `delete from weir.starts where process = $1`
+	sqlHandBack   = `update weir.batches set state = 1 where owner = $1 and state = 0`
+	sqlLeaveLanes = `update weir.lanes set owner = null where owner = $1`
+	sqlLeaveWork  = `delete from weir.workers where process = $1`
+	// Those of processes that are gone.
+	sqlForgetWorkers = `delete from weir.workers w using weir.processes p where p.id = w.process
+		and (p.ended_us is not null or p.lost_us is not null)`
+	sqlSnapshot = `select pg_current_snapshot()::text`
+)
+
+// Begin implements store.Store. Several processes may work the store at once.
+func (s *Store) Begin(ctx context.Context, p *store.Process) error {
+	if err := s.checkOpen(); err != nil {
+		return err
+	}
+	if p.PID == 0 {
+		p.PID = os.Getpid()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.process.Store(0) // should it have lost the lease before
+	var id, now int64
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.flush(); err != nil {
+			return err
+		}
+		now = t.now
+		t.do(sqlMarkLost, now, s.lease.Microseconds(), 0)
+		t.ask(sqlNewProcess, func(read scan) error { return read(&id) },
+			p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
+		return s.beginRuns(t)
+	})
+	if err != nil {
+		return err
+	}
+	s.watched.clear()
+	s.claiming.Clear()
+	s.process.Store(id)
+	p.ID, p.StartedAt, p.BeatAt = id, at(now), at(now)
+	return nil
+}
+
+var errNotBegun = errors.New("this process does not work the store: Begin was not called, or End was")
+
+// Heartbeat implements store.Store. It has a connection of its own. It also says of
+// others that they are lost, looks whether the server is still the same, and keeps the
+// small tables small.
+func (s *Store) Heartbeat(ctx context.Context) error {
+	process := s.process.Load()
+	if process == 0 {
+		return errNotBegun
+	}
+	err := s.transact(ctx, s.pulse, func(t *tx) error {
+		if err := t.flush(); err != nil {
+			return err
+		}
+		t.do(sqlBeat, process, t.now)
+		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
+		t.do(sqlForgetWorkers)
+		t.ask(sqlGreet, func(read scan) error {
+			var skip any
+			var life string
+			if err := read(&skip, &skip, &skip, &skip, &skip, &life); err != nil {
+				return err
+			}
+			if known := s.life.Load().(string); life != known {
+				return fmt.Errorf("%w: it was %s and is %s", errOtherLife, known, life)
+			}
+			return nil
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.makeRoom(ctx, 0); err != nil {
+		return err
+	}
+	return s.fold(ctx)
+}
+
+// End implements store.Store.
+func (s *Store) End(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	process := s.process.Load()
+	if process == 0 {
+		return nil
+	}
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.flush(); err != nil {
+			return err
+		}
+		for _, statement := range []string{sqlHandBack, sqlNoStarts, sqlLeaveLanes, sqlLeaveWork} {
+			t.do(statement, process)
+		}
+		if err := s.endRuns(t, process); err != nil {
+			return err
+		}
+		t.do(sqlEnd, process, t.now)
+		return nil
+	})
+	if err != nil {
+		return err // one that lost its lease keeps its number, and is refused from now on
+	}
+	s.process.Store(0)
+	s.watched.clear()
+	s.claiming.Clear()
+	return nil
+}
