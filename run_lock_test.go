@@ -48,7 +48,9 @@ func TestLockedOneAtATime(t *testing.T) {
 		id := fmt.Sprint(n)
 		want = append(want, id)
 		startRun(t, e, id)
-		eventually(t, "it is in line", func() bool { return lockOf(t, e, "table/7").Waiters != nil || n == 0 && lockOf(t, e, "table/7").Name != "" })
+		eventually(t, "it is in line", func() bool {
+			return lockOf(t, e, "table/7").Waiters != nil || n == 0 && lockOf(t, e, "table/7").Name != ""
+		})
 		eventually(t, "it is in line", func() bool { return len(lockOf(t, e, "table/7").Waiters) == n })
 	}
 	l := lockOf(t, e, "table/7")
