@@ -68,41 +68,76 @@ func (w *workflow) wait(ctx context.Context, all []chan struct{}) {
 	}
 }
 
-// suspects lets first-time suspects in, a group at a time. Until all have begun some
-// places are kept for them: the others would take each one as it becomes free.
+// suspects lets suspects in whenever there are some: those that earlier processes left,
+// and, where several work a store, those of processes that end later.
 func (w *workflow) suspects(ctx context.Context) error {
-	defer func() {
-		w.mu.Lock()
-		w.kept = 0
-		w.mu.Unlock()
-		w.look()
-	}()
 	for ctx.Err() == nil {
-		w.mu.Lock()
-		room := min(suspectGroup, w.settings.Concurrency-w.taken)
-		if room <= 0 {
-			w.mu.Unlock()
-			select {
-			case <-ctx.Done():
-			case <-time.After(suspectRoom):
-			}
-			continue
-		}
-		w.taken += room
-		w.mu.Unlock()
-		c, err := w.e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
-		w.mu.Lock()
-		w.taken -= room - len(c.Runs)
-		w.mu.Unlock()
-		if err != nil || len(c.Runs) == 0 {
+		if err := w.admitSuspects(ctx); err != nil {
 			return err
 		}
-		all := make([]chan struct{}, len(c.Runs))
-		for i, run := range c.Runs {
+		w.keep(0)
+		w.look()
+		select {
+		case <-ctx.Done():
+		case <-w.suspected:
+			w.keepForSuspects()
+		}
+	}
+	return nil
+}
+
+// keepForSuspects keeps some places for suspects, until all have begun: the others would
+// take each one as it becomes free.
+func (w *workflow) keepForSuspects() { w.keep(min(suspectGroup, (w.settings.Concurrency+1)/2)) }
+
+func (w *workflow) keep(places int) {
+	w.mu.Lock()
+	w.kept = places
+	w.mu.Unlock()
+}
+
+// admitSuspects lets suspects in, until none is ready: a group at a time, but alone
+// among suspects those of more than one crash.
+func (w *workflow) admitSuspects(ctx context.Context) error {
+	for ctx.Err() == nil {
+		group, err := w.claimSuspects(ctx, 1)
+		if err == nil && len(group) == 1 && group[0].Crashes < 2 {
+			var others []*store.Run
+			others, err = w.claimSuspects(ctx, suspectGroup-1)
+			group = append(group, others...)
+		}
+		if len(group) == 0 || err != nil {
+			return ignoreStop(ctx, err)
+		}
+		all := make([]chan struct{}, len(group))
+		for i, run := range group {
 			all[i] = make(chan struct{})
 			w.begin(run, all[i])
 		}
 		w.wait(ctx, all)
 	}
 	return nil
+}
+
+// claimSuspects claims at most so many, as far as there are places; it waits for one.
+func (w *workflow) claimSuspects(ctx context.Context, most int) ([]*store.Run, error) {
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		room := min(most, w.settings.Concurrency-w.taken)
+		w.taken += max(room, 0)
+		w.mu.Unlock()
+		if room <= 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(suspectRoom):
+			}
+			continue
+		}
+		c, err := w.e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
+		w.mu.Lock()
+		w.taken -= room - len(c.Runs)
+		w.mu.Unlock()
+		return c.Runs, err
+	}
+	return nil, ctx.Err()
 }

@@ -29,6 +29,8 @@ type workflow struct {
 	e        *Engine
 	settings Workflow
 	signal   chan struct{} // capacity 1: its dispatcher should look
+	// suspected has capacity 1: a claim has seen runs that only a claim of suspects gets
+	suspected chan struct{}
 
 	mu     sync.Mutex
 	slices map[store.RunNo]*slice
@@ -57,7 +59,7 @@ func (e *Engine) RegisterWorkflow(s Workflow, faults error) {
 		return
 	}
 	e.workflows[s.Name] = &workflow{
-		e: e, settings: s, signal: make(chan struct{}, 1), slices: map[store.RunNo]*slice{}, stale: true,
+		e: e, settings: s, signal: make(chan struct{}, 1), suspected: make(chan struct{}, 1), slices: map[store.RunNo]*slice{}, stale: true,
 	}
 }
 
@@ -295,6 +297,12 @@ func (w *workflow) claim(ctx context.Context, r store.ClaimRequest) (full bool, 
 	if err == nil {
 		w.dueBy(claimed.NextDue)
 		w.stale = w.stale || claimed.More
+		if claimed.Suspects > 0 && w.kept == 0 {
+			select {
+			case w.suspected <- struct{}{}:
+			default:
+			}
+		}
 		full = r.Max == 0 // only mail was asked for
 		w.stale = w.stale || full
 	}
@@ -359,7 +367,7 @@ func (w *workflow) close() {
 func (w *workflow) start() {
 	w.mu.Lock()
 	w.open = !w.closed
-	w.kept = min(suspectGroup, (w.settings.Concurrency+1)/2)
+	w.kept = min(suspectGroup, (w.settings.Concurrency+1)/2) // suspects look first
 	w.mu.Unlock()
 }
 
