@@ -3,6 +3,7 @@ package weirtest_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -56,7 +57,7 @@ func TestRunThatSleepsForDays(t *testing.T) {
 		}
 		weirtest.RequirePublished(t, e, shipped)
 	})
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > patience {
 		t.Errorf("30 days took %s", took)
 	} else {
 		t.Logf("30 days took %s", took)
@@ -216,5 +217,27 @@ func TestCrashesOfRuns(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A run that needs a person is a good end to who says so, and one trial can be asked for.
+func TestPersonsActAndOneTrial(t *testing.T) {
+	unverified := fulfilling(func(r *weir.Run, o order, b *bank, w *weirtest.World) (receipt, error) {
+		charge, err := weir.Once(r, "charge-card", func(context.Context) (string, error) { return b.charge("", o.ID), nil }, nil)
+		return receipt{Charge: charge}, err
+	})
+	weirtest.CrashEverywhere(t, func(t *testing.T, w *weirtest.World) weirtest.Scenario {
+		s := unverified(t, w)
+		s.PersonsAct = true
+		return s
+	})
+	report := weirtest.CrashReport(t, func(t *testing.T, w *weirtest.World) weirtest.Scenario {
+		s := unverified(t, w)
+		s.Config.Log = slog.New(slog.DiscardHandler)
+		s.Only = "before effect 1"
+		return s
+	})
+	if report.Trials != 3 || len(report.Faults) != 2 {
+		t.Errorf("%s, want 3 trials and 2 faults", report)
 	}
 }
