@@ -100,44 +100,52 @@ func (w *workflow) keep(places int) {
 // among suspects those of more than one crash.
 func (w *workflow) admitSuspects(ctx context.Context) error {
 	for ctx.Err() == nil {
-		group, err := w.claimSuspects(ctx, 1)
-		if err == nil && len(group) == 1 && group[0].Crashes < 2 {
-			var others []*store.Run
-			others, err = w.claimSuspects(ctx, suspectGroup-1)
-			group = append(group, others...)
-		}
-		if len(group) == 0 || err != nil {
+		first, full, err := w.claimSuspects(ctx, 1)
+		if err != nil || len(first) == 0 && !full {
 			return ignoreStop(ctx, err)
 		}
-		all := make([]chan struct{}, len(group))
-		for i, run := range group {
-			all[i] = make(chan struct{})
-			w.begin(run, all[i])
-		}
-		w.wait(ctx, all)
-	}
-	return nil
-}
-
-// claimSuspects claims at most so many, as far as there are places; it waits for one.
-func (w *workflow) claimSuspects(ctx context.Context, most int) ([]*store.Run, error) {
-	for ctx.Err() == nil {
-		w.mu.Lock()
-		room := min(most, w.settings.Concurrency-w.taken)
-		w.taken += max(room, 0)
-		w.mu.Unlock()
-		if room <= 0 {
+		if full {
 			select {
 			case <-ctx.Done():
 			case <-time.After(suspectRoom):
 			}
 			continue
 		}
-		c, err := w.e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
-		w.mu.Lock()
-		w.taken -= room - len(c.Runs)
-		w.mu.Unlock()
-		return c.Runs, err
+		all := w.beginSuspects(first, nil)
+		if first[0].Crashes < 2 {
+			others, _, err := w.claimSuspects(ctx, suspectGroup-1)
+			if err != nil {
+				return ignoreStop(ctx, err)
+			}
+			all = w.beginSuspects(others, all)
+		}
+		w.wait(ctx, all)
 	}
-	return nil, ctx.Err()
+	return nil
+}
+
+// claimSuspects claims at most so many, as far as there are places; full: there is none.
+func (w *workflow) claimSuspects(ctx context.Context, most int) (runs []*store.Run, full bool, err error) {
+	w.mu.Lock()
+	room := max(min(most, w.settings.Concurrency-w.taken), 0)
+	w.taken += room
+	w.mu.Unlock()
+	if room == 0 {
+		return nil, true, nil
+	}
+	c, err := w.e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
+	w.mu.Lock()
+	w.taken -= room - len(c.Runs)
+	w.mu.Unlock()
+	return c.Runs, false, err
+}
+
+// beginSuspects begins runs and adds to all what is closed when they have left memory.
+func (w *workflow) beginSuspects(runs []*store.Run, all []chan struct{}) []chan struct{} {
+	for _, run := range runs {
+		gone := make(chan struct{})
+		w.begin(run, gone)
+		all = append(all, gone)
+	}
+	return all
 }
