@@ -300,9 +300,11 @@ func runWaitReplyRepeated(s *scene) {
 		s.commit(c)
 		return c
 	}
+	other := s.send(cook, "j1")[0]
+	s.commit(sends(reply(other, "no")))
 	first := ask("a")
 	early := ask("b")
-	s.commit(sends(reply(first.Sends[0], "yes")))
+	s.commit(sends(reply(other, "never")), sends(reply(first.Sends[0], "yes")))
 	late := ask("c")
 	for _, r := range s.claimRuns(9, "a b c") {
 		s.mailed(r, "1 yes")
@@ -310,7 +312,7 @@ func runWaitReplyRepeated(s *scene) {
 	if early.Run.Unread || !late.Run.Unread || late.Sends[0].ID != first.Sends[0].ID {
 		s.Errorf("Commit(a repeated request): unread %t and %t, ID %q, want false, true once the reply is there, %q", early.Run.Unread, late.Run.Unread, late.Sends[0].ID, first.Sends[0].ID)
 	}
-	s.listed(cook, "k1")
+	s.listed(cook, "j1 k1")
 }
 
 func signal(to, word string) *store.Message {
