@@ -301,11 +301,12 @@ func (c *comparison) compareRuns(personsAct bool) (waits bool) {
 	return waits
 }
 
-// compareDead tells of messages that are dead, and are not undisturbed.
+// compareDead tells of queues and keys with more dead messages than undisturbed.
 func (c *comparison) compareDead() {
 	for _, name := range slices.Sorted(maps.Keys(c.got.dead)) {
-		if _, usual := c.usual.dead[name]; !usual {
-			c.faults = append(c.faults, Fault{What: fmt.Sprintf("message %s is dead (%s)", name, c.got.dead[name])})
+		reasons, usual := c.got.dead[name], len(c.usual.dead[name])
+		if len(reasons) > usual {
+			c.faults = append(c.faults, Fault{What: fmt.Sprintf("a message to %s is dead (%s)", name, reasons[len(reasons)-1])})
 		}
 	}
 }

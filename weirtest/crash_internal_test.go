@@ -12,14 +12,14 @@ func TestCompare(t *testing.T) {
 	usual := outcome{
 		effects: map[effect]int{{"charge", "1"}: 1, {"mail", "1"}: 1, {"look", "1"}: 2},
 		runs:    map[string]runEnd{"orders.fulfil 1": {state: Completed}},
-		dead:    map[string]string{"kitchen.cook 1": "no such dish"},
+		dead:    map[string][]string{"kitchen.cook of 1": {"no such dish"}},
 	}
 	like := func(change func(*outcome)) outcome {
 		o := outcome{
 			plan: plan{after, 5}, point: "step charge-card recorded",
 			effects: map[effect]int{{"charge", "1"}: 1, {"mail", "1"}: 1, {"look", "1"}: 2},
 			runs:    map[string]runEnd{"orders.fulfil 1": {state: Completed}},
-			dead:    map[string]string{"kitchen.cook 1": "no such dish"},
+			dead:    map[string][]string{"kitchen.cook of 1": {"no such dish"}},
 		}
 		change(&o)
 		return o
@@ -57,7 +57,8 @@ func TestCompare(t *testing.T) {
 			parked(o)
 			o.effects[effect{"charge", "1"}] = 2
 		}), true, []string{"charge 1 happened 2 times"}},
-		{"dead", like(func(o *outcome) { o.dead["kitchen.cook 2"] = "it crashed" }), false, []string{"message kitchen.cook 2 is dead (it crashed)"}},
+		{"dead", like(func(o *outcome) { o.dead["kitchen.cook of 1"] = []string{"no such dish", "it crashed"} }), false,
+			[]string{"a message to kitchen.cook of 1 is dead (it crashed)"}},
 		{"no end", outcome{err: errGone}, true, []string{"the trial did not come to its end: its goroutine ended"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

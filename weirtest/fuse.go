@@ -10,11 +10,11 @@ import (
 // fuse counts the points at which a scenario's processes write, and ends the
 // process at one of them. It burns once; a new process then goes on. A nil fuse does nothing.
 type fuse struct {
-	at     int // the point of the crash, from 1; 0: none
 	manner manner
 	struck chan struct{}
 
 	mu     sync.Mutex
+	at     int // the point of the crash, from 1; 0: none
 	names  *names
 	points []point
 	burnt  bool // there was a crash
@@ -46,7 +46,11 @@ func (f *fuse) before(what func() string, closures bool) (n int, err error) {
 }
 
 // splits says whether the crash comes in the transaction of point n.
-func (f *fuse) splits(n int) bool { return f != nil && n == f.at && f.manner == within }
+func (f *fuse) splits(n int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return n == f.at && f.manner == within
+}
 
 // crash is one that comes not at a point: in a transaction, or when the world is to change.
 func (f *fuse) crash() error {
@@ -131,6 +135,13 @@ func (f *fuse) armed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.burnt
+}
+
+// defuse lets no more crash come.
+func (f *fuse) defuse() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = 0
 }
 
 // renew is told that a new process begins.

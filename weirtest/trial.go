@@ -60,9 +60,9 @@ type outcome struct {
 	order   []effect // as they happened
 	effects map[effect]int
 	lenient map[effect]bool
-	runs    map[string]runEnd // by workflow and ID
-	dead    map[string]string // reasons, by queue and message
-	err     error             // it did not come to its end
+	runs    map[string]runEnd   // by workflow and ID
+	dead    map[string][]string // reasons, by queue and key
+	err     error               // it did not come to its end
 }
 
 // runEnd is how a run stands when nothing happens any more.
@@ -148,7 +148,7 @@ func (tr *trial) run() outcome {
 func (tr *trial) live(e *Engine, out *outcome) error {
 	for tr.acts > 0 {
 		if err := tr.act(e); err != nil {
-			return fmt.Errorf("Act: %w", err)
+			return fmt.Errorf("what the scenario's Act gave: %w", err)
 		}
 		tr.acts--
 	}
@@ -157,7 +157,7 @@ func (tr *trial) live(e *Engine, out *outcome) error {
 	}
 	if tr.plan.manner == asked { // and when all is done
 		if err := tr.act(e); err != nil {
-			return fmt.Errorf("Act, when all was done: %w", err)
+			return fmt.Errorf("what the scenario's Act gave when all was done: %w", err)
 		}
 		if err := e.rest(); err != nil {
 			return err
@@ -166,7 +166,7 @@ func (tr *trial) live(e *Engine, out *outcome) error {
 	tr.world.look()
 	if tr.scenario.Look != nil {
 		if err := tr.scenario.Look(context.Background(), e); err != nil {
-			return fmt.Errorf("Look: %w", err)
+			return fmt.Errorf("what the scenario's Look gave: %w", err)
 		}
 	}
 	return out.survey(e)
@@ -210,7 +210,7 @@ func (tr *trial) act(e *Engine) error {
 // survey notes how runs and messages stand.
 func (out *outcome) survey(e *Engine) error {
 	ctx := context.Background()
-	out.runs, out.dead = map[string]runEnd{}, map[string]string{}
+	out.runs, out.dead = map[string]runEnd{}, map[string][]string{}
 	for q := (weir.RunQuery{Max: store.MaxList}); ; {
 		page, err := e.Runs(ctx, q)
 		if err != nil {
@@ -237,8 +237,11 @@ func (out *outcome) survey(e *Engine) error {
 			return err
 		}
 		for i := range letters {
-			m := &letters[i].Message
-			out.dead[fmt.Sprintf("%s %s", q.Name, cmp.Or(m.Key, m.ID))] = letters[i].Reason
+			name := q.Name
+			if key := letters[i].Message.Key; key != "" {
+				name += " of " + key
+			}
+			out.dead[name] = append(out.dead[name], letters[i].Reason)
 		}
 	}
 	return nil

@@ -105,6 +105,7 @@ func (w *World) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looks = true
+	w.fuse.defuse()
 }
 
 // acted are the effects in their order, without what was found.
