@@ -149,7 +149,7 @@ func (e *Engine) close() error {
 func rarely(look <-chan struct{}) engine.Intervals {
 	const day = 24 * time.Hour
 	return engine.Intervals{
-		Heartbeat: day, Figures: day, Prune: day, Watch: day, Poll: day,
+		Heartbeat: day, Figures: day, Prune: day, Watch: day, Poll: day, Result: day,
 		Reap: time.Hour, Look: look,
 	}
 }

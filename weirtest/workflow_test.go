@@ -64,6 +64,33 @@ func TestRunThatSleepsForDays(t *testing.T) {
 	}
 }
 
+// Who waits for a result waits as long, and no tick of a poll more.
+func TestResultOfARunThatSleepsForDays(t *testing.T) {
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		e := weirtest.New(t, orders, func(e *weir.Engine) {
+			weir.Register(e, remind, func(r *weir.Run, o order) (weir.None, error) {
+				weir.Sleep(r, "wait-for-the-month", 30*24*time.Hour)
+				return weir.None{}, nil
+			})
+		})
+		run, err := weir.Start(t.Context(), e, remind, order7.ID, order7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Result(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 30*24*time.Hour || took > 30*24*time.Hour+time.Second {
+			t.Errorf("it took %s of fake time, want 30 days", took)
+		}
+	})
+	if took := time.Since(began); took > patience {
+		t.Errorf("30 days took %s", took)
+	}
+}
+
 func TestRunsAreToldOfInFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := weirtest.New(t, orders, func(e *weir.Engine) {

@@ -13,6 +13,7 @@ type Intervals struct {
 	Reap      time.Duration // how soon handlers that ignore their context are noticed. Default 1 s
 	Watch     time.Duration // how soon is seen what others have sent or done. Default 10 ms
 	Poll      time.Duration // how often is claimed, whatever the hints say. Default 1 s
+	Result    time.Duration // how often the end of a run is asked for that this process works. Default 2 s
 	Figures   time.Duration // how often figures are written. Default 1 s
 	Prune     time.Duration // how often retention is looked after. Default: a tenth of it, 1 s to 1 min
 
@@ -30,6 +31,7 @@ func (i Intervals) withDefaults(keep time.Duration) Intervals {
 	or(&i.Reap, reapInterval)
 	or(&i.Watch, watchInterval)
 	or(&i.Poll, pollInterval)
+	or(&i.Result, resultPollHere)
 	or(&i.Figures, figuresInterval)
 	or(&i.Prune, min(max(keep/10, time.Second), time.Minute))
 	return i

@@ -460,7 +460,7 @@ const (
 
 func (e *Engine) resultPoll(workflow string) time.Duration {
 	if e.running.Load() && !e.stopping.Load() && e.workflows[workflow] != nil {
-		return resultPollHere
+		return e.intervals.Result
 	}
 	return resultPoll
 }
