@@ -1,0 +1,157 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-go/weir/store"
+)
+
+const (
+	// The newest of a key, with what leads to their conversations.
+	askTalkOfKey = `select n.pos, n.cause, n.correlation from (
+			select topic::bigint << 40 | seq as pos, seq, coalesce(cause, '') as cause, coalesce(correlation, '') as correlation
+				from weir.messages where key = $1
+			union
+			select topic::bigint << 40 | seq, seq, coalesce(cause, ''), coalesce(correlation, '') from weir.kept where key = $1) n
+		order by n.seq desc limit $2`
+	askTalkAt = `select p.pos, m.cause, m.correlation from unnest($1::bigint[]) as p(pos) cross join lateral (
+			select coalesce(cause, '') as cause, coalesce(correlation, '') as correlation from weir.messages
+				where topic = (p.pos >> 40)::int and seq = p.pos & 1099511627775
+			union all select coalesce(cause, ''), coalesce(correlation, '') from weir.kept
+				where topic = (p.pos >> 40)::int and seq = p.pos & 1099511627775
+			limit 1) m`
+	askConversations = `select topic::bigint << 40 | seq from weir.messages where correlation = any($1)
+		union select topic::bigint << 40 | seq from weir.kept where correlation = any($1) limit $2`
+	// Runs whose ID is the key have conversations of their own.
+	askRunsNamed = `select r.no, coalesce(r.correlation, '') from weir.workflows w
+		join weir.runs r on r.workflow = w.id and r.id = $1 order by r.no`
+)
+
+const (
+	// conversationMax bounds the positions read of all conversations of a trace;
+	// they come from an index, so that is some milliseconds.
+	conversationMax = 100_000
+	// causeMax bounds the steps from a message without correlation to its root.
+	causeMax = 100
+)
+
+// conversation collects positions.
+type conversation struct {
+	t     *tx
+	seen  map[int64]bool  // positions in it
+	roots map[string]bool // IDs of roots
+	// climb is the positions whose causes are followed up to a root.
+	climb []int64
+}
+
+// Trace tells everything that happened to a business key. Of more than max
+// messages it tells the newest, in the order they were sent.
+func (r reader) Trace(ctx context.Context, key string, max int) ([]store.MessageStory, error) {
+	if key == "" || !storable(key) {
+		return nil, nil
+	}
+	var out []store.MessageStory
+	err := r.s.read(ctx, func(t *tx) error {
+		w, err := newScribe(t)
+		if err != nil {
+			return err
+		}
+		talk := &conversation{t: t, seen: map[int64]bool{}, roots: map[string]bool{}}
+		positions, err := talk.of(key, listMax(max))
+		if err != nil {
+			return err
+		}
+		found, err := w.read(positions, false)
+		if err != nil {
+			return err
+		}
+		// The root of a conversation may be gone already.
+		positions = slices.DeleteFunc(positions, func(pos int64) bool { return found[pos] == nil })
+		told, err := tell(t, positions)
+		if err != nil {
+			return err
+		}
+		for _, pos := range positions {
+			out = append(out, store.MessageStory{Message: *found[pos], Queues: told[pos]})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// of gives the positions of a trace, by seq.
+func (c *conversation) of(key string, max int) ([]int64, error) {
+	c.t.ask(askRunsNamed, func(read scan) error {
+		var no int64
+		var root string
+		err := read(&no, &root)
+		if root == "" {
+			root = c.t.s.info.Incarnation.RunID(store.RunNo(no))
+		}
+		c.roots[root] = true
+		return err
+	}, key)
+	err := c.t.get(askTalkOfKey, c.row, key, max)
+	for range causeMax {
+		if err != nil || len(c.climb) == 0 {
+			break
+		}
+		climb := c.climb
+		c.climb = nil
+		err = c.t.get(askTalkAt, c.row, climb)
+	}
+	if err == nil {
+		err = c.join()
+	}
+	positions := make([]int64, 0, len(c.seen))
+	for pos := range c.seen {
+		positions = append(positions, pos)
+	}
+	bySeq(positions)
+	return positions[len(positions)-min(len(positions), max):], err
+}
+
+// row takes a message in, and goes from it towards its root: its correlation; without
+// one, the end of its causes; without one, itself.
+func (c *conversation) row(read scan) error {
+	var pos int64
+	var cause, correlation string
+	if err := read(&pos, &cause, &correlation); err != nil {
+		return err
+	}
+	c.seen[pos] = true
+	inc := c.t.s.info.Incarnation
+	above, local := inc.Local(cause)
+	switch {
+	case correlation != "":
+		c.roots[correlation] = true
+	case cause == "":
+		c.roots[inc.ID(store.Pos(pos))] = true
+	case !local:
+		c.roots[cause] = true
+	case !c.seen[int64(above)]:
+		c.climb = append(c.climb, int64(above))
+		c.roots[cause] = true // should it be gone, or too far up
+	}
+	return nil
+}
+
+// join adds all messages of the conversations.
+func (c *conversation) join() error {
+	roots := make([]string, 0, len(c.roots))
+	for root := range c.roots {
+		roots = append(roots, root)
+		if pos, ok := c.t.s.info.Incarnation.Local(root); ok {
+			c.seen[int64(pos)] = true
+		}
+	}
+	if len(roots) == 0 {
+		return nil
+	}
+	found, err := c.t.numbers(askConversations, roots, conversationMax)
+	for _, pos := range found {
+		c.seen[pos] = true
+	}
+	return err
+}
