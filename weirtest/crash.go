@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -128,6 +129,9 @@ func (c *crashes) tryAll(plans []plan) []outcome {
 	return outcomes
 }
 
+// trialMax is how long a trial may take in real time: far beyond what it takes.
+const trialMax = 5 * time.Minute
+
 // try makes one trial.
 func (c *crashes) try(p plan) (out outcome) {
 	defer func() {
@@ -136,6 +140,11 @@ func (c *crashes) try(p plan) (out outcome) {
 			out.plan, out.err = p, fmt.Errorf("%v: what it has started must end when its engine stops", failure)
 		}
 	}()
+	standstill := time.AfterFunc(trialMax, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("weirtest: the trial %q has not ended in %s: in fake time nobody may wait for a sync.Mutex whose holder sleeps, or for a network", p, trialMax))
+	})
+	defer standstill.Stop()
 	synctest.Test(c.t, func(t *testing.T) {
 		tr := newTrial(t, p, c.make)
 		if p.manner == calm {
