@@ -182,12 +182,20 @@ func (w *workflow) released(s *slice, c *chapter, err error) {
 	}
 }
 
-// dueBy notes when a run is due. The caller holds w.mu.
+// dueBy notes when a run is due, and tells the dispatcher. The caller holds w.mu.
 func (w *workflow) dueBy(due time.Time) {
-	if !due.IsZero() && (w.due.IsZero() || due.Before(w.due)) {
-		w.due = due
+	if w.dueFrom(due) {
 		w.look()
 	}
+}
+
+// dueFrom notes when a run is due; true if it is the first. The caller holds w.mu.
+func (w *workflow) dueFrom(due time.Time) bool {
+	first := !due.IsZero() && (w.due.IsZero() || due.Before(w.due))
+	if first {
+		w.due = due
+	}
+	return first
 }
 
 func (w *workflow) lookIfRoom() {
@@ -253,7 +261,7 @@ func (w *workflow) sleep(now time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	poll := w.e.intervals.Poll
-	if w.due.IsZero() || w.taken >= w.settings.Concurrency {
+	if w.due.IsZero() || w.taken >= w.settings.Concurrency-w.kept {
 		return poll
 	}
 	return min(max(w.due.Sub(now), time.Millisecond), poll)
@@ -295,7 +303,7 @@ func (w *workflow) claim(ctx context.Context, r store.ClaimRequest) (full bool, 
 	w.mu.Lock()
 	w.taken -= r.Max - len(claimed.Runs)
 	if err == nil {
-		w.dueBy(claimed.NextDue)
+		w.dueFrom(claimed.NextDue) // the dispatcher looks by itself: told, it would go round without a pause
 		w.stale = w.stale || claimed.More
 		if claimed.Suspects > 0 && w.kept == 0 {
 			select {
