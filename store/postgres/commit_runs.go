@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 
 	"github.com/weir-go/weir/store"
@@ -8,6 +9,13 @@ import (
 
 // errRuns says what is not there yet.
 var errRuns = errors.New("runs are not supported by store/postgres yet")
+
+var errUnfinished = errors.New("not supported by store/postgres yet")
+
+// claimRuns is Claim for a workflow.
+func (s *Store) claimRuns(context.Context, store.ClaimRequest, int64) (store.Claimed, error) {
+	return store.Claimed{}, errRuns
+}
 
 // beginRuns makes ready what lost processes had leased, with one crash more. The
 // transaction is Begin's; nothing is flushed yet that it queues.

@@ -153,7 +153,7 @@ const (
 	// The time, the transaction, whether the process has been taken for lost, and what
 	// holds for the transaction alone: a pooler may give the connection to others next.
 	// Queries of ours are short; compiling them costs more than running them.
-	sqlHead = `select coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+	sqlHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
 		case when $4 then pg_current_xact_id()::text else '' end,
 		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
 		set_config('jit', 'off', true), set_config('statement_timeout', $3, true),

@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
 )
@@ -21,7 +24,10 @@ func (callersSQL) StoreKind() string { return kind }
 // Tx lets messages be appended in the caller's own transaction on the store's
 // database: eng.In(postgres.Tx(tx)). While the transaction is open, other senders of
 // the keys, and of the deduplication keys, that it has sent with wait for its end:
-// keep it short. It should run under READ COMMITTED.
+// keep it short. Two such transactions that send with the same keys in another order
+// may deadlock, as any two may: PostgreSQL then ends one of them, and its caller tries
+// again. It should run under READ COMMITTED, else it may not see topics declared since
+// it began.
 func Tx(tx pgx.Tx) store.Tx { return callersPgx{tx} }
 
 // SQLTx is Tx for a transaction of database/sql, by the driver of pgx (package
@@ -30,9 +36,12 @@ func SQLTx(tx *sql.Tx) store.Tx { return callersSQL{tx} }
 
 // ownTx is the engine's transaction, lent to a closure.
 type ownTx struct {
-	tx pgx.Tx
-	// over is set when the closure has returned.
-	over bool
+	tx   pgx.Tx
+	ctx  context.Context // the closure's, which ends with it
+	conn *pgxpool.Conn
+	sql  *sql.Tx // made by need
+	undo func() error
+	over bool // the closure has returned
 }
 
 func (*ownTx) StoreKind() string { return kind }
@@ -41,17 +50,214 @@ func (*ownTx) StoreKind() string { return kind }
 // through it commits with the acknowledgement, or not at all. It ends with the closure,
 // and only the engine may commit it or roll it back.
 //
-// Pgx panics when tx is another store's, or its closure has returned: both are
-// mistakes in the program, and a closure's panic refuses its change.
+// Pgx panics when tx is another store's, or one of database/sql, or its closure has
+// returned: all are mistakes in the program, and a closure's panic refuses its change.
 func Pgx(tx store.Tx) pgx.Tx {
 	switch tx := tx.(type) {
 	case callersPgx:
 		return tx.tx
 	case *ownTx:
 		if tx.over {
-			panic(fmt.Errorf("postgres.Pgx: the closure has returned, and its transaction ended with it"))
+			panic(fmt.Errorf("postgres.Pgx: %w", errOver))
 		}
 		return tx.tx
 	}
 	panic(fmt.Errorf("postgres.Pgx: transaction of type %T is not one of pgx of this store", tx))
+}
+
+// SQL is Pgx for those who use database/sql.
+func SQL(tx store.Tx) *sql.Tx {
+	switch tx := tx.(type) {
+	case callersSQL:
+		return tx.tx
+	case *ownTx:
+		if tx.over {
+			panic(fmt.Errorf("postgres.SQL: %w", errOver))
+		}
+		own, err := tx.openSQL()
+		if err != nil {
+			panic(fmt.Errorf("postgres.SQL: %w", err))
+		}
+		return own
+	}
+	panic(fmt.Errorf("postgres.SQL: transaction of type %T is not one of database/sql of this store", tx))
+}
+
+var (
+	errOver  = errors.New("the closure has returned, and its transaction ended with it")
+	errEnded = errors.New("closure ended the engine's transaction: Commit and Rollback are the engine's; return an error to undo the change")
+)
+
+// lentTx is the engine's transaction as closures have it: nested ones are savepoints.
+type lentTx struct{ pgx.Tx }
+
+func (lentTx) Commit(context.Context) error   { return errEnded }
+func (lentTx) Rollback(context.Context) error { return errEnded }
+
+// sqlNothing stands where pgx would begin a transaction: there is one.
+const sqlNothing = `select`
+
+func lend(ctx context.Context, c *pgxpool.Conn) (pgx.Tx, error) {
+	tx, err := c.Conn().BeginTx(ctx, pgx.TxOptions{BeginQuery: sqlNothing})
+	if err != nil {
+		return nil, err
+	}
+	return lentTx{tx}, nil
+}
+
+// end takes the transaction back from the closure.
+func (t *ownTx) end() error {
+	t.over = true
+	var err error
+	if t.undo != nil {
+		err = t.undo()
+	}
+	switch {
+	case t.conn.Conn().IsClosed():
+		return errors.Join(errors.New("the connection was lost in a closure"), err)
+	case t.conn.Conn().PgConn().TxStatus() == 'E':
+		return errors.New("a statement of the closure failed, which ends the engine's transaction: return its error, or use a savepoint (Begin)")
+	case t.conn.Conn().PgConn().TxStatus() != 'T':
+		return errEnded
+	}
+	return err
+}
+
+// AppendIn implements store.Store. What it decides about capacity does not count what
+// other transactions have not committed.
+func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) error {
+	if err := s.checkOpen(); err != nil {
+		return err
+	}
+	t, err := s.callersTx(ctx, tx)
+	if err != nil {
+		return err
+	}
+	a := newAppender(t)
+	if err := a.appendIn(ch); err != nil {
+		a.forget()
+		return err
+	}
+	return s.makeRoomFor(ctx, a)
+}
+
+const (
+	sqlCallersHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
+		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0)`
+)
+
+// callersTx is the transaction that a caller brought, which we neither begin nor end,
+// and whose settings are its own.
+func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
+	t := &tx{s: s, ctx: ctx, process: s.process.Load()}
+	switch own := theirs.(type) {
+	case callersPgx:
+		if own.tx == nil {
+			return nil, errors.New("append in a transaction: it is nil")
+		}
+		t.w = pgxWire{own.tx}
+	case callersSQL:
+		if own.tx == nil {
+			return nil, errors.New("append in a transaction: it is nil")
+		}
+		t.w = sqlWire{own.tx}
+	default:
+		return nil, fmt.Errorf("append in a transaction of kind %T: want one of postgres.Tx or postgres.SQLTx", theirs)
+	}
+	var now *int64
+	if s.clock != nil {
+		v := us(s.clock())
+		now = &v
+	}
+	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, now, t.process)
+	return t, nil
+}
+
+// appendIn writes a change that has only sends and starts. What is refused has written
+// nothing, so the caller's transaction can go on.
+func (a *appender) appendIn(ch *store.Change) error {
+	if len(ch.Runs) > 0 {
+		return errRuns
+	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	if len(ch.Sends) == 0 {
+		return nil
+	}
+	if len(ch.Sends) > store.MaxSends {
+		return fmt.Errorf("%d messages in one change, at most %d", len(ch.Sends), store.MaxSends)
+	}
+	for _, m := range ch.Sends {
+		if err := malformed(m); err != nil {
+			return err
+		}
+	}
+	a.prepare(ch.Sends, true, true)
+	if err := a.flush(); err != nil {
+		return err
+	}
+	if unknown := a.unknown(ch.Sends); len(unknown) > 0 {
+		if err := a.s.declareUnknown(a.ctx, unknown); err != nil {
+			return err
+		}
+		names := map[string]bool{}
+		for _, t := range unknown {
+			names[t.Name] = true
+			delete(a.tails, t.Name)
+		}
+		a.askTails(names, true)
+		if err := a.flush(); err != nil {
+			return err
+		}
+	}
+	twins, refused := a.admit(ch.Sends, true)
+	if refused != nil {
+		return refused
+	}
+	a.add(ch.Sends, twins)
+	a.write(false)
+	a.tallies.write(a.tx)
+	return a.flush()
+}
+
+// makeRoomFor makes partitions ahead of what was appended.
+func (s *Store) makeRoomFor(ctx context.Context, a *appender) error {
+	if len(a.appended) == 0 {
+		return nil
+	}
+	return s.makeRoom(ctx, seqOf(int64(a.appended[len(a.appended)-1].Pos)))
+}
+
+// sqlWire is a caller's transaction of database/sql: a round trip for each question.
+type sqlWire struct{ tx *sql.Tx }
+
+func (w sqlWire) carry(ctx context.Context, questions []question) error {
+	for i := range questions {
+		if err := w.one(ctx, &questions[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w sqlWire) one(ctx context.Context, q *question) (err error) {
+	if q.row == nil {
+		done, err := w.tx.ExecContext(ctx, q.query, q.args...)
+		if err == nil && q.count != nil {
+			*q.count, err = done.RowsAffected()
+		}
+		return err
+	}
+	rows, err := w.tx.QueryContext(ctx, q.query, q.args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := q.row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }

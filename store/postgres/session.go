@@ -15,8 +15,8 @@ const (
 		values (nextval('weir.process_id'), $1, $2, $3, $4, $5, $5) returning id`
 	sqlBeat = `update weir.processes set beat_us = $2 where id = $1`
 	// Rows that another process is marking, or that are beating, are passed over.
-	sqlMarkLost = `update weir.processes set lost_us = $1 where id in (
-		select id from weir.processes where ended_us is null and lost_us is null and beat_us < $1 - $2 and id <> $3
+	sqlMarkLost = `update weir.processes set lost_us = $1::bigint where id in (
+		select id from weir.processes where ended_us is null and lost_us is null and beat_us < $1::bigint - $2::bigint and id <> $3::bigint
 		order by id for update skip locked)`
 	sqlEnd        = `update weir.processes set beat_us = $2, ended_us = $2 where id = $1`
 	sqlNoStarts   = `delete from weir.starts where process = $1`

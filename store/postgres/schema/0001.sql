@@ -401,3 +401,19 @@ create table weir.lock_line (
   primary key (name, no)
 );
 create index lock_line_run on weir.lock_line (run);
+
+-- The lowest position of each part of a queue's cursor that has not been claimed.
+create function weir.unclaimed(of_queue integer, of_topic integer) returns setof bigint language sql stable as $$
+	select of_topic::bigint << 40 | p.seq
+	from (select * from weir.batches x where x.queue = of_queue order by no desc limit 1) b
+	cross join lateral unnest(b.masks, b.highs, b.seens, b.targets, b.uptos) as e(mask, high, seen, target, upto)
+	cross join lateral (
+		(select m.seq from weir.messages m where m.topic = of_topic and m.seq > (e.high & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+			order by m.seq limit 1)
+		union all
+		(select min(m.seq) from weir.messages m where (m.topic + 0) = of_topic
+			and (m.xid >= pg_snapshot_xmax(e.seen) or m.xid = any(array(select pg_snapshot_xip(e.seen))))
+			and m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
+	) p where p.seq is not null
+$$;

@@ -1,0 +1,402 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/weir-go/weir/store"
+)
+
+// appender appends messages in one transaction: the engine's own, or one that a caller
+// brought. ask queues what has to be known first, add gives out positions, and write
+// queues the rows.
+type appender struct {
+	*tx
+	inc store.Incarnation
+
+	tails    map[string]*tail
+	busy     map[int64]bool // locks of keys that others hold
+	dedups   map[name]*sent // what the deduplication keys of the sends were used for
+	seqs     []int64        // drawn, and not given out yet
+	appended []*store.Message
+	repeated []*store.Message
+	tallies  tallies
+}
+
+// name is a key within a topic.
+type name struct{ topic, key string }
+
+// tail is a topic, with the queues that work from it.
+type tail struct {
+	id     int64
+	name   string
+	kind   store.Kind
+	queues []*queueTail
+	added  int64 // by this transaction
+}
+
+// queueTail is a queue as far as appending is concerned.
+type queueTail struct {
+	id               int64
+	name             string
+	capacity, maxLag int64
+	required, parked bool
+	depth            int64 // if it is asked for: with what this transaction has appended
+	wanted           int64 // by the change under decision
+}
+
+const (
+	sqlDepth = `(t.appended + coalesce((select sum(y.appended) from weir.tally y where y.topic = t.id), 0) - q.base - q.done - q.gone
+		- coalesce((select sum(y.done + y.gone) from weir.tally y where y.queue = q.id), 0))::bigint`
+	sqlTails = `select t.id, t.name, t.kind, coalesce(q.id, 0), coalesce(q.name, ''), coalesce(q.capacity, 0), coalesce(q.max_lag, 0),
+		coalesce(q.required, false), q.parked_us is not null,
+		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end
+		from weir.topics t left join weir.queues q on q.topic = t.id where t.name = any($1::text[])`
+	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from generate_series(1, $1::int)`
+	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
+	sqlKeys    = `select pg_advisory_xact_lock(u.h) from (select h from unnest($1::bigint[]) as k(h) order by h offset 0) as u`
+	sqlPatient = `select set_config('lock_timeout', $1, true)`
+	sqlInsert  = `insert into weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, headers, body)
+		select u.topic, u.seq, $1, u.version, u.lane, nullif(u.key, ''), nullif(u.due, 0), nullif(u.cause, ''), nullif(u.correlation, ''),
+			u.headers, coalesce(u.body, '')
+		from unnest($2::int[], $3::bigint[], $4::int[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::bytea[], $11::bytea[])
+			as u(topic, seq, version, lane, key, due, cause, correlation, headers, body)`
+	sqlPark = `update weir.queues set parked_us = $2 where id = any($1::int[]) and parked_us is null`
+)
+
+// capacityDefault is a command queue's until Declare says otherwise.
+const capacityDefault = 100_000
+
+// keysMost is how many different keys one change may send with: each is a lock, of which
+// a server has some thousands.
+const keysMost = 1_000
+
+func newAppender(t *tx) *appender {
+	return &appender{tx: t, inc: t.s.info.Incarnation, tails: map[string]*tail{}}
+}
+
+// keyLock is the lock of a key of a topic. Whoever sends with the key holds it until the
+// transaction ends, so that positions within a key ascend in the order of commits.
+func (s *Store) keyLock(topic, key string) int64 { return s.lockNumber("key", topic, key) }
+
+// dedupLock is the lock of a deduplication key.
+func (s *Store) dedupLock(topic, key string) int64 { return s.lockNumber("dedup", topic, key) }
+
+// locksOf is the locks that sends need, each once.
+func (s *Store) locksOf(sends []*store.Message, into map[int64]bool) {
+	for _, m := range sends {
+		if m.Key != "" {
+			into[s.keyLock(m.Topic, m.Key)] = true
+		}
+		if m.Dedup != "" {
+			into[s.dedupLock(m.Topic, m.Dedup)] = true
+		}
+	}
+}
+
+// prepare queues what has to be known, and held, before sends are decided about. The locks
+// come before the positions. patient waits for locks that are held, else they are noted.
+func (a *appender) prepare(sends []*store.Message, outside, patient bool) {
+	if len(sends) == 0 {
+		return
+	}
+	locks := map[int64]bool{}
+	a.s.locksOf(sends, locks)
+	if len(locks) > 0 {
+		list := make([]int64, 0, len(locks))
+		for h := range locks {
+			list = append(list, h)
+		}
+		if patient {
+			a.do(sqlKeys, list)
+		} else {
+			var h int64
+			a.ask(sqlTryKeys, func(read scan) error {
+				if a.busy == nil {
+					a.busy = map[int64]bool{}
+				}
+				err := read(&h)
+				a.busy[h] = true
+				return err
+			}, list)
+		}
+	}
+	names := map[string]bool{}
+	for _, m := range sends {
+		names[m.Topic] = true
+	}
+	a.askTails(names, outside)
+	a.askDedup(sends)
+	a.ask(sqlSeqs, a.readSeqs, len(sends))
+}
+
+func (a *appender) askTails(names map[string]bool, outside bool) {
+	list := make([]string, 0, len(names))
+	for n := range names {
+		if storable(n) {
+			list = append(list, n)
+		}
+	}
+	a.ask(sqlTails, func(read scan) error {
+		var t tail
+		var q queueTail
+		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth)
+		if err != nil {
+			return err
+		}
+		known := a.tails[t.name]
+		if known == nil {
+			known = &t
+			a.tails[t.name] = known
+		}
+		if q.id != 0 {
+			known.queues = append(known.queues, &q)
+		}
+		return nil
+	}, list, outside)
+}
+
+func (a *appender) readSeqs(read scan) error {
+	var list string
+	if err := read(&list); err != nil {
+		return err
+	}
+	for v := range strings.SplitSeq(strings.Trim(list, "{}"), ",") {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return fmt.Errorf("sequence: %w", err)
+		}
+		a.seqs = append(a.seqs, n)
+	}
+	return nil
+}
+
+// unknown lists the topics of sends that are not declared; they are to be, in a
+// transaction of their own, lest an open one keep all others from declaring them.
+func (a *appender) unknown(sends []*store.Message) []store.Topic {
+	var list []store.Topic
+	for _, m := range sends {
+		if a.tails[m.Topic] == nil && malformed(m) == nil {
+			a.tails[m.Topic] = &tail{name: m.Topic, kind: m.Kind}
+			list = append(list, store.Topic{Name: m.Topic, Kind: m.Kind})
+		}
+	}
+	return list
+}
+
+// malformed says what is wrong with a message.
+func malformed(m *store.Message) error {
+	if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindSignal {
+		return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more", m.Topic, m.Kind, m.Version)
+	}
+	for what, s := range map[string]string{"topic": m.Topic, "key": m.Key, "cause": m.Cause, "correlation": m.Correlation, "deduplication key": m.Dedup} {
+		if !storable(s) {
+			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, what, s)
+		}
+	}
+	return nil
+}
+
+// admit decides whether a change's sends can be appended, all or none. twins, if any have a
+// deduplication key, says which repeat earlier ones.
+func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, refused error) {
+	if len(sends) > store.MaxSends {
+		return nil, fmt.Errorf("%d messages in one change, at most %d", len(sends), store.MaxSends)
+	}
+	keys, deduplicated := map[name]bool{}, false
+	for _, m := range sends {
+		if err := malformed(m); err != nil {
+			return nil, err
+		}
+		t := a.tails[m.Topic]
+		if t == nil || t.id == 0 {
+			return nil, fmt.Errorf("send to %s as %s: the topic could not be declared: its name is taken by a queue of another topic", m.Topic, m.Kind)
+		}
+		if t.kind != m.Kind {
+			return nil, fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind)
+		}
+		if m.Key != "" {
+			keys[name{m.Topic, m.Key}] = true
+		}
+		deduplicated = deduplicated || m.Dedup != ""
+	}
+	if len(keys) > keysMost {
+		return nil, fmt.Errorf("messages of %d keys in one change, at most %d: each key is a lock; send them in several changes", len(keys), keysMost)
+	}
+	if deduplicated {
+		if twins, refused = a.findTwins(sends); refused != nil {
+			return nil, refused
+		}
+	}
+	if outside {
+		refused = a.room(sends, twins)
+	}
+	return twins, refused
+}
+
+// limited reports whether a full queue refuses senders: a command's always, an
+// event's subscriber if it was declared to.
+func (q *queueTail) limited(t *tail) bool {
+	return q.capacity > 0 && (t.kind == store.KindCommand || q.required)
+}
+
+// room refuses sends that a queue has no room for, counting those before them in the change.
+func (a *appender) room(sends []*store.Message, twins []*twin) error {
+	var refused error
+	for i, m := range sends {
+		if twins != nil && twins[i] != nil && twins[i].live {
+			continue
+		}
+		t := a.tails[m.Topic]
+		for _, q := range t.queues {
+			if !q.limited(t) {
+				continue
+			}
+			limit := q.capacity
+			if m.BestEffort {
+				limit -= limit / bestEffortReserve
+			}
+			if q.depth+q.wanted+1 > limit {
+				refused = &store.FullError{Queue: q.name, Depth: int(q.depth), Capacity: int(q.capacity)}
+			}
+			q.wanted++
+		}
+		if refused != nil {
+			break
+		}
+	}
+	for _, m := range sends {
+		for _, q := range a.tails[m.Topic].queues {
+			q.wanted = 0
+		}
+	}
+	return refused
+}
+
+// bestEffortReserve: the last fifth of a queue is not for best-effort sends.
+const bestEffortReserve = 5
+
+// add gives admitted messages their places.
+func (a *appender) add(sends []*store.Message, twins []*twin) {
+	for i, m := range sends {
+		if twins != nil && twins[i] != nil && twins[i].repeat(m, a.inc) {
+			a.repeated = append(a.repeated, m)
+			continue
+		}
+		t := a.tails[m.Topic]
+		m.Pos, m.SentAt = store.Pos(posOf(t.id, a.seqs[0])), at(a.now)
+		m.ID = a.inc.ID(m.Pos)
+		a.seqs = a.seqs[1:]
+		t.added++
+		for _, q := range t.queues {
+			q.depth++
+		}
+		a.appended = append(a.appended, m)
+		if twins != nil && twins[i] != nil {
+			a.dedups[name{m.Topic, m.Dedup}] = &sent{hash: twins[i].hash, pos: int64(m.Pos), sent: a.now,
+				expires: a.now + m.DedupFor.Microseconds(), fresh: true}
+		}
+	}
+}
+
+// columns of messages to be inserted.
+type columns struct {
+	topics, versions    []int32
+	lanes               []int16
+	seqs, dues          []int64
+	keys, causes, roots []string
+	headers, bodies     [][]byte
+}
+
+// write queues the rows, and what they add to the counters. parks: the queues that have
+// grown beyond their bound are parked; not in a caller's transaction, which may stay open.
+func (a *appender) write(parks bool) {
+	if len(a.appended) > 0 {
+		a.insert(a.appended)
+	}
+	a.writeDedup()
+	var parked []int64
+	for _, t := range a.tails {
+		if t.added == 0 {
+			continue
+		}
+		a.tallies.sent(t.id, t.added)
+		for _, q := range t.queues {
+			if parks && q.falls(t) {
+				parked = append(parked, q.id)
+			}
+		}
+	}
+	if len(parked) > 0 {
+		a.do(sqlPark, parked, a.now)
+	}
+}
+
+// rowsMost is how many messages one statement inserts: what it holds in memory is bounded.
+const rowsMost = 2_000
+
+func (a *appender) insert(messages []*store.Message) {
+	for len(messages) > 0 {
+		n := min(len(messages), rowsMost)
+		var c columns
+		c.grow(n)
+		for _, m := range messages[:n] {
+			c.add(m)
+		}
+		a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.headers, c.bodies)
+		messages = messages[n:]
+	}
+}
+
+func (c *columns) grow(n int) {
+	c.topics, c.versions, c.lanes = make([]int32, 0, n), make([]int32, 0, n), make([]int16, 0, n)
+	c.seqs, c.dues = make([]int64, 0, n), make([]int64, 0, n)
+	c.keys, c.causes, c.roots = make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+	c.headers, c.bodies = make([][]byte, 0, n), make([][]byte, 0, n)
+}
+
+func (c *columns) add(m *store.Message) {
+	c.topics, c.seqs = append(c.topics, int32(topicOf(int64(m.Pos)))), append(c.seqs, seqOf(int64(m.Pos)))
+	c.versions, c.lanes = append(c.versions, int32(m.Version)), append(c.lanes, int16(laneOf(m.Key)))
+	c.keys, c.dues = append(c.keys, m.Key), append(c.dues, us(m.Due))
+	c.causes, c.roots = append(c.causes, m.Cause), append(c.roots, m.Correlation)
+	c.headers, c.bodies = append(c.headers, m.Headers), append(c.bodies, m.Body)
+}
+
+// falls reports whether a queue is to be parked: its lag has grown past its bound,
+// or, since it was resumed beyond it, past the next multiple of that.
+func (q *queueTail) falls(t *tail) bool {
+	if t.kind == store.KindCommand || q.required || q.maxLag == 0 || q.parked {
+		return false
+	}
+	return (q.depth-1)/q.maxLag > max(q.depth-t.added-1, 0)/q.maxLag
+}
+
+// forget takes back what callers see of an append that did not come about.
+func (a *appender) forget() {
+	for _, m := range append(a.appended, a.repeated...) {
+		m.Pos, m.ID, m.SentAt = 0, "", at(0)
+	}
+}
+
+// declareUnknown declares topics that sends name, in a transaction of its own. One that
+// cannot be is left out: its senders are refused, the others are not.
+func (s *Store) declareUnknown(ctx context.Context, topics []store.Topic) error {
+	for _, t := range topics {
+		err := s.write(ctx, func(tx *tx) error {
+			d, err := s.newDeclaration(tx, []store.Topic{t}, nil)
+			if err != nil {
+				return err
+			}
+			_, err = d.topic(t)
+			return err
+		})
+		if _, taken := errors.AsType[*takenError](err); err != nil && !taken {
+			return err
+		}
+	}
+	return nil
+}

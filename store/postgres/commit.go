@@ -1,0 +1,452 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Commit implements store.Store: one transaction for the group, of two round trips when
+// nothing out of the ordinary is in it. A closure that fails undoes it, and the group is
+// tried again without that change; after roundsMax of them each change is committed
+// alone, so that a group of closures that all fail costs no more than twice its length.
+//
+// Changes that send with a key, or a deduplication key, that another transaction holds
+// are committed after the others, each alone, waiting for at most lockTime: nobody's
+// slow or forgotten transaction stalls the rest.
+func (s *Store) Commit(ctx context.Context, g *store.Group) error {
+	g.Claimed, g.Woken = nil, nil
+	for _, ch := range g.Changes {
+		if ch.Outside && len(ch.Sends) > 0 {
+			// One at a time, they count each other: this process does not overshoot.
+			s.senders.Lock()
+			defer s.senders.Unlock()
+			break
+		}
+	}
+	c, err := s.acquire(ctx, s.pool)
+	if err != nil {
+		return failChanges(g.Changes, err)
+	}
+	written, err := s.commitGroup(ctx, c, g)
+	c.Release()
+	if err != nil {
+		return err
+	}
+	return s.foldSome(ctx, written)
+}
+
+const roundsMax = 3
+
+// commitGroup commits all of a group, and says how many rows it tallied.
+func (s *Store) commitGroup(ctx context.Context, c *pgxpool.Conn, g *store.Group) (written int, err error) {
+	todo, declared := g.Changes, false
+	for round := 0; round < roundsMax; {
+		t := s.newCommit(ctx, g, todo)
+		t.last, t.declared = true, declared
+		err := t.attempt(c)
+		if err == nil {
+			written += t.tallies.count()
+			return s.commitApart(ctx, c, g, t.apart, written)
+		}
+		if again, ok := errors.AsType[*unknownError](err); ok {
+			if err := s.declareUnknown(ctx, again.topics); err != nil {
+				return 0, failChanges(todo, err)
+			}
+			declared = true
+			continue
+		}
+		failed, ok := errors.AsType[*closureError](err)
+		if !ok || ctx.Err() != nil {
+			return 0, failChanges(todo, err)
+		}
+		todo = without(todo, failed)
+		round++
+	}
+	for i := range todo {
+		n, err := s.commitOne(ctx, c, g, todo[i])
+		if err != nil {
+			return 0, failChanges(todo[i:], err)
+		}
+		written += n
+	}
+	if len(g.Figures) == 0 {
+		return written, nil
+	}
+	t := s.newCommit(ctx, g, nil)
+	t.last = true
+	return written, t.attempt(c)
+}
+
+// commitApart commits changes whose locks others held.
+func (s *Store) commitApart(ctx context.Context, c *pgxpool.Conn, g *store.Group, apart []*store.Change, written int) (int, error) {
+	for i := range apart {
+		n, err := s.commitOne(ctx, c, g, apart[i])
+		if err != nil {
+			return 0, failChanges(apart[i:], err)
+		}
+		written += n
+	}
+	return written, nil
+}
+
+// commitOne commits a change alone. When the database fails the earlier ones stay
+// committed, and say so.
+func (s *Store) commitOne(ctx context.Context, c *pgxpool.Conn, g *store.Group, ch *store.Change) (written int, err error) {
+	t := s.newCommit(ctx, g, []*store.Change{ch})
+	t.patient, t.declared = true, true
+	err = t.attempt(c)
+	if err == nil {
+		return t.tallies.count(), nil
+	}
+	if failed, ok := errors.AsType[*closureError](err); ok && ctx.Err() == nil {
+		ch.Err = failed.err
+		return 0, nil
+	}
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && (fault.Code == lockNotAvailable || fault.Code == deadlockDetected) {
+		ch.Err = fmt.Errorf("a key that it sends with is held by another transaction: %w", err)
+		return 0, nil
+	}
+	return 0, err
+}
+
+const (
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+
+	// lockTime is how long a send waits for a key that another transaction has sent with.
+	lockTime = 5 * time.Second
+)
+
+// without marks the change that failed and returns the others.
+func without(changes []*store.Change, failed *closureError) []*store.Change {
+	rest := make([]*store.Change, 0, len(changes))
+	for _, ch := range changes {
+		if ch == failed.change {
+			ch.Err = failed.err
+			continue
+		}
+		rest = append(rest, ch)
+	}
+	return rest
+}
+
+func failChanges(changes []*store.Change, err error) error {
+	for _, ch := range changes {
+		ch.Err = err
+	}
+	return err
+}
+
+// unknownError asks for topics to be declared, and the commit to be tried again.
+type unknownError struct{ topics []store.Topic }
+
+func (e *unknownError) Error() string {
+	return fmt.Sprintf("%d topics are not declared", len(e.topics))
+}
+
+// commit is one attempt to write changes in one transaction.
+type commit struct {
+	*appender
+	owner   *Store
+	callers context.Context // of the caller: the closures'
+	g       *store.Group
+	changes []*store.Change
+	apart   []*store.Change // left for later: others hold their locks
+	patient bool            // wait for locks
+	last    bool            // the figures go with it
+	// declared: what could be declared of the topics sent to is; senders to others are refused.
+	declared bool
+	sent     bool // the messages are queued
+
+	batches    map[batchKey]*leasedBatch
+	batch      *leasedBatch // of the settlement before: neighbours share it
+	settled    map[int64]*counted
+	keys       keyring
+	moved      map[queueKey]bool
+	exceptions []exception
+	attempts   attemptRows
+	filed      filed
+	watch      []watched
+}
+
+func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
+	return &commit{owner: s, callers: ctx, g: g, changes: changes,
+		batches: map[batchKey]*leasedBatch{}, settled: map[int64]*counted{}, moved: map[queueKey]bool{}}
+}
+
+func (t *commit) attempt(c *pgxpool.Conn) error {
+	s := t.store(c)
+	io, cancel := context.WithTimeout(context.WithoutCancel(t.callers), ioTime)
+	defer cancel()
+	t.tx.ctx = io
+	t.head(sqlBegin, true)
+	err := t.tx.run(c, func(*tx) error { return t.run(c) })
+	if err != nil {
+		t.forget()
+		t.forgetRuns()
+		return err
+	}
+	t.keep(s)
+	return nil
+}
+
+// store makes the attempt's transaction.
+func (t *commit) store(c *pgxpool.Conn) *Store {
+	s := t.owner
+	t.appender = newAppender(&tx{s: s, w: pgxWire{c}, process: s.process.Load(), done: t.evidence})
+	return s
+}
+
+func (t *commit) run(c *pgxpool.Conn) error {
+	if err := t.prepareAll(); err != nil {
+		return err
+	}
+	for _, ch := range t.changes {
+		if t.blocked(ch) {
+			t.apart = append(t.apart, ch)
+			continue
+		}
+		var err error
+		if ch.Err, err = t.apply(ch); err != nil {
+			return err
+		}
+	}
+	if len(t.exceptions) > 0 {
+		t.askPast()
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	if err := t.runClosures(c); err != nil {
+		return err
+	}
+	return t.writeAll()
+}
+
+// prepareAll asks, in one round trip, for all that is decided about, and locks it.
+func (t *commit) prepareAll() error {
+	var sends []*store.Message
+	var keyed []int32
+	seen := map[store.QueueID]bool{}
+	outside := false
+	for _, ch := range t.changes {
+		sends = append(sends, ch.Sends...)
+		outside = outside || ch.Outside && len(ch.Sends) > 0
+		for i := range ch.Settle {
+			if q := ch.Settle[i].Batch.Queue; ch.Settle[i].Key != "" && !seen[q] {
+				seen[q] = true
+				keyed = append(keyed, int32(q))
+			}
+		}
+	}
+	t.askBatches(t.changes)
+	if len(keyed) > 0 {
+		t.keys.load(t.tx, sqlDeferredKeys, keyed)
+	}
+	if t.patient {
+		t.do(sqlPatient, fmt.Sprintf("%dms", lockTime.Milliseconds()))
+	}
+	if len(sends) <= sendsMost {
+		t.prepare(sends, outside, t.patient)
+	} else { // a change that is too long is refused before its sends are looked at
+		t.prepareEach(outside)
+	}
+	if err := t.askRuns(); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if unknown := t.unknown(sends); len(unknown) > 0 && !t.declared {
+		return &unknownError{unknown}
+	}
+	return nil
+}
+
+// sendsMost is the most messages that the changes of a group are looked at with at once.
+const sendsMost = 100 * store.MaxSends
+
+// prepareEach leaves out the sends of changes that are too long.
+func (t *commit) prepareEach(outside bool) {
+	var sends []*store.Message
+	for _, ch := range t.changes {
+		if len(ch.Sends) <= store.MaxSends {
+			sends = append(sends, ch.Sends...)
+		}
+	}
+	t.prepare(sends, outside, t.patient)
+}
+
+// blocked reports whether others hold a lock that a change needs.
+func (t *commit) blocked(ch *store.Change) bool {
+	if len(t.busy) == 0 {
+		return false
+	}
+	locks := map[int64]bool{}
+	t.s.locksOf(ch.Sends, locks)
+	for h := range locks {
+		if t.busy[h] {
+			return true
+		}
+	}
+	return false
+}
+
+// apply decides about one change: it is written whole, or refused whole.
+func (t *commit) apply(ch *store.Change) (refused, err error) {
+	if refused := t.fence(ch); refused != nil {
+		return refused, nil
+	}
+	twins, refused := t.admit(ch.Sends, ch.Outside)
+	if refused == nil {
+		refused, err = t.applyRuns(ch)
+	}
+	if refused != nil || err != nil {
+		t.unmark(ch.Settle)
+		return refused, err
+	}
+	t.add(ch.Sends, twins)
+	for i := range ch.Settle {
+		t.settle(&ch.Settle[i])
+	}
+	for i := range ch.Starts {
+		t.begins(&ch.Starts[i])
+	}
+	return nil, nil
+}
+
+// writeAll queues all that is to be written; the commit sends it.
+func (t *commit) writeAll() error {
+	t.writeSends()
+	t.writeExceptions()
+	t.writeBatches()
+	resolve(t.tx, t.moved)
+	if err := t.writeRuns(); err != nil {
+		return err
+	}
+	t.tallies.write(t.tx)
+	if t.last && len(t.g.Figures) > 0 {
+		return t.writeFigures()
+	}
+	return nil
+}
+
+// writeSends queues the messages, once.
+func (t *commit) writeSends() {
+	if !t.sent {
+		t.sent = true
+		t.write(true)
+	}
+}
+
+// keep tells the store what the transaction made true, once it is.
+func (t *commit) keep(s *Store) {
+	s.watched.keep(t.watch)
+	for _, b := range t.batches {
+		if b.dirty && b.open == 0 {
+			s.watched.drop(b.ref)
+		}
+	}
+	t.keepRuns()
+}
+
+// closureError is a closure's failure, and whose it is.
+type closureError struct {
+	change *store.Change
+	err    error
+}
+
+func (e *closureError) Error() string { return e.err.Error() }
+func (e *closureError) Unwrap() error { return e.err }
+
+// closureTime is how long a closure may take: the others of its group wait for it.
+const closureTime = 5 * time.Second
+
+// runClosures runs the user's own work, before the rows of the group are sent.
+func (t *commit) runClosures(c *pgxpool.Conn) error {
+	var lent pgx.Tx
+	for _, ch := range t.changes {
+		if ch.Err != nil || t.isApart(ch) {
+			continue
+		}
+		for _, f := range ch.Closures {
+			if lent == nil {
+				t.writeSends() // closures come after them
+				if err := t.flush(); err != nil {
+					return err
+				}
+				var err error
+				if lent, err = lend(t.ctx, c); err != nil {
+					return err
+				}
+			}
+			if err := t.runClosure(c, lent, f); err != nil {
+				return &closureError{ch, err}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *commit) isApart(ch *store.Change) bool {
+	for _, a := range t.apart {
+		if a == ch {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *commit) runClosure(c *pgxpool.Conn, lent pgx.Tx, f store.Closure) (err error) {
+	ctx, cancel := context.WithTimeoutCause(t.callers, closureTime,
+		fmt.Errorf("closure took longer than %s: %w", closureTime, context.DeadlineExceeded))
+	defer cancel()
+	tx := &ownTx{tx: lent, ctx: ctx, conn: c}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("closure panicked: %v\n%s", p, debug.Stack())
+		}
+		if end := tx.end(); err == nil {
+			err = end
+		}
+	}()
+	err = f(ctx, tx)
+	if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) { // also when f did not notice
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+const (
+	sqlSentBy    = `select exists (select 1 from weir.messages where topic = $1 and seq = $2 and sent_us = $3)`
+	sqlSettledBy = `select coalesce((select get_bit(bits, $3) = 1 from weir.batches where queue = $1 and no = $2), true)`
+)
+
+// evidence looks whether what the transaction wrote is there. Nobody else can have written
+// it: a position is given out once in the life of a server, a delivery is settled once.
+func (t *commit) evidence(ctx context.Context) (committed bool, err error) {
+	ask := func(query string, args ...any) (bool, error) {
+		err := t.s.pool.QueryRow(ctx, t.s.text(query), args...).Scan(&committed)
+		return committed, err
+	}
+	if len(t.appended) > 0 {
+		pos := int64(t.appended[0].Pos)
+		return ask(sqlSentBy, topicOf(pos), seqOf(pos), t.now)
+	}
+	for _, ch := range t.changes {
+		if ch.Err == nil && len(ch.Settle) > 0 && !t.isApart(ch) {
+			s := &ch.Settle[0]
+			return ask(sqlSettledBy, int64(s.Batch.Queue), s.Batch.No, s.Index)
+		}
+	}
+	return true, nil // the number says so
+}

@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// What a queue's state is made of. The oldest message that is not settled: the least of
+// the open batches (looked at in Go), the deferred, and what is not claimed.
+const sqlStates = `select q.id, q.name, t.name, t.kind, q.capacity, q.required, q.max_lag, q.on_dead, q.parked_us is not null,
+		q.paused_us, coalesce(q.paused_by, ''), coalesce(q.paused_why, ''), q.gaps, ` + sqlDepth + `,
+		(select count(*) from weir.deferred d where d.queue = q.id), (select count(*) from weir.dead d where d.queue = q.id),
+		coalesce((select min(d.pos) from weir.deferred d where d.queue = q.id), 0),
+		coalesce((select min(l.pos) from weir.unclaimed(q.id, q.topic) as l(pos)), 0)
+	from weir.queues q join weir.topics t on t.id = q.topic order by q.name`
+
+const (
+	sqlOpenBatches = `select queue, manifest, bits from weir.batches where state < 2`
+	sqlSentAt      = `select u.pos, m.sent_us from unnest($1::bigint[]) as u(pos)
+		cross join lateral (
+			select sent_us from weir.messages where topic = (u.pos >> 40)::int and seq = u.pos & 1099511627775
+			union all select sent_us from weir.kept where topic = (u.pos >> 40)::int and seq = u.pos & 1099511627775 limit 1) m`
+)
+
+// readStates reads all queues' states, by name, in the transaction's snapshot.
+func readStates(t *tx) ([]store.QueueState, error) {
+	var states []store.QueueState
+	var oldest []int64 // by state: a position, 0 for none
+	least := func(i int, pos int64) {
+		if pos != 0 && (oldest[i] == 0 || pos < oldest[i]) {
+			oldest[i] = pos
+		}
+	}
+	index := map[int64]int{}
+	t.ask(sqlStates, func(read scan) error {
+		var q store.QueueState
+		var id, deferred, fresh int64
+		var paused *int64
+		var p store.Pause
+		err := read(&id, &q.Name, &q.Topic.Name, &q.Topic.Kind, &q.Capacity, &q.Required, &q.MaxLag, &q.OnDead, &q.Parked,
+			&paused, &p.By, &p.Why, &q.Gaps, &q.Depth, &q.Deferred, &q.Dead, &deferred, &fresh)
+		if paused != nil {
+			p.At = at(*paused)
+			q.Paused = &p
+		}
+		q.ID = store.QueueID(id)
+		index[id] = len(states)
+		states, oldest = append(states, q), append(oldest, 0)
+		least(len(states)-1, deferred)
+		least(len(states)-1, fresh)
+		return err
+	})
+	err := t.get(sqlOpenBatches, func(read scan) error {
+		var queue int64
+		var manifest, set []byte
+		if err := read(&queue, &manifest, &set); err != nil {
+			return err
+		}
+		i, ok := index[queue]
+		if !ok {
+			return nil
+		}
+		positions, err := decodeManifest(nil, manifest)
+		for n, pos := range positions {
+			if !bits(set).has(n) {
+				states[i].Leased++
+				least(i, pos)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	sent := map[int64]time.Time{}
+	err = t.get(sqlSentAt, func(read scan) error {
+		var pos, us int64
+		err := read(&pos, &us)
+		sent[pos] = at(us)
+		return err
+	}, oldest)
+	for i := range states {
+		states[i].Oldest = sent[oldest[i]]
+	}
+	return states, err
+}
