@@ -27,7 +27,8 @@ type committer struct {
 	mu      sync.Mutex
 	leading bool
 	waiting []*entry
-	recent  int // entries in the last groups, fading
+	recent  int  // entries in the last groups, fading
+	many    bool // somebody waits who brings many changes: no need to gather more
 	// A commit is under way, and takes long; the timer finds that out.
 	committing, slow bool
 	timer            *time.Timer
@@ -109,6 +110,7 @@ func (c *committer) do(ctx context.Context, e *entry) (refused, err error) {
 	}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, e)
+	c.many = c.many || len(e.changes) >= manyChanges
 	leads, slow := !c.leading, c.slow
 	c.leading = true
 	c.mu.Unlock()
@@ -254,7 +256,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 func (c *committer) gather() {
 	for range gatherYields {
 		c.mu.Lock()
-		enough := len(c.waiting) >= c.recent-c.recent/8
+		enough := c.many || len(c.waiting) >= c.recent-c.recent/8
 		c.mu.Unlock()
 		if enough {
 			return
@@ -266,7 +268,10 @@ func (c *committer) gather() {
 // errGivenUp is a commit that its only sender gave up: no fault of the store.
 var errGivenUp = errors.New("the sender gave up")
 
-const gatherYields = 6
+const (
+	gatherYields = 6
+	manyChanges  = 64 // of one entry
+)
 
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as the bound allows.
@@ -282,6 +287,7 @@ func (c *committer) take(own *entry) []*entry {
 			rest++
 		}
 	}
+	c.many = false
 	clear(c.waiting[rest:])
 	c.waiting = c.waiting[:rest]
 	return taken

@@ -200,7 +200,9 @@ func (e *Engine) operate(ctx context.Context) error {
 	var crew, ackers sync.WaitGroup
 	drained := make(chan struct{})
 	ackers.Go(func() { e.acks.run(drained) })
-	ackers.Go(func() { e.scribe.run(drained) })
+	for range scribes {
+		ackers.Go(func() { e.scribe.run(drained) })
+	}
 	member := func(name string, run func(context.Context) error) {
 		crew.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

@@ -30,6 +30,10 @@ type scribe struct {
 	spare   []*slice
 }
 
+// scribes is how many goroutines commit: while one tells runs that they may go on, the
+// other offers what has come meanwhile.
+const scribes = 2
+
 // push queues a slice that has something to write; the slice sees to it that it is
 // queued once.
 func (k *scribe) push(s *slice) {

@@ -317,7 +317,8 @@ func faultyName(name string) string {
 // checkRoom parks a run that has as many records as it may.
 func (st *Strand) checkRoom() {
 	st.s.mu.Lock()
-	full := st.s.ledger.last >= store.MaxRecords-recordsReserve
+	// Each strand may be about to begin one that is not in the ledger yet.
+	full := st.s.ledger.last+len(st.s.strands) > store.MaxRecords-recordsReserve
 	st.s.mu.Unlock()
 	if full && !st.compensating {
 		st.Park(fmt.Sprintf("more than %d steps in one run: give parts of the work to child runs", store.MaxRecords-recordsReserve))
