@@ -17,7 +17,7 @@ import (
 )
 
 // gives is a workflow that gives what it got.
-func gives(_ *weir.Run, in ticket) (plate, error) { return plate{in.Table, in.N}, nil }
+func gives(_ *weir.Run, in ticket) (plate, error) { return plate(in), nil }
 
 // A start in a caller's transaction is one with it: committed, or never.
 func TestStartInTransaction(t *testing.T) {
@@ -134,7 +134,7 @@ func TestStartIsIdempotent(t *testing.T) {
 		t.Errorf("Start with another input = %v, want a RunConflictError", err)
 	}
 	// Another version of the contract may say the same in other words.
-	next := weir.NewWorkflow[plate, plate](dine.Name(), weir.Upcast(1, func(in ticket) (plate, error) { return plate{in.Table, in.N}, nil }))
+	next := weir.NewWorkflow[plate, plate](dine.Name(), weir.Upcast(1, func(in ticket) (plate, error) { return plate(in), nil }))
 	if _, err := weir.Start(t.Context(), e, next, "7", plate{N: 8}); err != nil {
 		t.Errorf("Start of another version = %v, want the run that is there", err)
 	}
