@@ -68,12 +68,12 @@ func (k *scribe) run(done <-chan struct{}) {
 func (k *scribe) flush(changes *[]*store.Change) bool {
 	k.mu.Lock()
 	batch := k.pending
-	k.pending, k.spare = k.spare[:0], nil
-	k.mu.Unlock()
 	if len(batch) == 0 {
-		k.spare = batch
+		k.mu.Unlock()
 		return true
 	}
+	k.pending, k.spare = k.spare[:0], nil
+	k.mu.Unlock()
 	*changes = (*changes)[:0]
 	for _, s := range batch {
 		*changes = append(*changes, &s.take().change)
