@@ -226,3 +226,32 @@ func TestLockedTwice(t *testing.T) {
 		t.Errorf("the second acquisition is %+v", r)
 	}
 }
+
+// Many branches may hold a lock each, and give them up at once.
+func TestManyLocksAtOnce(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan struct{})
+	var holding atomic.Int64
+	const locks = 3 * store.MaxLocks
+	e, _ := dining(t, newFile(t), func(r *weir.Run, in ticket) (plate, error) {
+		var branches []weir.Branch
+		for i := range locks {
+			branches = append(branches, weir.Branch{Name: fmt.Sprint(i), Do: func(r *weir.Run) error {
+				return weir.Locked(r, fmt.Sprint("seat/", i), func(r *weir.Run, _ int64) error {
+					return weir.Do(r, "sit", func(context.Context) error {
+						if holding.Add(1) == locks {
+							close(goOn)
+						}
+						<-goOn
+						return nil
+					})
+				})
+			}})
+		}
+		return plate{N: 1}, weir.All(r, "hall", branches...)
+	})
+	completed(t, startRun(t, e, "7"), 1)
+	if all, err := e.Locks(t.Context(), 1000); err != nil || len(all) != 0 {
+		t.Errorf("%d locks are held on, %v", len(all), err)
+	}
+}

@@ -93,9 +93,10 @@ func (k *scribe) flush(changes *[]*store.Change) bool {
 	return false
 }
 
-// open is the chapter that what is written now goes into. The caller holds s.mu.
+// open is the chapter that what is written now goes into; with room for an act on a
+// lock, of which an update has a bound. The caller holds s.mu.
 func (s *slice) open() *chapter {
-	if n := len(s.pending); n > 0 && !s.pending[n-1].alone {
+	if n := len(s.pending); n > 0 && !s.pending[n-1].alone && len(s.pending[n-1].update.Locks) < store.MaxLocks {
 		return s.pending[n-1]
 	}
 	return s.newChapter()
