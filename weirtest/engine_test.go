@@ -112,8 +112,8 @@ func TestSendsInATransactionAreSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.Settle()
-		if took := worked.Sub(start); took < 0 || took > 20*time.Millisecond {
-			t.Errorf("worked after %s, want 10ms", took)
+		if took := worked.Sub(start); took < 0 || took > 50*time.Millisecond {
+			t.Errorf("worked after %s, want some 10ms", took)
 		}
 	})
 }

@@ -56,23 +56,26 @@ const (
 // pulse makes the engine look after each write as soon as it does in a service. It
 // is this that lets all polls rest while nothing happens.
 func (s *tap) pulse(ctx context.Context, look chan<- struct{}) {
-	first, second := time.NewTimer(0), time.NewTimer(0)
+	first, second := time.NewTimer(soon), time.NewTimer(later)
 	defer first.Stop()
 	defer second.Stop()
-	armed := true
+	running, again := true, false // first runs, and is to run again: what was appended may not be committed yet
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.stirs:
-			if !armed {
-				armed = true
+			if again = running; !running {
+				running = true
 				first.Reset(soon)
 			}
 			second.Reset(later)
 			continue
 		case <-first.C:
-			armed = false
+			if running = again; again {
+				again = false
+				first.Reset(soon)
+			}
 		case <-second.C:
 		}
 		select {
