@@ -183,7 +183,8 @@ func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...Wai
 // Locked runs f while the run holds a named lock: one run at a time, in the order in
 // which they came. The run keeps it while it waits, and over restarts, until f has returned or the run has
 // ended. fence is higher each time the lock changes hands: give it to outside systems,
-// so that they can refuse who has lost the lock. At most 180 bytes of name.
+// so that they can refuse who has lost the lock. It is the run's: between its own branches it
+// keeps nothing apart. At most 180 bytes of name.
 func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...WaitOption) error {
 	c := r.wait(store.KindLock, "lock "+name, o)
 	c.Lock = name

@@ -205,9 +205,8 @@ func (s *slice) finish() {
 	s.seal(c)
 }
 
-// leave parks the run.
+// leave parks the run. Its function may not have come to all that is recorded.
 func (s *slice) leave(v store.RunVerdict, reason string) {
-	s.noteDrift()
 	c := s.open()
 	c.update.Verdict, c.update.Reason = v, clip(reason, store.MaxReason)
 	s.seal(c)
@@ -219,6 +218,7 @@ func (s *slice) suspend(blocks []block) {
 	wake := time.Time{}
 	for _, b := range blocks {
 		if b.parked != "" {
+			s.noteDrift()
 			s.leave(store.Parked, b.parked)
 			return
 		}
