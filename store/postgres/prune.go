@@ -28,6 +28,7 @@ type pruner struct {
 	left   int // rows that may still be deleted
 	pruned store.Pruned
 	queues []subscriber
+	part   *part // to be dropped after the step
 }
 
 const (
@@ -46,34 +47,45 @@ func (s *Store) Prune(ctx context.Context, r store.Retention) (store.Pruned, err
 	if r.Keep < 0 || r.Max < 1 || r.Max > store.MaxPrune {
 		return store.Pruned{}, fmt.Errorf("prune: Keep is %s and Max is %d, want at least 0s and 1 to %d", r.Keep, r.Max, store.MaxPrune)
 	}
-	var pruned store.Pruned
+	var p *pruner
 	err := s.write(ctx, func(t *tx) error {
-		t.do(prunePatient, fmt.Sprintf("%dms", pruneLock.Milliseconds()))
-		ours := false
-		err := t.get(pruneTurn, func(read scan) error { return read(&ours) }, s.lockNumber("prune"), s.lockNumber("declare"))
-		if t.quit = !ours; err != nil || !ours {
+		var err error
+		if p, err = s.newPruner(t, r.Keep, r.Max); err != nil || p == nil {
 			return err
 		}
-		p := &pruner{s: s, t: t, keep: r.Keep, cutoff: t.now - r.Keep.Microseconds(), left: r.Max}
-		if err := p.all(); err != nil {
-			return err
-		}
-		pruned = p.pruned
-		return nil
+		return p.all()
 	})
+	if err == nil && p != nil && p.part != nil {
+		var n int64
+		n, err = s.dropPart(ctx, *p.part, r.Keep)
+		p.pruned.Messages += n
+		p.pruned.More = p.pruned.More || n > 0
+	}
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == lockNotAvailable {
 		return store.Pruned{}, nil
 	}
 	if err != nil {
 		return store.Pruned{}, fmt.Errorf("prune: %w", err)
 	}
-	return pruned, nil
+	if p == nil {
+		return store.Pruned{}, nil
+	}
+	return p.pruned, nil
+}
+
+// newPruner begins a step in a transaction; nil if it is not our turn.
+func (s *Store) newPruner(t *tx, keep time.Duration, most int) (*pruner, error) {
+	t.do(prunePatient, fmt.Sprintf("%dms", pruneLock.Milliseconds()))
+	ours := false
+	err := t.get(pruneTurn, func(read scan) error { return read(&ours) }, s.lockNumber("prune"), s.lockNumber("declare"))
+	if t.quit = !ours; err != nil || !ours {
+		return nil, err
+	}
+	p := &pruner{s: s, t: t, keep: keep, cutoff: t.now - keep.Microseconds(), left: most}
+	return p, p.subscribers()
 }
 
 func (p *pruner) all() error {
-	if err := p.subscribers(); err != nil {
-		return err
-	}
 	// The small tables first: they cannot starve the messages, which are the many.
 	for _, step := range []func() error{p.small, p.batches, p.runs, p.kept, p.messages} {
 		if err := step(); err != nil {

@@ -1,4 +1,282 @@
 package postgres
 
-// partitions drops what it may, and gives the seq from which rows are to be deleted one by one.
-func (p *pruner) partitions() (from int64, err error) { return 1, nil }
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A partition that is full, and wholly old and claimed, is dropped: all its messages for
+// the price of one. What they are needed for is copied to kept before. It is detached
+// CONCURRENTLY, outside of a transaction, so that no sender waits, whoever keeps a
+// transaction open. What was not known before then is made up for as it is dropped; should
+// a late sender's message be in it that somebody has yet to claim, it is attached again.
+//
+// A partition that was filled in less than a quarter of the time that messages are kept
+// is not worth deleting from row by row: it waits until it can be dropped.
+
+// part is a partition, or what was one.
+type part struct {
+	n        int64
+	attached bool
+	pending  bool // its detaching was begun
+}
+
+func (p part) from() int64 { return p.n << partitionBits }
+func (p part) to() int64   { return (p.n + 1) << partitionBits } // the first beyond it
+
+// query is a statement on the partition, written with PART for its name.
+func (p part) query(text string) string {
+	return strings.ReplaceAll(text, "PART", fmt.Sprintf("weir.messages_%d", p.n))
+}
+
+const (
+	pruneParts = `select substr(c.relname, 10)::bigint, i.inhrelid is not null, coalesce(i.inhdetachpending, false)
+		from pg_class c left join pg_inherits i on i.inhrelid = c.oid and i.inhparent = 'weir.messages'::regclass
+		where c.relnamespace = (select relnamespace from pg_class where oid = 'weir.messages'::regclass)
+		and c.relkind = 'r' and c.relname ~ '^messages_[0-9]+$' order by 1`
+	pruneEdges = `select coalesce(min(f.sent_us), 0), coalesce(max(l.sent_us), 0) from weir.topics t
+		cross join lateral (select sent_us from PART where topic = t.id order by seq limit 1) f
+		cross join lateral (select sent_us from PART where topic = t.id order by seq desc limit 1) l`
+
+	// Candidates for what a queue has yet to claim: what is beyond its place, or not surely in its snapshot.
+	pruneWaits = ` weir.queues q` + newestBatchOf + `cross join lateral unnest(b.highs, b.seens) as g(high, seen) cross join lateral (
+			select seq, xid, lane from PART where topic = q.topic and seq > (g.high & 1099511627775)
+			union all select seq, xid, lane from PART where topic + 0 = q.topic and xid >= pg_snapshot_xmin(g.seen)) m
+		where` + unclaimed
+	// A command that nobody owns waits for its owner.
+	pruneUnclaimed = `select exists (select 1 from` + pruneWaits + `and q.parked_us is null)
+		or exists (select 1 from weir.topics t where t.kind = 1 and not exists (select 1 from weir.queues q where q.topic = t.id)
+			and exists (select 1 from PART where topic = t.id))`
+	prunePartGaps = `update weir.queues u set base = u.base + n.n, gaps = u.gaps + n.n
+		from (select q.id, count(distinct m.seq) as n from` + pruneWaits + `and q.parked_us is not null group by q.id) n where u.id = n.id`
+
+	// See pruneNeeded: one statement.
+	prunePartNeeded = `select d.pos, null::bytea, null::bytea from weir.queues q join weir.deferred d on d.queue = q.id
+			and d.pos >= (q.topic::bigint << 40 | $1) and d.pos < (q.topic::bigint << 40 | $2)
+		union all select d.pos, null, null from weir.queues q join weir.dead d on d.queue = q.id
+			and d.pos >= (q.topic::bigint << 40 | $1) and d.pos < (q.topic::bigint << 40 | $2)
+		union all select l.pos, null, null from weir.mail l where l.pos is not null and (l.pos & 1099511627775) >= $1 and (l.pos & 1099511627775) < $2
+		union all select 0, manifest, bits from weir.batches where state < 2`
+	prunePartCopy = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from unnest($1::bigint[]) as p(pos)
+		join PART m on m.topic = (p.pos >> 40)::int and m.seq = p.pos & 1099511627775 on conflict (topic, seq) do nothing`
+
+	// Of attempts, edits and starts in turn.
+	prunePartHistory = `delete from weir.%[1]s h using (
+			select x.ctid as place from weir.queues q join weir.%[1]s x on x.queue = q.id
+				and x.pos >= (q.topic::bigint << 40 | $1) and x.pos < (q.topic::bigint << 40 | $2)
+			where x.pos <> all($3::bigint[]) limit $4) o
+		where h.ctid = o.place`
+
+	pruneDetach   = `alter table weir.messages detach partition PART concurrently`
+	pruneFinalize = `alter table weir.messages detach partition PART finalize`
+	pruneDropPart = `drop table PART`
+	prunePartSize = `select count(*) from PART`
+
+	// detachTime is how long a detaching waits for transactions that use the messages. It
+	// is gone on with by a later step.
+	detachTime = 5 * time.Second
+)
+
+// partitions looks at the partitions, oldest first. It prepares one that may be dropped,
+// which it leaves in p.part, and gives the seq from which rows are to be deleted one by one.
+func (p *pruner) partitions() (from int64, err error) {
+	var parts []part
+	err = p.t.get(pruneParts, func(read scan) error {
+		var x part
+		err := read(&x.n, &x.attached, &x.pending)
+		parts = append(parts, x)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	last, _, err := p.t.number(sqlLastSeq)
+	if err != nil {
+		return 0, err
+	}
+	for _, x := range parts {
+		if x.pending || !x.attached {
+			p.part = &x
+			return max(from, x.to()), nil
+		}
+		if x.to() > last {
+			return from, nil
+		}
+		waits, err := p.look(x)
+		if err != nil || !waits {
+			return from, err
+		}
+		from = x.to()
+		if p.part != nil {
+			return from, nil
+		}
+	}
+	return from, nil
+}
+
+// look looks at a full partition. waits: nothing is to be deleted from it row by row.
+func (p *pruner) look(x part) (waits bool, err error) {
+	var oldest, newest int64
+	if err := p.t.get(x.query(pruneEdges), func(read scan) error { return read(&oldest, &newest) }); err != nil {
+		return false, err
+	}
+	quarter := p.keep.Microseconds() / 4
+	// Messages may stand a little out of the order in which they were sent.
+	if newest < p.cutoff-sinceSlack.Microseconds() || newest == 0 {
+		ready, err := p.prepare(x)
+		if err != nil {
+			return false, err
+		}
+		if ready {
+			p.part = &x
+			return true, nil
+		}
+	}
+	return newest-oldest <= quarter && newest > p.cutoff-quarter, nil
+}
+
+// prepare makes a partition ready to be dropped, and reports whether it is.
+func (p *pruner) prepare(x part) (bool, error) {
+	claimed, err := p.claimed(x)
+	if err != nil || !claimed || p.full() {
+		return false, err
+	}
+	needed, err := p.keepOf(x)
+	if err != nil {
+		return false, err
+	}
+	for _, table := range []string{"attempts", "edits", "starts"} {
+		limit := max(p.left, 0)
+		var n int64
+		p.t.tell(fmt.Sprintf(prunePartHistory, table), &n, x.from(), x.to(), needed, limit)
+		if err := p.t.flush(); err != nil {
+			return false, err
+		}
+		p.other(n)
+		if n == int64(limit) {
+			p.pruned.More = true
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// claimed reports whether all queues that are not parked have claimed all of it.
+func (p *pruner) claimed(x part) (bool, error) {
+	waits := false
+	err := p.t.get(x.query(pruneUnclaimed), func(read scan) error { return read(&waits) })
+	return !waits, err
+}
+
+// keepOf copies aside what is needed of a partition, and gives the positions.
+func (p *pruner) keepOf(x part) ([]int64, error) {
+	needed := []int64{}
+	err := p.t.get(prunePartNeeded, func(read scan) error {
+		var pos int64
+		var manifest, settled []byte
+		if err := read(&pos, &manifest, &settled); err != nil {
+			return err
+		}
+		if pos != 0 {
+			needed = append(needed, pos)
+			return nil
+		}
+		b := seenBatch{settled: settled}
+		var err error
+		b.positions, err = decodeManifest(nil, manifest)
+		for _, pos := range b.unsettled() {
+			if seq := seqOf(pos); seq >= x.from() && seq < x.to() {
+				needed = append(needed, pos)
+			}
+		}
+		return err
+	}, x.from(), x.to())
+	if err == nil && len(needed) > 0 {
+		p.t.do(x.query(prunePartCopy), needed)
+		err = p.t.flush()
+	}
+	return needed, err
+}
+
+// dropPart drops a partition that is prepared, or goes on where an earlier step did not
+// get through. It gives up when others stand in the way.
+func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messages int64, err error) {
+	if x.attached {
+		query := pruneDetach
+		if x.pending {
+			query = pruneFinalize
+		}
+		if done, err := s.detach(ctx, x.query(query)); err != nil || !done {
+			return 0, err
+		}
+	}
+	err = s.write(ctx, func(t *tx) error {
+		p, err := s.newPruner(t, keep, 1)
+		if err != nil || p == nil {
+			return err
+		}
+		messages, err = p.dropDetached(x)
+		return err
+	})
+	return messages, err
+}
+
+// detach runs a statement that may not be in a transaction; done is false if it could not
+// get through in time.
+func (s *Store) detach(ctx context.Context, query string) (done bool, err error) {
+	c, err := s.acquire(ctx, s.pool)
+	if err != nil {
+		return false, err
+	}
+	defer c.Release()
+	short, cancel := context.WithTimeout(ctx, detachTime)
+	defer cancel()
+	_, err = c.Exec(short, s.text(query), pgx.QueryExecModeSimpleProtocol)
+	if short.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && (fault.Code == objectNotReady || fault.Code == lockNotAvailable) {
+		return false, nil // another process is at it
+	}
+	return err == nil, err
+}
+
+const objectNotReady = "55000"
+
+// dropDetached drops what was a partition. What has happened since it was prepared is made
+// up for: nobody sees it any more.
+func (p *pruner) dropDetached(x part) (messages int64, err error) {
+	still := false // another process may have been faster
+	err = p.t.get(pruneParts, func(read scan) error {
+		var seen part
+		err := read(&seen.n, &seen.attached, &seen.pending)
+		still = still || seen.n == x.n && !seen.attached
+		return err
+	})
+	if err != nil || !still {
+		return 0, err
+	}
+	claimed, err := p.claimed(x)
+	if err != nil {
+		return 0, err
+	}
+	if !claimed {
+		p.t.do(p.s.attach(x.n)[1])
+		return 0, p.t.flush()
+	}
+	if _, err := p.keepOf(x); err != nil {
+		return 0, err
+	}
+	p.t.do(x.query(prunePartGaps))
+	if messages, _, err = p.t.number(x.query(prunePartSize)); err != nil {
+		return 0, err
+	}
+	p.t.do(x.query(pruneDropPart))
+	return messages, p.t.flush()
+}

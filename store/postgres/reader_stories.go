@@ -108,15 +108,15 @@ const (
 type teller struct {
 	t        *tx
 	queues   []int64
-	places   []place
+	places   []standing
 	states   map[delivered]*store.QueueStory // as the tables of exceptions tell them
 	attempts map[delivered][]store.Attempt
 	open     map[int64][]*seenBatch // by queue
 	claims   map[int64][]*seenBatch // by queue, oldest first
 }
 
-// place is where a message stands in a queue.
-type place struct {
+// standing is where a message stands in a queue.
+type standing struct {
 	delivered
 	name            string
 	before, waiting bool
@@ -154,7 +154,7 @@ func tell(t *tx, positions []int64) (map[int64][]store.QueueStory, error) {
 // find reads which queues the messages have.
 func (w *teller) find(positions []int64) error {
 	return w.t.get(askPlaces, func(read scan) error {
-		var p place
+		var p standing
 		err := read(&p.queue, &p.name, &p.pos, &p.before, &p.waiting)
 		w.places = append(w.places, p)
 		if !slices.Contains(w.queues, p.queue) {
@@ -216,7 +216,7 @@ func seeAttempt(read scan, whose ...any) (store.Attempt, error) {
 	return a, err
 }
 
-func (w *teller) story(p place) (store.QueueStory, error) {
+func (w *teller) story(p standing) (store.QueueStory, error) {
 	story := store.QueueStory{Queue: p.name}
 	if p.before {
 		story.State = "before"
@@ -235,7 +235,7 @@ func (w *teller) story(p place) (store.QueueStory, error) {
 }
 
 // claimed completes a story by what the batches say.
-func (w *teller) claimed(p place, story *store.QueueStory) error {
+func (w *teller) claimed(p standing, story *store.QueueStory) error {
 	var now *seenBatch // the open batch that leases the message
 	for _, b := range w.open[p.queue] {
 		if b.leases(p.pos) {
@@ -270,7 +270,7 @@ func (w *teller) claimed(p place, story *store.QueueStory) error {
 
 // first is the batch that first leased a message, and where in it; retention may have
 // deleted it.
-func (w *teller) first(p place) (*seenBatch, int) {
+func (w *teller) first(p standing) (*seenBatch, int) {
 	for _, b := range w.claims[p.queue] {
 		if i, ok := b.find(p.pos); ok {
 			return b, i

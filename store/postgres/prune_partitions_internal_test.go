@@ -1,0 +1,241 @@
+package postgres
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weir-go/weir/store"
+)
+
+// bench is a store whose clock is set by the test, with one process that works it.
+type bench struct {
+	*testing.T
+	*Store
+	h   *harness
+	now time.Time
+	ids map[string]store.QueueID
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{T: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), ids: map[string]store.QueueID{}}
+	b.h = openHarness(t, func() time.Time { return b.now }).(*harness)
+	s, err := b.h.Open(t.Context())
+	if err != nil {
+		t.Fatalf("open = %v, want nil", err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	b.Store = s.(*Store)
+	if err := b.Store.Begin(t.Context(), &store.Process{Host: "here"}); err != nil {
+		t.Fatalf("Begin() = %v, want nil", err)
+	}
+	return b
+}
+
+func (b *bench) declare(queues ...store.Queue) {
+	b.Helper()
+	states, err := b.Store.Declare(b.Context(), nil, queues)
+	if err != nil {
+		b.Fatalf("Declare() = %v, want nil", err)
+	}
+	for _, q := range states {
+		b.ids[q.Name] = q.ID
+	}
+}
+
+func (b *bench) commit(c *store.Change) {
+	b.Helper()
+	if err := b.Store.Commit(b.Context(), &store.Group{Changes: []*store.Change{c}}); err != nil || c.Err != nil {
+		b.Fatalf("Commit() = %v, %v, want nil", err, c.Err)
+	}
+}
+
+// send sends events numbered from a to b.
+func (b *bench) send(from, to int) (sent []*store.Message) {
+	b.Helper()
+	for i := from; i <= to; i++ {
+		sent = append(sent, &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: fmt.Append(nil, i)})
+	}
+	b.commit(&store.Change{Sends: sent})
+	return sent
+}
+
+func (b *bench) claim(queue string, want int) *store.Batch {
+	b.Helper()
+	got, err := b.Store.Claim(b.Context(), store.ClaimRequest{Queue: b.ids[queue], Max: store.MaxBatch})
+	if err != nil || got.Batch == nil || len(got.Batch.Deliveries) != want {
+		b.Fatalf("Claim(%s) = %+v, %v, want %d", queue, got.Batch, err, want)
+	}
+	return got.Batch
+}
+
+func (b *bench) settle(batch *store.Batch, verdict func(i int) store.Verdict) {
+	b.Helper()
+	c := &store.Change{}
+	for i, d := range batch.Deliveries {
+		c.Settle = append(c.Settle, store.Settlement{Batch: batch.BatchRef, Index: d.Index, Pos: d.Message.Pos,
+			Verdict: verdict(i), Attempt: d.Attempt, Started: b.now, Due: b.now.Add(time.Hour), Reason: "why"})
+	}
+	b.commit(c)
+}
+
+func (b *bench) prune(keep time.Duration) (sum store.Pruned) {
+	b.Helper()
+	for range 100 {
+		got, err := b.Store.Prune(b.Context(), store.Retention{Keep: keep, Max: store.MaxPrune})
+		if err != nil {
+			b.Fatalf("Prune() = %v, want nil", err)
+		}
+		sum.Messages += got.Messages
+		sum.Other += got.Other
+		if !got.More {
+			return sum
+		}
+	}
+	b.Fatalf("Prune() has more after 100 steps, want an end")
+	return sum
+}
+
+// exec changes the database behind the store's back.
+func (b *bench) exec(query string, args ...any) {
+	b.Helper()
+	if _, err := b.h.db.Exec(b.Context(), inSchema(query, b.schema), args...); err != nil {
+		b.Fatalf("%s = %v, want nil", query, err)
+	}
+}
+
+func (b *bench) number(query string) (n int64) {
+	b.Helper()
+	if err := b.h.db.QueryRow(b.Context(), inSchema(query, b.schema)).Scan(&n); err != nil {
+		b.Fatalf("%s = %v, want nil", query, err)
+	}
+	return n
+}
+
+// fill leaves room for so many messages in the first partition, and makes the next.
+func (b *bench) fill(room int) {
+	b.Helper()
+	b.exec(`select setval('weir.seq', $1)`, int64(1<<partitionBits-1-room))
+	if err := b.Store.Heartbeat(b.Context()); err != nil {
+		b.Fatalf("Heartbeat() = %v, want nil", err)
+	}
+}
+
+func subscription(name string) store.Queue {
+	return store.Queue{Name: name, Topic: store.Topic{Name: "kitchen.ready", Kind: store.KindEvent}}
+}
+
+func done(int) store.Verdict { return store.Done }
+
+func TestPruneDropsPartitions(t *testing.T) {
+	b := newBench(t)
+	lagging := subscription("lagging")
+	lagging.MaxLag = 5
+	b.declare(subscription("waiter"), lagging)
+	b.fill(20)
+	first := b.send(1, 10)
+	second := b.send(11, 15) // the one that lags is parked
+	third := b.send(16, 24)  // 4 of them in the next partition
+	batch := b.claim("waiter", 24)
+	b.settle(batch, func(i int) store.Verdict {
+		switch i {
+		case 0:
+			return store.Dead
+		case 1:
+			return store.Retry
+		}
+		return store.Done
+	})
+	b.now = b.now.Add(100 * time.Hour)
+	b.send(25, 25)
+	last := b.claim("waiter", 2) // one is due again
+	if got := b.prune(time.Hour); got.Messages != 24 {
+		t.Errorf("Prune() = %d messages, want 24", got.Messages)
+	}
+	if n := b.number(`select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass`); n != 1 {
+		t.Errorf("after Prune() there are %d partitions, want 1", n)
+	}
+	if n := b.number(`select count(*) from weir.kept`); n != 2 {
+		t.Errorf("after Prune() %d messages are kept, want 2", n)
+	}
+	for i, want := range []string{"dead", "leased"} {
+		got, err := b.Store.Reader().Message(t.Context(), first[i].ID)
+		if err != nil || string(got.Body) != fmt.Sprint(i+1) || got.Queues[1].State != want {
+			t.Errorf("Message(%d) = %+v, %v, want it, %s", i+1, got, err, want)
+		}
+	}
+	if got, err := b.Store.Reader().Message(t.Context(), second[0].ID); err == nil {
+		t.Errorf("Message(11) = %+v, want it gone", got)
+	}
+	if got, err := b.Store.Reader().Message(t.Context(), third[8].ID); err == nil {
+		t.Errorf("Message(24) = %+v, want it gone", got)
+	}
+	queues, err := b.Store.Reader().Queues(t.Context())
+	if err != nil || queues[0].Name != "lagging" || queues[0].Gaps != 24 || queues[0].Depth != 1 || queues[1].Depth != 2 || queues[1].Dead != 1 {
+		t.Errorf("Queues() = %+v, %v, want a gap of 24 and a depth of 1 and 2", queues, err)
+	}
+	b.settle(last, done)
+	b.now = b.now.Add(100 * time.Hour)
+	b.prune(time.Hour)
+	if n := b.number(`select count(*) from weir.kept`); n != 1 {
+		t.Errorf("later %d messages are kept, want the dead one", n)
+	}
+}
+
+// A partition that was filled fast is not deleted from row by row.
+func TestPruneWaitsForPartition(t *testing.T) {
+	b := newBench(t)
+	b.declare(subscription("waiter"))
+	b.fill(20)
+	b.send(1, 10)
+	b.now = b.now.Add(5 * time.Minute)
+	b.send(11, 30)
+	b.settle(b.claim("waiter", 30), done)
+	b.now = b.now.Add(58 * time.Minute)
+	if got := b.prune(time.Hour); got.Messages != 0 {
+		t.Errorf("Prune() of a partition of which half is old = %d messages, want 0", got.Messages)
+	}
+	b.now = b.now.Add(4 * time.Minute)
+	if got := b.prune(time.Hour); got.Messages != 30 {
+		t.Errorf("Prune() of an old partition = %d messages, want all 30", got.Messages)
+	}
+}
+
+// Nobody's open transaction keeps others waiting, or the messages from going in the end.
+func TestPruneBesideOpenSender(t *testing.T) {
+	b := newBench(t)
+	b.declare(subscription("waiter"))
+	b.fill(20)
+	own, err := b.h.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
+	if err := b.Store.AppendIn(t.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
+		t.Fatalf("AppendIn() = %v, want nil", err)
+	}
+	b.send(1, 30)
+	b.settle(b.claim("waiter", 30), done)
+	b.now = b.now.Add(100 * time.Hour)
+	b.prune(time.Hour) // cannot get through
+	b.send(31, 31)     // and is in nobody's way
+	if err := own.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	b.prune(time.Hour) // goes on, and finds what came late
+	batch := b.claim("waiter", 2)
+	if got := string(batch.Deliveries[0].Message.Body); got != "late" {
+		t.Errorf("Claim() = %q first, want what was committed late", got)
+	}
+	b.settle(batch, done)
+	b.now = b.now.Add(100 * time.Hour)
+	b.send(32, 32)
+	b.prune(time.Hour)
+	if n := b.number(`select count(*) from weir.messages`); n != 1 {
+		t.Errorf("after all %d messages are left, want the newest", n)
+	}
+	if n := b.number(`select count(*) from pg_class where relname ~ '^messages_[0-9]+$' and relnamespace = '` + b.schema + `'::regnamespace`); n != 1 {
+		t.Errorf("after all there are %d partitions, want 1", n)
+	}
+}
