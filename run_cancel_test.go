@@ -3,6 +3,7 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -402,4 +403,62 @@ func TestDeadline(t *testing.T) {
 			t.Error("Deadline(0) is accepted")
 		}
 	})
+}
+
+// However a cancellation meets its run, it is obeyed as a whole or has come too late: a run
+// is compensated if, and only if, it does not complete.
+func TestCancelAtAnyTime(t *testing.T) {
+	t.Parallel()
+	const runs = 300
+	var mu sync.Mutex
+	undone := map[string]int{}
+	e, _ := dining(t, newFile(t), func(r *weir.Run, in ticket) (plate, error) {
+		weir.Compensate(r, "undo", func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			undone[r.ID()]++
+			return nil
+		})
+		err := weir.Do(r, "first", func(ctx context.Context) error { return ctx.Err() })
+		_, asked := weir.WaitFor(r, "approval", approved)
+		last := weir.All(r, "hall",
+			weir.Branch{Name: "a", Do: func(r *weir.Run) error { weir.Sleep(r, "s", time.Millisecond); return nil }},
+			weir.Branch{Name: "b", Do: func(r *weir.Run) error { return weir.Do(r, "d", func(ctx context.Context) error { return ctx.Err() }) }})
+		return plate{N: 1}, errors.Join(err, asked, last)
+	})
+	var work sync.WaitGroup
+	for n := range runs {
+		id := fmt.Sprint(n)
+		work.Go(func() {
+			ref := startRun(t, e, id)
+			tell(t, e, id, 1)
+			for range n % 20 {
+				storyOf(t, e, id) // passes some time
+			}
+			if err := ref.Cancel(t.Context(), "closed"); err != nil && !errors.Is(err, weir.ErrConflict) {
+				t.Errorf("Cancel(%s) = %v", id, err)
+			}
+		})
+		if n%20 == 19 {
+			work.Wait()
+		}
+	}
+	work.Wait()
+	outcomes := map[bool]int{}
+	for n := range runs {
+		id := fmt.Sprint(n)
+		got, err := result(t, weir.Find(e, dine, id))
+		if _, ok := errors.AsType[*weir.RunError](err); err != nil && !ok {
+			t.Fatalf("Result(%s) = %v", id, err)
+		}
+		mu.Lock()
+		times := undone[id]
+		mu.Unlock()
+		completed := err == nil && got.N == 1
+		outcomes[completed]++
+		if s := storyOf(t, e, id); completed && times != 0 || !completed && times != 1 && slices.Contains(names(s), "undo") {
+			t.Errorf("run %s: completed %t (%v), compensated %d times", id, completed, err, times)
+		}
+	}
+	t.Logf("%d completed, %d cancelled", outcomes[true], outcomes[false])
 }

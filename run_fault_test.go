@@ -298,18 +298,27 @@ func TestPoisonRunIsParked(t *testing.T) {
 	}
 	startRun(t, sender, "poison")
 	crashes := 0
+	var beside atomic.Int64
 	for storyOf(t, sender, "poison").State != weir.RunNeedsPerson {
 		if crashes++; crashes > 10 {
 			t.Fatalf("the poison is not parked after %d crashes", crashes)
 		}
+		startRun(t, sender, fmt.Sprint("fresh-", crashes))
 		poisoned := make(chan struct{}, 1)
 		e, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
 			if r.ID() == "poison" {
 				return plate{}, weir.Do(r, "kill", func(ctx context.Context) error {
+					select { // long enough for others to begin beside it
+					case <-time.After(50 * time.Millisecond):
+					case <-ctx.Done():
+					}
 					poisoned <- struct{}{}
 					<-ctx.Done()
 					return ctx.Err()
 				})
+			}
+			if crashes > 2 && crashes < 5 && len(poisoned) == 0 {
+				beside.Add(1)
 			}
 			if crashes == 1 { // all are at work when it strikes first
 				return plate{}, weir.Do(r, "slow", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
@@ -324,6 +333,9 @@ func TestPoisonRunIsParked(t *testing.T) {
 	s := storyOf(t, sender, "poison")
 	if crashes != 5 || !strings.Contains(s.Reason, "uncleanly 4 times") {
 		t.Errorf("parked at start %d because of %q, want at the 5th, after 4 crashes", crashes, s.Reason)
+	}
+	if beside.Load() != 0 {
+		t.Error("others began beside a run that had killed its process twice")
 	}
 	e, _ := dining(t, file, func(r *weir.Run, in ticket) (plate, error) { return plate{N: 1}, nil })
 	for n := range neighbours {
