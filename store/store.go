@@ -110,6 +110,10 @@ type Info struct {
 	Name        string // the file, or the database, without secrets
 	Incarnation Incarnation
 	Schema      int // its schema's version
+	// Loose: capacity counts what is committed, and what this process is committing. Each other
+	// process that sends from outside, and each open transaction of a caller's own, may overshoot
+	// it by what it has in flight. Else it is exact.
+	Loose bool
 }
 
 // Retention says what is kept.

@@ -18,7 +18,7 @@ func capacityLaws() []Law {
 		{"capacity/inside", "What leaves with a settlement, or is not marked as from outside, is admitted however full the queue is.", capacityInside},
 		{"capacity/required", "A full subscriber refuses its publisher if it is Required, and only then.", capacityRequired},
 		{"capacity/unbounded", "A capacity of zero is no bound; a changed capacity counts from then on.", capacityUnbounded},
-		{"capacity/concurrent", "Concurrent senders together do not overshoot.", capacityConcurrent},
+		{"capacity/concurrent", "Concurrent senders together do not overshoot; where capacity is Loose, by no more than the one commit that each other process has in flight.", capacityConcurrent},
 	}
 }
 
@@ -189,8 +189,12 @@ func capacityConcurrent(s *scene) {
 			s.Errorf("Commit() beside others = %v, want nil or a FullError", err)
 		}
 	}
-	if taken != room {
-		s.Errorf("32 concurrent sends into a capacity of %d: %d taken, want %d", room, taken, room)
+	most := room
+	if s.store.Info().Loose {
+		most++ // the other process's commit
 	}
-	s.holds(cook, room, 0)
+	if taken < room || taken > most {
+		s.Errorf("32 concurrent sends into a capacity of %d: %d taken, want %d to %d", room, taken, room, most)
+	}
+	s.holds(cook, int64(taken), 0)
 }
