@@ -170,6 +170,49 @@ func TestCancelWhileOnceIsUnknown(t *testing.T) {
 	})
 }
 
+// In a branch too: it is asked on, while another branch is kept busy by a call.
+func TestCancelWhileBranchFindsOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bank{answer: func(int) error { return errLost }, found: func(n int) (weir.Outcome, error) {
+			if n < 3 {
+				return weir.Unknown, nil
+			}
+			return weir.Happened, nil
+		}}
+		var at time.Duration
+		started := time.Now()
+		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}}, func(e *weir.Engine) {
+			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+				return plate{}, weir.All(r, "hall",
+					weir.Branch{Name: "unknown", Do: func(r *weir.Run) error {
+						_, err := weir.Once(r, "charge", b.charge, func(ctx context.Context) (plate, weir.Outcome, error) {
+							at = time.Since(started)
+							return b.find(ctx)
+						}, weir.Retry{Max: 100, Base: time.Hour, Cap: time.Hour})
+						return err
+					}},
+					weir.Branch{Name: "busy", Do: func(r *weir.Run) error {
+						_, err := weir.Once[plate](r, "slow", func(context.Context) (plate, error) {
+							time.Sleep(10 * time.Hour)
+							return plate{}, nil
+						}, nil, weir.Timeout(20*time.Hour))
+						return err
+					}})
+			})
+		})
+		ref := startRun(t, e.Engine, "7")
+		time.Sleep(time.Second)
+		decided(t, ref.Cancel(t.Context(), "closed"))
+		if _, err := ref.Result(t.Context()); err == nil {
+			t.Error("the cancelled run completes")
+		}
+		if took := time.Since(started); took < 10*time.Hour || at > 10*time.Hour {
+			t.Errorf("it ended after %s, found out after %s: want it known while the other branch works, 10 h", took, at)
+		}
+	})
+}
+
 // The call of a Once itself is not interrupted by a cancellation.
 func TestCancelDoesNotInterruptOnce(t *testing.T) {
 	t.Parallel()
@@ -364,45 +407,6 @@ func TestChildIsCancelledWithParent(t *testing.T) {
 	if got := did.get(); len(got) != 1 {
 		t.Errorf("the child's compensations did %q, want undo", got)
 	}
-}
-
-// A run is cancelled at its deadline, which counts from its beginning; waiting, running or started for later.
-func TestDeadline(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}}, func(e *weir.Engine) {
-			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
-				switch in.Table {
-				case "waits":
-					_, err := weir.WaitFor(r, "never", approved)
-					return plate{}, err
-				case "works":
-					return plate{}, weir.Do(r, "work", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, weir.Timeout(24*time.Hour))
-				}
-				weir.Sleep(r, "short", 30*time.Minute)
-				return plate{N: 1}, nil
-			}, weir.Runs{Deadline: time.Hour})
-		})
-		for id, o := range map[string][]weir.StartOption{"waits": nil, "works": {weir.Deadline(2 * time.Hour)}, "later": {weir.Delay(48 * time.Hour)}} {
-			started := time.Now()
-			ref, err := weir.Start(t.Context(), e, dine, id, ticket{Table: id}, o...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = ref.Result(t.Context())
-			took := time.Since(started)
-			want := map[string]time.Duration{"waits": time.Hour, "works": 2 * time.Hour, "later": 48*time.Hour + 30*time.Minute}[id]
-			if took < want || took > want+time.Minute {
-				t.Errorf("%s ended after %s, want %s", id, took, want)
-			}
-			if failed, ok := errors.AsType[*weir.RunError](err); ok != (id != "later") || ok && (failed.Outcome != "cancelled" || !strings.Contains(failed.Reason, "deadline")) {
-				t.Errorf("%s ended with %v", id, err)
-			}
-		}
-		if _, err := weir.Start(t.Context(), e, dine, "x", ticket{}, weir.Deadline(0)); err == nil {
-			t.Error("Deadline(0) is accepted")
-		}
-	})
 }
 
 // However a cancellation meets its run, it is obeyed as a whole or has come too late: a run

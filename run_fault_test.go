@@ -374,9 +374,9 @@ func TestRestartsWithThousandsInFlight(t *testing.T) {
 	}
 	sender := openEngine(t, file, weir.Config{})
 	var senders sync.WaitGroup
-	for i := range 20 {
+	for i := range 100 {
 		senders.Go(func() {
-			for n := i; n < all; n += 20 {
+			for n := i; n < all; n += 100 {
 				startRun(t, sender, fmt.Sprint(n))
 			}
 		})

@@ -251,3 +251,42 @@ func TestResult(t *testing.T) {
 		t.Errorf("Result of nothing = %v", err)
 	}
 }
+
+// A run is cancelled at its deadline, which counts from its beginning; waiting, running or started for later.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}}, func(e *weir.Engine) {
+			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+				switch in.Table {
+				case "waits":
+					_, err := weir.WaitFor(r, "never", approved)
+					return plate{}, err
+				case "works":
+					return plate{}, weir.Do(r, "work", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, weir.Timeout(24*time.Hour))
+				}
+				weir.Sleep(r, "short", 30*time.Minute)
+				return plate{N: 1}, nil
+			}, weir.Runs{Deadline: time.Hour})
+		})
+		for id, o := range map[string][]weir.StartOption{"waits": nil, "works": {weir.Deadline(2 * time.Hour)}, "later": {weir.Delay(48 * time.Hour)}} {
+			started := time.Now()
+			ref, err := weir.Start(t.Context(), e, dine, id, ticket{Table: id}, o...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = ref.Result(t.Context())
+			took := time.Since(started)
+			want := map[string]time.Duration{"waits": time.Hour, "works": 2 * time.Hour, "later": 48*time.Hour + 30*time.Minute}[id]
+			if took < want || took > want+time.Minute {
+				t.Errorf("%s ended after %s, want %s", id, took, want)
+			}
+			if failed, ok := errors.AsType[*weir.RunError](err); ok != (id != "later") || ok && (failed.Outcome != "cancelled" || !strings.Contains(failed.Reason, "deadline")) {
+				t.Errorf("%s ended with %v", id, err)
+			}
+		}
+		if _, err := weir.Start(t.Context(), e, dine, "x", ticket{}, weir.Deadline(0)); err == nil {
+			t.Error("Deadline(0) is accepted")
+		}
+	})
+}

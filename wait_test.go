@@ -138,9 +138,9 @@ func TestNothingIsLostBetweenLookAndWait(t *testing.T) {
 		return plate{N: n + p.N}, err
 	})
 	var work sync.WaitGroup
-	for i := range 8 {
+	for i := range 50 {
 		work.Go(func() {
-			for n := i; n < runs; n += 8 {
+			for n := i; n < runs; n += 50 {
 				id := fmt.Sprint(n)
 				startRun(t, e, id)
 				publish(t, e, id, 1)

@@ -203,8 +203,11 @@ func (p *parallel) mayGoOn(b *branch) bool {
 	s := p.st.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.retired != nil || s.sealed || s.ending != nil && !p.st.compensating {
-		return s.ending != nil && s.retired == nil && !s.sealed && !b.cancelled()
+	if s.retired != nil || s.sealed {
+		return false
+	}
+	if s.ending != nil && !p.st.compensating && (s.ending.Force || !b.cancelled()) {
+		return true // to be told
 	}
 	now := time.Now()
 	for _, w := range b.st.blocks {
