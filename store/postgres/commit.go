@@ -176,6 +176,7 @@ type commit struct {
 	attempts   attemptRows
 	filed      filed
 	watch      []watched
+	book       *runCommit
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -193,7 +194,13 @@ func (t *commit) attempt(c *pgxpool.Conn) error {
 	if err != nil {
 		t.forget()
 		t.forgetRuns()
-		return err
+		if !startedMeanwhile(err) {
+			return err
+		}
+		again := s.newCommit(t.callers, t.g, t.changes)
+		again.patient, again.last, again.declared = t.patient, t.last, t.declared
+		*t = *again
+		return t.attempt(c)
 	}
 	t.keep(s)
 	return nil
@@ -211,7 +218,8 @@ func (t *commit) run(c *pgxpool.Conn) error {
 		return err
 	}
 	for _, ch := range t.changes {
-		if t.blocked(ch) {
+		if t.blocked(ch) || t.blockedRuns(ch) {
+			t.holdRun(ch)
 			t.apart = append(t.apart, ch)
 			continue
 		}

@@ -68,6 +68,7 @@ type Store struct {
 
 	claiming sync.Map // of queue to *claimState
 	watched  watchlist
+	runs     runState
 	changes  changes
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
 	senders  sync.Mutex   // commits of sends that capacity may refuse, one at a time

@@ -136,6 +136,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) err
 	a := newAppender(t)
 	if err := a.appendIn(ch); err != nil {
 		a.forget()
+		forgetStarts(ch.Runs)
 		return err
 	}
 	return s.makeRoomFor(ctx, a)
@@ -176,24 +177,23 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 // appendIn writes a change that has only sends and starts. What is refused has written
 // nothing, so the caller's transaction can go on.
 func (a *appender) appendIn(ch *store.Change) error {
-	if len(ch.Runs) > 0 {
-		return errRuns
-	}
 	if err := a.flush(); err != nil {
 		return err
 	}
-	if len(ch.Sends) == 0 {
-		return nil
+	if len(ch.Sends) > store.MaxSends || len(ch.Runs) > store.MaxSends {
+		return fmt.Errorf("%d messages and %d runs in one change, at most %d", len(ch.Sends), len(ch.Runs), store.MaxSends)
 	}
-	if len(ch.Sends) > store.MaxSends {
-		return fmt.Errorf("%d messages in one change, at most %d", len(ch.Sends), store.MaxSends)
-	}
+	d := newDesk(a.tx)
+	d.lent = true
 	for _, m := range ch.Sends {
 		if err := malformed(m); err != nil {
 			return err
 		}
 	}
 	a.prepare(ch.Sends, true, true)
+	if err := d.askOwn(ch); err != nil {
+		return err
+	}
 	if err := a.flush(); err != nil {
 		return err
 	}
@@ -212,13 +212,23 @@ func (a *appender) appendIn(ch *store.Change) error {
 		}
 	}
 	twins, refused := a.admit(ch.Sends, true)
+	if refused == nil {
+		refused = d.refuseStarts(ch.Runs)
+	}
 	if refused != nil {
 		return refused
 	}
+	if refused, err := d.offer(ch.Runs); refused != nil || err != nil {
+		return errors.Join(refused, err)
+	}
 	a.add(ch.Sends, twins)
 	a.write(false)
+	d.noteArrived(a.appended)
 	a.tallies.write(a.tx)
-	return a.flush()
+	if err := a.flush(); err != nil {
+		return err
+	}
+	return d.tellOwn()
 }
 
 // makeRoomFor makes partitions ahead of what was appended.

@@ -14,8 +14,10 @@ const (
 		cross join lateral (
 			select count(*) as n, coalesce(min(no), 0) as lowest from weir.runs where workflow = w.id and wake >= s.lo and wake <= s.hi) r
 		where r.n > 0`
-	askCountEnded = `select id, completed, failed, cancelled from weir.workflows`
-	askStarts     = `select no, started_us from weir.runs where no = any($1)`
+	askCountEnded = `select w.id, w.completed + coalesce(sum(y.done), 0)::bigint, w.failed + coalesce(sum(y.gone), 0)::bigint,
+			w.cancelled + coalesce(sum(y.died), 0)::bigint
+		from weir.workflows w left join weir.tally y on y.workflow = w.id group by w.id`
+	askStarts = `select no, started_us from weir.runs where no = any($1)`
 	// The oldest are among the first runs kept.
 	askOldestEnded = `select distinct on (workflow, outcome) workflow, outcome, started_us
 		from (select no, workflow, outcome, started_us from weir.runs order by no limit 10000) r

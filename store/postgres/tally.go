@@ -14,7 +14,11 @@ const (
 			delete from weir.tally where id in (select id from weir.tally order by id limit 10000) returning *),
 		topics as (
 			update weir.topics t set appended = t.appended + f.n
-			from (select topic, sum(appended)::bigint as n from folded where topic is not null group by topic) f where t.id = f.topic)
+			from (select topic, sum(appended)::bigint as n from folded where topic is not null group by topic) f where t.id = f.topic),
+		workflows as (
+			update weir.workflows w set completed = w.completed + f.done, failed = w.failed + f.gone, cancelled = w.cancelled + f.died
+			from (select workflow, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
+				from folded where workflow is not null group by workflow) f where w.id = f.workflow)
 		update weir.queues q set done = q.done + f.done, gone = q.gone + f.gone, died = q.died + f.died
 		from (select queue, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
 			from folded where queue is not null group by queue) f where q.id = f.queue`

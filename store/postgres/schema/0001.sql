@@ -94,11 +94,12 @@ create table weir.queues (
 create index queues_topic on weir.queues (topic);
 
 -- What transactions add to the counters of topics and queues: rows, so that no two wait for each
--- other. They are folded into those now and then, see tally.go. Either topic or queue is set.
+-- other. They are folded into those now and then, see tally.go. One of topic, queue and workflow is set.
 create table weir.tally (
   id       bigint generated always as identity primary key,
   topic    integer,
   queue    integer,
+  workflow integer,  -- with done, gone and died for completed, failed and cancelled
   appended bigint not null default 0,
   done     bigint not null default 0,
   gone     bigint not null default 0,
@@ -402,6 +403,14 @@ create table weir.lock_line (
 );
 create index lock_line_run on weir.lock_line (run);
 
+-- Messages of callers' own transactions that runs may wait for, to be brought to them by
+-- the next claim.
+create table weir.arrived (
+  topic integer not null,
+  seq   bigint not null,
+  primary key (topic, seq)
+);
+
 -- The lowest position of each part of a queue's cursor that has not been claimed.
 create function weir.unclaimed(of_queue integer, of_topic integer) returns setof bigint language sql stable as $$
 	select of_topic::bigint << 40 | p.seq
@@ -411,9 +420,13 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 		(select m.seq from weir.messages m where m.topic = of_topic and m.seq > (e.high & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			order by m.seq limit 1)
 		union all
-		(select min(m.seq) from weir.messages m where (m.topic + 0) = of_topic
-			and (m.xid >= pg_snapshot_xmax(e.seen) or m.xid = any(array(select pg_snapshot_xip(e.seen))))
-			and m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+		(select min(m.seq) from (
+				(select n.seq, n.lane, n.xid from weir.messages n where (n.topic + 0) = of_topic and n.xid >= pg_snapshot_xmax(e.seen)
+					order by n.xid limit 1000)
+				union all
+				select n.seq, n.lane, n.xid from weir.messages n where (n.topic + 0) = of_topic
+					and n.xid = any(array(select pg_snapshot_xip(e.seen)))) m
+			where m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
 $$;
