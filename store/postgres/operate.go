@@ -17,6 +17,12 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 	if err := checkAct(a); err != nil {
 		return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
 	}
+	if mailOf(a.Verb) != 0 {
+		// What came before the act is read before it.
+		if err := s.bringArrived(ctx); err != nil {
+			return store.Acted{}, err
+		}
+	}
 	var acted store.Acted
 	// A dry run finds what the act would change with the same statements, in a
 	// transaction that cannot write.
