@@ -311,10 +311,14 @@ type columns struct {
 	headers, bodies     [][]byte
 }
 
-// write queues the rows, and what they add to the counters. parks: the queues that have
+// write queues (or, where they are many, sends) the rows, and what they add to the counters. parks: the queues that have
 // grown beyond their bound are parked; not in a caller's transaction, which may stay open.
-func (a *appender) write(parks bool) {
-	if len(a.appended) > 0 {
+func (a *appender) write(parks bool) error {
+	if c, ok := a.w.(copier); ok && len(a.appended) >= copyMin {
+		if err := a.copyIn(c, a.appended); err != nil {
+			return err
+		}
+	} else {
 		a.insert(a.appended)
 	}
 	a.writeDedup()
@@ -333,6 +337,7 @@ func (a *appender) write(parks bool) {
 	if len(parked) > 0 {
 		a.do(sqlPark, parked, a.now)
 	}
+	return nil
 }
 
 // rowsMost is how many messages one statement inserts: what it holds in memory is bounded.

@@ -209,7 +209,7 @@ func (t *commit) attempt(c *pgxpool.Conn) error {
 // store makes the attempt's transaction.
 func (t *commit) store(c *pgxpool.Conn) *Store {
 	s := t.owner
-	t.appender = newAppender(&tx{s: s, w: pgxWire{c}, process: s.process.Load(), done: t.evidence})
+	t.appender = newAppender(&tx{s: s, w: pgxWire{c, c.Conn()}, process: s.process.Load(), done: t.evidence})
 	return s
 }
 
@@ -334,7 +334,9 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 
 // writeAll queues all that is to be written; the commit sends it.
 func (t *commit) writeAll() error {
-	t.writeSends()
+	if err := t.writeSends(); err != nil {
+		return err
+	}
 	t.writeExceptions()
 	t.writeBatches()
 	resolve(t.tx, t.moved)
@@ -349,11 +351,12 @@ func (t *commit) writeAll() error {
 }
 
 // writeSends queues the messages, once.
-func (t *commit) writeSends() {
-	if !t.sent {
-		t.sent = true
-		t.write(true)
+func (t *commit) writeSends() error {
+	if t.sent {
+		return nil
 	}
+	t.sent = true
+	return t.write(true)
 }
 
 // keep tells the store what the transaction made true, once it is.
@@ -388,7 +391,9 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 		}
 		for _, f := range ch.Closures {
 			if lent == nil {
-				t.writeSends() // closures come after them
+				if err := t.writeSends(); err != nil { // closures come after them
+					return err
+				}
 				if err := t.flush(); err != nil {
 					return err
 				}

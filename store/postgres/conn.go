@@ -116,7 +116,10 @@ type pgxWire struct {
 	c interface {
 		SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 	}
+	conn *pgx.Conn
 }
+
+func (w pgxWire) pgConn() *pgconn.PgConn { return w.conn.PgConn() }
 
 func (w pgxWire) carry(ctx context.Context, questions []question) error {
 	b := &pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, 0, len(questions))}
@@ -159,7 +162,10 @@ const (
 		set_config('jit', 'off', true), set_config('statement_timeout', $3, true),
 		set_config('idle_in_transaction_session_timeout', $3, true), set_config('lock_timeout', $3, true),
 		pg_postmaster_start_time()::text`
-	sqlFate = `select coalesce(pg_xact_status($1::text::xid8), ''), pg_postmaster_start_time()::text`
+	// All that a claim reads it reads by an index, and in its order. While statistics are
+	// young the planner would rather sort a whole backlog.
+	sqlInOrder = `select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`
+	sqlFate    = `select coalesce(pg_xact_status($1::text::xid8), ''), pg_postmaster_start_time()::text`
 )
 
 // head asks for what every transaction begins with.
@@ -195,7 +201,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, f func(t *tx) 
 	defer c.Release()
 	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
 	defer cancel()
-	t := &tx{s: s, ctx: io, w: pgxWire{c}, process: s.process.Load()}
+	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, true)
 	return t.run(c, f)
 }
@@ -210,8 +216,9 @@ func (s *Store) claimTx(ctx context.Context, f func(t *tx) error) error {
 	defer c.Release()
 	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
 	defer cancel()
-	t := &tx{s: s, ctx: io, w: pgxWire{c}, process: s.process.Load()}
+	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, false)
+	t.do(sqlInOrder)
 	return t.run(c, f)
 }
 
@@ -223,7 +230,7 @@ func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
 		return err
 	}
 	defer c.Release()
-	t := &tx{s: s, ctx: ctx, w: pgxWire{c}, quit: true}
+	t := &tx{s: s, ctx: ctx, w: pgxWire{c, c.Conn()}, quit: true}
 	t.head(sqlRead, false)
 	err = t.run(c, f)
 	if err != nil && ctx.Err() != nil {

@@ -20,10 +20,10 @@
 //
 // # Transactions
 //
-// All run under READ COMMITTED, hold no session state and use no named prepared
-// statements, so that PgBouncer may pool them by transaction. Statements are planned
-// each time they are run; without a pooler in between, default_query_exec_mode=cache_statement
-// in the DSN spares that.
+// All run under READ COMMITTED and hold no session state, so that PgBouncer may pool them
+// by transaction. Named prepared statements, which it may not know, are used only where
+// nobody stands between us and the server; else statements are planned each time.
+// default_query_exec_mode in the DSN overrules that.
 package postgres
 
 import (
@@ -88,11 +88,14 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 		return nil, err
 	}
 	s.life.Store("")
-	var err error
-	if s.pool, err = s.connect(ctx, dsn, poolMax); err != nil {
+	direct, err := s.direct(ctx, dsn)
+	if err != nil {
 		return nil, err
 	}
-	if s.pulse, err = s.connect(ctx, dsn, 1); err != nil {
+	if s.pool, err = s.connect(ctx, dsn, poolMax, direct); err != nil {
+		return nil, err
+	}
+	if s.pulse, err = s.connect(ctx, dsn, 1, direct); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.migrate(ctx); err != nil {
@@ -101,8 +104,26 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	return s, nil
 }
 
+// direct reports whether there is no pooler between us and the server: a pooler makes up the
+// number of the backend that it tells its clients.
+func (s *Store) direct(ctx context.Context, dsn string) (bool, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return false, err
+	}
+	c, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return false, err
+	}
+	var pid uint32
+	err = c.QueryRow(ctx, sqlBackend, pgx.QueryExecModeExec).Scan(&pid)
+	return pid == c.PgConn().PID(), errors.Join(err, c.Close(ctx))
+}
+
+const sqlBackend = `select pg_backend_pid()`
+
 // connect makes a pool. Connections are opened by need.
-func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
+func (s *Store) connect(ctx context.Context, dsn string, most int32, direct bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err // pgx takes care not to show the password
@@ -110,7 +131,7 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.P
 	if most == 1 || !mentions(dsn, "pool_max_conns") {
 		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
 	}
-	if !mentions(dsn, "default_query_exec_mode") {
+	if !direct && !mentions(dsn, "default_query_exec_mode") {
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	if c.ConnConfig.ConnectTimeout == 0 {

@@ -156,7 +156,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		if own.tx == nil {
 			return nil, errors.New("append in a transaction: it is nil")
 		}
-		t.w = pgxWire{own.tx}
+		t.w = pgxWire{own.tx, own.tx.Conn()}
 	case callersSQL:
 		if own.tx == nil {
 			return nil, errors.New("append in a transaction: it is nil")
@@ -222,7 +222,9 @@ func (a *appender) appendIn(ch *store.Change) error {
 		return errors.Join(refused, err)
 	}
 	a.add(ch.Sends, twins)
-	a.write(false)
+	if err := a.write(false); err != nil {
+		return err
+	}
 	d.noteArrived(a.appended)
 	a.tallies.write(a.tx)
 	if err := a.flush(); err != nil {

@@ -119,10 +119,10 @@ func (s *Store) locate(id string) (int64, error) {
 	return int64(pos), nil
 }
 
-const askProcesses = `select id, pid, host, version, owns, started_us, beat_us, coalesce(ended_us, lost_us)
+const askProcesses = `select id, pid, host, version, owns, started_us, beat_us, ended_us
 	from weir.processes order by id desc limit $1`
 
-// Processes lists processes, newest first. One that was taken for lost has ended then.
+// Processes lists processes, newest first. One that was taken for lost ended without saying so.
 func (r reader) Processes(ctx context.Context, max int) ([]store.Process, error) {
 	var out []store.Process
 	err := r.s.read(ctx, func(t *tx) error {

@@ -132,7 +132,7 @@ func (s *Store) apart(ctx context.Context, f func(t *tx) error) error {
 		return err
 	}
 	defer c.Release()
-	return f(&tx{s: s, ctx: ctx, w: pgxWire{c}})
+	return f(&tx{s: s, ctx: ctx, w: pgxWire{c, c.Conn()}})
 }
 
 func (s *Store) workflowID(name string) int64 {
