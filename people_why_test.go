@@ -97,7 +97,7 @@ func TestWhyNotRunning(t *testing.T) {
 			[]string{"waits for its child run orders.ship/order-7/ship, which is needs-person: no van"}},
 		{"lock", run(weir.RunWaiting, func(s *weir.RunStory) {
 			s.Locks = []weir.LockRow{{Name: "order/7", HolderID: "orders.refund/7", Since: start, Waiters: []weir.LockWaiter{{Run: 44}, {Run: 45}}}}
-		}, record(store.KindLock, store.StepPending, "left/lock order/7#2")), nil,
+		}, record(store.KindLock, store.StepPending, "left/lock[order/7]#2")), nil,
 			[]string{"is in line for lock order/7, as number 2 of 2; it is held by run orders.refund/7 since 2026-03-14 19:00:00Z"}},
 		{"retry", run(weir.RunWaiting, failed, due(record(store.KindCompensate, store.StepPending, "release"), after(11*time.Minute), "")), nil,
 			[]string{"compensation release retries: attempt 3 failed 12s ago: 503 from the bank; next at 2026-03-14 19:11:00Z (in 1m00s)"}},

@@ -94,7 +94,7 @@ func runSurvives(t *testing.T, faults *storetest.Faults) (struck bool) {
 			}
 		}
 		want := []string{"step", "charge", "book", "try", "stock", "hall/left/do", "hall/right/do", "soup", "rest", "approval", "wash",
-			"lock table", "inside", "unlock table", "send kitchen.clean"}
+			"lock[table]", "inside", "unlock[table]", "send kitchen.clean"}
 		names := recordNames(storyOf(t, well, "7"))
 		slices.Sort(names[5:7]) // the branches are on their own
 		if !slices.Equal(names, want) {

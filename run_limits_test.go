@@ -81,7 +81,7 @@ func TestLimitsOfRuns(t *testing.T) {
 			return err
 		}, "1 to 512"},
 		"long lock": {func(r *weir.Run) error {
-			return weir.Locked(r, strings.Repeat("x", 300), func(*weir.Run, int64) error { return nil })
+			return weir.Locked(r, strings.Repeat("x", 600), func(*weir.Run, int64) error { return nil })
 		}, "bytes"},
 	}
 	e := openEngine(t, newFile(t), weir.Config{MaxBody: 1000})

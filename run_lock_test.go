@@ -222,7 +222,7 @@ func TestLockedTwice(t *testing.T) {
 	})
 	completed(t, startRun(t, e, "7"), 1)
 	s := storyOf(t, e, "7")
-	if r := recordOf(t, s, "lock table#2"); r.Kind != store.KindLock || r.State != store.StepDone {
+	if r := recordOf(t, s, "lock[table]#2"); r.Kind != store.KindLock || r.State != store.StepDone {
 		t.Errorf("the second acquisition is %+v", r)
 	}
 }

@@ -184,17 +184,29 @@ func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...Wai
 // which they came. The run keeps it while it waits, and over restarts, until f has returned or the run has
 // ended. fence is higher each time the lock changes hands: give it to outside systems,
 // so that they can refuse who has lost the lock. It is the run's: between its own branches it
-// keeps nothing apart. At most 180 bytes of name.
+// keeps nothing apart. A lock's name has 1 to 512 bytes.
 func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...WaitOption) error {
-	c := r.wait(store.KindLock, "lock "+name, o)
-	c.Lock = name
+	c := r.lock("lock", name)
+	for _, opt := range o {
+		opt.applyWait(c)
+	}
+	c.Key, c.Lock = name, name
+	if err := within("Locked: bytes of the lock's name", len(name), 1, maxKey); err != nil {
+		r.strand.Park(err.Error())
+	}
+	r.check(c)
 	fence, err := r.strand.Lock(c)
 	if err != nil {
 		return notOmitted(err)
 	}
 	err = f(r, fence)
-	c = r.call(store.KindLock, "unlock "+name)
-	c.Lock = name
-	r.strand.Unlock(c)
+	r.strand.Unlock(r.lock("unlock", name))
 	return err
+}
+
+// lock begins a call about a lock: its records are told apart by the lock's name.
+func (r *Run) lock(what, name string) *engine.Call {
+	c := r.call(store.KindLock, what)
+	c.Key, c.Lock = name, name
+	return c
 }

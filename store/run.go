@@ -287,7 +287,7 @@ type Run struct {
 }
 
 const (
-	MaxRecords      = 10_000 // records of one run
+	MaxRecords      = 10_500 // records of one run: 10,000 steps, and room for waits, notes and compensations
 	MaxRunID        = 512    // bytes of a run's ID
 	MaxClaimRecords = 50_000 // records loaded by one claim, beyond its first run
 	MaxLocks        = 100    // acts on locks in one update

@@ -16,7 +16,7 @@ type benchWorkflowCmd struct {
 	Runs       int     `default:"200000" help:"Runs of three steps in the throughput phase, 100 to 20,000,000."`
 	Callers    int     `default:"500" help:"Goroutines that each start a run and wait for its result, 1 to 50,000."`
 	Sleeping   []int   `default:"100000,1000000" help:"Runs asleep at once, 100 to 10,000,000; comma-separated, ascending."`
-	Steps      int     `default:"9700" help:"Steps of the run that is replayed, 10 to 9,700: with its waits it may have 9,800 records."`
+	Steps      int     `default:"10000" help:"Steps of the run that is replayed, 10 to 10,000."`
 	Messages   int     `default:"500000" help:"Messages of the raw limit, 10,000 to 20,000,000."`
 	Latency    float64 `default:"5" help:"Seconds of starting 100 runs a second to measure latency, 0.1 to 600."`
 	Smoke      bool    `help:"Small counts, to see that all works: no figures."`
@@ -86,7 +86,7 @@ func (c *benchWorkflowCmd) check() error {
 		v         int
 		low, high int
 	}{
-		{"--runs", c.Runs, 100, 20_000_000}, {"--callers", c.Callers, 1, 50_000}, {"--steps", c.Steps, 10, 9_700},
+		{"--runs", c.Runs, 100, 20_000_000}, {"--callers", c.Callers, 1, 50_000}, {"--steps", c.Steps, 10, 10_000},
 		{"--messages", c.Messages, 10_000, 20_000_000}, {"--sleeping: counts", len(c.Sleeping), 1, 10},
 	} {
 		if f.v < f.low || f.v > f.high {

@@ -45,7 +45,7 @@ func TestBenchWorkflow(t *testing.T) {
 func TestBenchWorkflowUsage(t *testing.T) {
 	for _, c := range []struct{ args, complaint string }{
 		{"--runs 5", "want 100 to"},
-		{"--steps 10000", "want 10 to 9700"},
+		{"--steps 10001", "want 10 to 10000"},
 		{"--sleeping 2000,1000", "ascending"},
 		{"--sleeping 10", "want 100 to"},
 		{"--latency 0", "want 0.1 to 600"},

@@ -266,7 +266,7 @@ func TestLocks(t *testing.T) {
 	acquire := func() store.RunUpdate {
 		return store.RunUpdate{
 			Verdict: store.Waiting, Locks: []store.LockAct{{N: 1, Name: "order/7"}},
-			Records: []*store.Record{{N: 1, Kind: store.KindLock, State: store.StepPending, Name: "lock order/7", StartedAt: time.Now()}},
+			Records: []*store.Record{{N: 1, Kind: store.KindLock, State: store.StepPending, Name: "lock[order/7]", StartedAt: time.Now()}},
 		}
 	}
 	x.leave(fulfil, "order-1", acquire())

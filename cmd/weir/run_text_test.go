@@ -57,7 +57,7 @@ func lived() weir.RunStory {
 			{N: 5, Kind: store.KindWaitFor, State: store.StepPending, Name: "restocked", StartedAt: after(12 * time.Minute)},
 			{N: 6, Kind: store.KindSleep, State: store.StepPending, Name: "cool-off", StartedAt: after(12 * time.Minute), Due: after(time.Hour)},
 			{N: 7, Kind: store.KindChild, State: store.StepPending, Name: "ship", Attempt: 1, StartedAt: after(12 * time.Minute)},
-			{N: 8, Kind: store.KindLock, State: store.StepPending, Name: "lock order/7", StartedAt: after(12 * time.Minute)},
+			{N: 8, Kind: store.KindLock, State: store.StepPending, Name: "lock[order/7]", StartedAt: after(12 * time.Minute)},
 			{N: 9, Kind: store.KindTry, State: store.StepOmitted, Name: "send-mail", Attempt: 3, StartedAt: after(13 * time.Minute), Took: time.Second, Reason: "smtp: " + strings.Repeat("no such box; ", 20)},
 			{N: 10, Kind: store.KindNote, State: store.StepDone, Name: ":drift", StartedAt: after(14 * time.Minute), Reason: "recorded, and not asked for by the code any more: weigh"},
 			{N: 11, Kind: store.KindStep, State: store.StepDone, Name: "label", Attempt: 1, StartedAt: after(14 * time.Minute), Took: time.Millisecond, Value: []byte("\xff\x00")},

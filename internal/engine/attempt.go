@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,14 +44,9 @@ type Attempt struct {
 // OnCommit adds a closure to the acknowledgement's transaction. Its context says
 // whose it is: a send through the engine would wait for the commit it is part of.
 func (a *Attempt) OnCommit(f store.Closure) {
-	a.closures = append(a.closures, func(ctx context.Context, tx store.Tx) (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = &panicError{p, debug.Stack()}
-			}
-		}()
+	a.closures = append(a.closures, guarded(func(ctx context.Context, tx store.Tx) error {
 		return f(context.WithValue(ctx, attemptKey{}, a), tx)
-	})
+	}))
 }
 
 // Send adds messages to the acknowledgement's transaction, caused by this one.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -65,8 +64,8 @@ func (st *Strand) prefixOf(name string, list []Branch) string {
 	}
 	seen := map[string]bool{}
 	for _, b := range list {
-		if fault := faultyName(b.Name); fault != "" || seen[b.Name] || strings.Contains(b.Name, "/") {
-			st.Park(fmt.Sprintf("All %s: branch %q: want a name of its own, without a slash %s", name, b.Name, fault))
+		if fault := faultyName(b.Name); fault != "" || seen[b.Name] {
+			st.Park(fmt.Sprintf("All %s: branch %q: want a name of its own %s", name, b.Name, fault))
 		}
 		seen[b.Name] = true
 	}

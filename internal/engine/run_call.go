@@ -267,11 +267,11 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		kept = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
 		r := kept.get()
 		ch.write(r)
-		ch.change.Closures = []store.Closure{func(ctx context.Context, tx store.Tx) error {
+		ch.change.Closures = []store.Closure{guarded(func(ctx context.Context, tx store.Tx) error {
 			value, err := c.DoTx(withStep(ctx, st, name, a.number), tx)
 			r.Value = value
 			return err
-		}}
+		})}
 	})
 	if err == nil {
 		return kept

@@ -164,6 +164,7 @@ func (s *slice) written(err error) {
 		// The store takes not what the run wrote: nothing that comes after may stand without it.
 		s.retire(err)
 		s.pending = nil
+		s.read = 0 // what the mail was turned into is lost with it: it is read again
 		s.leave(store.Parked, err.Error())
 	case err == nil && c.update.Verdict != store.Leased:
 		s.over = true

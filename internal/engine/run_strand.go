@@ -308,8 +308,8 @@ const nameMax = 200
 
 // faultyName is what is wrong with a step's name.
 func faultyName(name string) string {
-	if name == "" || len(name) > nameMax || name[0] == ':' || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == '#' || c == 0x7f }) {
-		return fmt.Sprintf("step name %q: want 1 to %d bytes without control characters and #, not beginning with a colon", name, nameMax)
+	if name == "" || len(name) > nameMax || name[0] == ':' || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == '#' || c == '/' || c == 0x7f }) {
+		return fmt.Sprintf("step name %q: want 1 to %d bytes without control characters, # and /, not beginning with a colon", name, nameMax)
 	}
 	return ""
 }
@@ -326,7 +326,7 @@ func (st *Strand) checkRoom() {
 }
 
 // recordsReserve is kept for compensations, notes and a person's acts.
-const recordsReserve = 200
+const recordsReserve = 400
 
 // begin adds a record for a call, in a state. The caller holds s.mu and writes it.
 func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
