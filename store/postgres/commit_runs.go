@@ -101,6 +101,7 @@ func (t *commit) askRuns() error {
 	if t.process != 0 && len(g.updated)+len(g.starts) > 0 {
 		t.standFast()
 	}
+	t.do(sqlByIndex)
 	t.lockKeys(&g)
 	if len(g.starts) > 0 {
 		r.askStarts(g.starts)
@@ -212,7 +213,9 @@ func (t *commit) writeRuns() error {
 	r.wantMet(t.appended)
 	r.wantLocked()
 	t.beginWaits()
-	if len(r.wanted) > 0 {
+	if len(r.wanted) > 0 && !r.look && r.need == 0 {
+		r.lockWanted()
+	} else if len(r.wanted) > 0 {
 		r.names = map[int64]string{}
 		r.lockWanted()
 		r.takeMet()
@@ -222,7 +225,8 @@ func (t *commit) writeRuns() error {
 		if err := r.flush(); err != nil {
 			return err
 		}
-	} else if len(r.woken) > 0 {
+	}
+	if r.names == nil && len(r.woken) > 0 {
 		r.names = map[int64]string{}
 		r.askNames(r.names)
 	}

@@ -13,7 +13,7 @@ const (
 
 	// What others are claiming is passed over. Each part is one range of the index.
 	sqlReadyRuns = `select no, wake, crashes,
-			(select count(*) from (select 1 from weir.steps s where s.run = c.no limit 10001) s)
+			(select count(*) from (select 1 from weir.steps s where s.run = c.no limit 50001) s)
 		from (
 			select * from (select no, wake, crashes from weir.runs where workflow = $1 and wake >= $2 and wake <= $3
 				order by wake, no limit $6 for no key update skip locked) a

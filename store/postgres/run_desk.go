@@ -24,6 +24,7 @@ type runDesk struct {
 	wanted  map[int64]bool // to be locked
 	numbers []int64        // drawn for mail, fences and places, not given out yet
 	need    int            // how many are to be drawn
+	look    bool           // what is done depends on what is found when the rows are locked
 	letters []letterRow    // to be inserted
 	dropped []dropMail     // to be deleted before
 	woken   map[int64]bool // workflows
@@ -134,6 +135,10 @@ func (d *runDesk) lockWanted() {
 		return
 	}
 	runs := slices.Sorted(maps.Keys(d.wanted))
+	if !d.look && d.need == 0 {
+		d.do(sqlLockRuns, runs)
+		return
+	}
 	d.do(sqlByIndex)
 	d.ask(sqlLockRuns, func(read scan) error {
 		r, err := d.readRow(read)

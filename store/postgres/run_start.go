@@ -220,6 +220,7 @@ func (d *runDesk) startAgain(st *store.RunStart, k *knownRun) {
 	d.want(k.no)
 	d.want(k.parent)
 	d.need++
+	d.look = true
 }
 
 // tellParents tells the parents of runs that were started again, and have ended.

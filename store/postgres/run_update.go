@@ -81,9 +81,13 @@ func (d *runDesk) wantFor(u *store.RunUpdate) {
 		return
 	}
 	r.freed = true
-	if u.Verdict == store.Ended {
-		d.want(r.parent)
-		d.need++
+	if u.Verdict != store.Ended {
+		d.look = true // for its mail
+	} else {
+		if r.parent != 0 {
+			d.want(r.parent)
+			d.need++
+		}
 		for _, line := range d.locks.lines { // it may be given all it waits for, and pass it on
 			for _, p := range line {
 				if p.run == r.no {
