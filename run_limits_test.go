@@ -49,7 +49,7 @@ func TestLimitsOfRuns(t *testing.T) {
 		"branch names": {func(r *weir.Run) error {
 			return weir.All(r, "all", weir.Branch{Name: "a", Do: step("x")}, weir.Branch{Name: "a", Do: step("x")})
 		}, "a name of its own"},
-		"branch with slash": {func(r *weir.Run) error { return weir.All(r, "all", weir.Branch{Name: "a/b", Do: step("x")}) }, "without a slash"},
+		"branch with slash": {func(r *weir.Run) error { return weir.All(r, "all", weir.Branch{Name: "a/b", Do: step("x")}) }, "# and /"},
 		"branch of nothing": {func(r *weir.Run) error { return weir.All(r, "all", weir.Branch{Name: "a"}) }, "no function"},
 		"large result": {func(r *weir.Run) error {
 			_, err := weir.Step(r, "s", func(context.Context) (string, error) { return large, nil })

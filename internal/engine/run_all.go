@@ -65,7 +65,7 @@ func (st *Strand) prefixOf(name string, list []Branch) string {
 	seen := map[string]bool{}
 	for _, b := range list {
 		if fault := faultyName(b.Name); fault != "" || seen[b.Name] {
-			st.Park(fmt.Sprintf("All %s: branch %q: want a name of its own %s", name, b.Name, fault))
+			st.Park(fmt.Sprintf("All %s: branch %q: want a name of its own; %s", name, b.Name, fault))
 		}
 		seen[b.Name] = true
 	}
