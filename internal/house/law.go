@@ -25,7 +25,7 @@ var law = map[string]rule{
 	},
 	"store/postgres":        {ours: []string{"store"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
-	"store/storetest/...": {ours: []string{"store"}, testing: true, kin: true},
+	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
 
 	// The engine: the ports, and no driver.
 	"internal/engine": {ours: []string{"store"}},
