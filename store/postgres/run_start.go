@@ -237,7 +237,7 @@ func (d *runDesk) tellParents() {
 	}
 }
 
-// runColumns of runs to be inserted.
+// startColumns are runs to be inserted, as arrays.
 type startColumns struct {
 	nos, wakes, epochs, deadlines, parents []int64
 	flows, versions, steps                 []int32
@@ -258,8 +258,28 @@ func columnsOf(list []newRun) (c startColumns) {
 }
 
 func (c *startColumns) args(now int64) []any {
-	return []any{now, c.nos, c.flows, c.ids, c.wakes, c.versions, c.epochs, c.deadlines,
-		c.parents, c.steps, c.causes, c.roots, c.headers, c.inputs}
+	return []any{now, c.nos, c.flows, c.ids, c.wakes, c.versions, c.epochs, sparse(c.deadlines),
+		sparse(c.parents), sparse(c.steps), sparse(c.causes), sparse(c.roots), sparseBytes(c.headers), sparseBytes(c.inputs)}
+}
+
+// sparse is nil for a column of nothing: unnest then makes it of NULLs, for less.
+func sparse[T comparable](column []T) []T {
+	var none T
+	for _, v := range column {
+		if v != none {
+			return column
+		}
+	}
+	return nil
+}
+
+func sparseBytes(column [][]byte) [][]byte {
+	for _, v := range column {
+		if v != nil {
+			return column
+		}
+	}
+	return nil
 }
 
 // byName orders runs by their names: who inserts the same waits, but in no circle.

@@ -191,7 +191,8 @@ func (d *runDesk) writeSteps(updates []*store.Change) error {
 	var c stepColumns
 	flush := func() {
 		if len(c.runs) > 0 {
-			d.do(sqlNewSteps, c.runs, c.ns, c.kinds, c.states, c.attempts, c.started, c.took, c.due, c.pos, c.names, c.headers, c.values, c.reasons)
+			d.do(sqlNewSteps, c.runs, c.ns, c.kinds, c.states, c.attempts, sparse(c.started), sparse(c.took), sparse(c.due), sparse(c.pos),
+				c.names, sparseBytes(c.headers), sparseBytes(c.values), sparse(c.reasons))
 		}
 		c = stepColumns{}
 	}
