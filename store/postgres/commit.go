@@ -41,7 +41,12 @@ func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 	if err != nil {
 		return err
 	}
-	return s.foldSome(ctx, written)
+	// The group is committed, whatever becomes of these; Heartbeat does them too, and says so.
+	_ = s.foldSome(ctx, written)
+	if newest := s.newest.Load(); newest > 0 {
+		_ = s.makeRoom(ctx, newest)
+	}
+	return nil
 }
 
 const roundsMax = 3
@@ -362,6 +367,9 @@ func (t *commit) writeSends() error {
 // keep tells the store what the transaction made true, once it is.
 func (t *commit) keep(s *Store) {
 	s.watched.keep(t.watch)
+	if n := len(t.appended); n > 0 {
+		s.newest.Store(seqOf(int64(t.appended[n-1].Pos)))
+	}
 	for _, b := range t.batches {
 		if b.dirty && b.open == 0 {
 			s.watched.drop(b.ref)

@@ -73,6 +73,7 @@ type Store struct {
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
 	senders  sync.Mutex   // commits of sends that capacity may refuse, one at a time
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
+	newest   atomic.Int64 // the highest seq that this process has committed
 
 	// life is the cluster and database that the store was opened in; "" until then.
 	life atomic.Value
@@ -100,6 +101,11 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	}
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if !s.existing {
+		if err := s.makeRoom(ctx, 0); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	return s, nil
 }

@@ -37,7 +37,7 @@ func (s *Store) attach(n int64) []string {
 // makeRoom makes the next partition if the newest is half used. seq is the newest known, 0: ask.
 func (s *Store) makeRoom(ctx context.Context, seq int64) error {
 	const half = 1 << (partitionBits - 1)
-	if seq > 0 && seq+half < s.reach.Load() {
+	if s.existing || seq > 0 && seq+half < s.reach.Load() {
 		return nil
 	}
 	return s.write(ctx, func(t *tx) error {
