@@ -198,6 +198,7 @@ func (p *pruner) drop(topic int64, seqs []int64) error {
 const pruneNeeded = `select pos, null::bytea, null::bytea from weir.deferred where queue = any($1) and pos >= $3 and pos <= $4 and pos = any($2)
 	union all select pos, null, null from weir.dead where queue = any($1) and pos >= $3 and pos <= $4 and pos = any($2)
 	union all select pos, null, null from weir.mail where pos >= $3 and pos <= $4 and pos = any($2)
+	union all select pos, null, null from (select topic::bigint << 40 | seq as pos from weir.arrived) a where pos >= $3 and pos <= $4 and pos = any($2)
 	union all select 0, manifest, bits from weir.batches where queue = any($1) and state < 2`
 
 // needed gives those of the positions (ascending) that a queue, or a run's unread mail, still refers to.

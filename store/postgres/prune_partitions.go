@@ -62,6 +62,7 @@ const (
 		union all select d.pos, null, null from weir.queues q join weir.dead d on d.queue = q.id
 			and d.pos >= (q.topic::bigint << 40 | $1) and d.pos < (q.topic::bigint << 40 | $2)
 		union all select l.pos, null, null from weir.mail l where l.pos is not null and (l.pos & 1099511627775) >= $1 and (l.pos & 1099511627775) < $2
+		union all select a.topic::bigint << 40 | a.seq, null, null from weir.arrived a where a.seq >= $1 and a.seq < $2
 		union all select 0, manifest, bits from weir.batches where state < 2`
 	prunePartCopy = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from unnest($1::bigint[]) as p(pos)
 		join PART m on m.topic = (p.pos >> 40)::int and m.seq = p.pos & 1099511627775 on conflict (topic, seq) do nothing`

@@ -1,9 +1,13 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
 )
@@ -20,8 +24,19 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{T: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), ids: map[string]store.QueueID{}}
-	b.h = openHarness(t, func() time.Time { return b.now }).(*harness)
-	s, err := b.h.Open(t.Context())
+	db, err := pgxpool.New(t.Context(), dsn(t)+" pool_max_conns=4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of its own: the schemas of the laws keep their partitions.
+	b.h = &harness{t: t, db: db, schema: fmt.Sprintf("b%d_%d", os.Getpid(), schemas.Add(1))}
+	t.Cleanup(func() {
+		if _, err := db.Exec(context.Background(), "drop schema if exists "+b.h.schema+" cascade"); err != nil {
+			t.Error(err)
+		}
+		db.Close()
+	})
+	s, err := DB(dsn(t)+" pool_max_conns=6", Schema(b.h.schema), Clock(func() time.Time { return b.now }))(t.Context())
 	if err != nil {
 		t.Fatalf("open = %v, want nil", err)
 	}

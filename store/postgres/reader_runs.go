@@ -287,8 +287,10 @@ func outcomeOf(state store.RunState) store.Outcome {
 
 const (
 	askRunOf    = `select r.no from weir.runs r join weir.workflows w on w.id = r.workflow where w.name = $1 and r.id = $2`
-	askRunsWith = `select w.name, r.no from weir.workflows w join weir.runs r on r.workflow = w.id and r.id = $1 order by w.name collate "C"`
-	askEnds     = `select no, id, coalesce(outcome, 0), result, coalesce(reason, ''), ended_us from weir.runs where no = any($1)`
+	askRunsWith = `select w.name, r.no from weir.workflows w cross join lateral (
+			select no from weir.runs where workflow = w.id and id = $1 limit 1) r
+		order by w.name collate "C"`
+	askEnds = `select no, id, coalesce(outcome, 0), result, coalesce(reason, ''), ended_us from weir.runs where no = any($1)`
 )
 
 // findRun finds a run by its workflow, which may be empty, and ID.

@@ -24,8 +24,9 @@ const (
 	askConversations = `select topic::bigint << 40 | seq from weir.messages where correlation = any($1)
 		union select topic::bigint << 40 | seq from weir.kept where correlation = any($1) limit $2`
 	// Runs whose ID is the key have conversations of their own.
-	askRunsNamed = `select r.no, coalesce(r.correlation, '') from weir.workflows w
-		join weir.runs r on r.workflow = w.id and r.id = $1 order by r.no`
+	askRunsNamed = `select r.no, r.correlation from weir.workflows w cross join lateral (
+			select no, coalesce(correlation, '') as correlation from weir.runs where workflow = w.id and id = $1 limit 1) r
+		order by r.no`
 )
 
 const (
