@@ -10,9 +10,9 @@ import (
 const (
 	sqlArrived    = `insert into weir.arrived (topic, seq) select * from unnest($1::int[], $2::bigint[])`
 	sqlAnyArrived = `select exists (select 1 from weir.arrived)`
-	sqlNewArrived = `select a.topic, a.seq, t.name, t.kind, coalesce(m.key, ''), coalesce(m.cause, ''), m.sent_us
+	sqlNewArrived = `select a.topic, a.seq, t.name, t.kind, coalesce(m.key, ''), coalesce(m.cause, ''), coalesce(m.sent_us, 0)
 		from (select topic, seq from weir.arrived order by seq limit 500 for update skip locked) a
-		join weir.topics t on t.id = a.topic join weir.messages m on m.topic = a.topic and m.seq = a.seq order by a.seq`
+		join weir.topics t on t.id = a.topic left join weir.messages m on m.topic = a.topic and m.seq = a.seq order by a.seq`
 	sqlBrought = `delete from weir.arrived where topic = any($1::int[]) and seq = any($2::bigint[])`
 )
 
@@ -40,18 +40,28 @@ func (s *Store) bringArrived(ctx context.Context) error {
 	return s.write(ctx, func(t *tx) error {
 		d := newDesk(t)
 		var list []*store.Message
+		var topics []int32
+		var seqs []int64
 		err := t.get(sqlNewArrived, func(read scan) error {
 			m := &store.Message{Version: 1}
 			var topic, seq, sent int64
 			err := read(&topic, &seq, &m.Topic, &m.Kind, &m.Key, &m.Cause, &sent)
 			m.Pos, m.SentAt = store.Pos(posOf(topic, seq)), at(sent)
-			list = append(list, m)
+			if sent == 0 { // retention was faster
+				topics, seqs = append(topics, int32(topic)), append(seqs, seq)
+			} else {
+				list = append(list, m)
+			}
 			return err
 		})
-		if err != nil || len(list) == 0 {
+		if err != nil {
 			return err
 		}
-		if list, err = d.takeKeys(list); err != nil || len(list) == 0 {
+		if len(list)+len(seqs) == 0 {
+			t.quit = true
+			return nil
+		}
+		if list, err = d.takeKeys(list); err != nil {
 			return err
 		}
 		d.askWaiters(list)
@@ -69,8 +79,6 @@ func (s *Store) bringArrived(ctx context.Context) error {
 			d.writeRows()
 			d.writeMail()
 		}
-		var topics []int32
-		var seqs []int64
 		for _, m := range list {
 			topics, seqs = append(topics, int32(topicOf(int64(m.Pos)))), append(seqs, seqOf(int64(m.Pos)))
 		}

@@ -261,8 +261,8 @@ func (k *runClaim) giveMail() error {
 			numbers = append(numbers, no)
 		}
 	}
-	for no := range given {
-		if !unread[no] {
+	for no, h := range given {
+		if !unread[no] && h.at < k.t.now-handLate { // a claim beside this one may just have handed it out
 			delete(given, no)
 		}
 	}

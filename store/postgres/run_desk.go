@@ -158,9 +158,12 @@ func (d *runDesk) draw() {
 			err := read(&n)
 			d.numbers = append(d.numbers, n)
 			return err
-		}, d.need)
+		}, d.need+numbersSpare)
 	}
 }
+
+// numbersSpare are drawn beyond those counted: numbers cost little.
+const numbersSpare = 8
 
 // next gives out a number.
 func (d *runDesk) next() int64 {
