@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	weir "github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/postgres"
 	"github.com/weir-go/weir/store/sqlite"
 )
 
@@ -21,22 +23,30 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer // err is for progress and errors
 	json     bool
-	store    string // the journal's file
+	store    string // the journal's file, or its database's URL
 }
 
-// open opens the journal for reading and operating. A file that is not there, or
-// is no journal, is refused: the store would make one, and an operator who
-// mistyped a name would see an empty service.
+// open opens the journal for reading and operating. One that is not there is refused:
+// the store would make one, and an operator who mistyped a name would see an empty service.
 func (a *app) open() (*weir.Engine, error) {
-	if err := checkStore(a.store); err != nil {
-		return nil, err
+	opener := postgres.DB(a.store, postgres.Existing())
+	if !a.onServer() {
+		if err := checkStore(a.store); err != nil {
+			return nil, err
+		}
+		opener = sqlite.File(a.store, sqlite.Existing())
 	}
 	// The service's own limit on bodies is not known here: an edit may use all that there is.
-	e, err := weir.Open(a.ctx, sqlite.File(a.store, sqlite.Existing()), weir.Config{MaxBody: 1 << 20})
+	e, err := weir.Open(a.ctx, opener, weir.Config{MaxBody: 1 << 20})
 	if err != nil && a.ctx.Err() == nil {
-		err = fmt.Errorf("%w (is it the journal you mean? give --store FILE or set WEIR_STORE)", err)
+		err = fmt.Errorf("%w (is it the journal you mean? give --store FILE or postgres://…, or set WEIR_STORE)", err)
 	}
 	return e, err
+}
+
+// onServer reports whether the store is a PostgreSQL database: a URL, not a file.
+func (a *app) onServer() bool {
+	return strings.HasPrefix(a.store, "postgres://") || strings.HasPrefix(a.store, "postgresql://")
 }
 
 // checkStore says what to do when there is no file.

@@ -32,7 +32,11 @@ func (c *doctorCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	findings := append(fileFindings(a.store), s.unworked()...)
+	findings := []problemView{}
+	if !a.onServer() {
+		findings = fileFindings(a.store)
+	}
+	findings = append(findings, s.unworked()...)
 	for _, f := range found {
 		findings = append(findings, problemView{What: f.What, Do: f.Do})
 	}

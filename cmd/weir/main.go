@@ -34,7 +34,7 @@ import (
 
 // cli is the command line: one field a noun, each in the file of its name.
 type cli struct {
-	Store string `short:"s" env:"WEIR_STORE" default:"weir.db" placeholder:"FILE" help:"The journal's file (${env}, default ${default})."`
+	Store string `short:"s" env:"WEIR_STORE" default:"weir.db" placeholder:"FILE" help:"The journal's file, or postgres://… (${env}, default ${default})."`
 	JSON  bool   `name:"json" help:"Print one JSON object on the last line of standard output."`
 
 	Demo    demoCmd    `cmd:"" help:"See weir at work: a restaurant whose engine may be killed."`
