@@ -34,11 +34,8 @@ type checkup struct {
 	findings []store.Finding
 }
 
-// checkedQueue is a queue as it is checked.
-type checkedQueue struct {
-	*seenQueue
-	leased []int64 // positions in open batches, ascending
-}
+// checkedQueue is a queue as it is checked, with its counts.
+type checkedQueue struct{ *seenQueue }
 
 func (k *checkup) found(what, do string) {
 	k.findings = append(k.findings, store.Finding{What: what, Do: do})
@@ -70,7 +67,7 @@ func (k *checkup) all() error {
 		}
 	}
 	for _, seen := range queues {
-		q := &checkedQueue{seenQueue: seen}
+		q := &checkedQueue{seen}
 		if i := slices.IndexFunc(states, func(s store.QueueState) bool { return s.ID == seen.ID }); i >= 0 {
 			q.QueueState = states[i]
 		}
