@@ -28,7 +28,6 @@ type queueKey struct {
 type keyring struct {
 	keys map[queueKey]bool
 	many map[int64]bool // queues that have more of them than were read
-	read map[int64]int
 }
 
 // keysMax bounds what is read up front for a queue; beyond it each key is looked up.

@@ -161,7 +161,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		if own.tx == nil {
 			return nil, errors.New("append in a transaction: it is nil")
 		}
-		t.w = sqlWire{own.tx}
+		t.w = sqlWire(own)
 	default:
 		return nil, fmt.Errorf("append in a transaction of kind %T: want one of postgres.Tx or postgres.SQLTx", theirs)
 	}

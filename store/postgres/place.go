@@ -58,21 +58,12 @@ func cut(s string, bytesMax int) string {
 	return s[:bytesMax]
 }
 
-// textOrNull, timeOrNull and numberOrNull are what is stored for an absent value: NULL.
+// textOrNull is what is stored for an absent text: NULL.
 func textOrNull(s string) *string {
 	if s == "" {
 		return nil
 	}
 	return &s
-}
-
-func timeOrNull(t time.Time) *int64 { return numberOrNull(us(t)) }
-
-func numberOrNull(n int64) *int64 {
-	if n == 0 {
-		return nil
-	}
-	return &n
 }
 
 // moment is a time read from a column that may be NULL.

@@ -31,7 +31,9 @@ func newBench(t *testing.T) *bench {
 	// Of its own: the schemas of the laws keep their partitions.
 	b.h = &harness{t: t, db: db, schema: fmt.Sprintf("b%d_%d", os.Getpid(), schemas.Add(1))}
 	t.Cleanup(func() {
-		if _, err := db.Exec(context.Background(), "drop schema if exists "+b.h.schema+" cascade"); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a test that failed may have left a transaction open
+		defer cancel()
+		if _, err := db.Exec(ctx, "drop schema if exists "+b.h.schema+" cascade"); err != nil {
 			t.Error(err)
 		}
 		db.Close()
@@ -226,6 +228,7 @@ func TestPruneBesideOpenSender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = own.Rollback() }) // committed, unless the test has failed: then the schema could not be dropped
 	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
 	if err := b.Store.AppendIn(t.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
 		t.Fatalf("AppendIn() = %v, want nil", err)
