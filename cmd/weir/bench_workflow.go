@@ -14,7 +14,7 @@ import (
 // benchWorkflowCmd is weir bench workflow.
 type benchWorkflowCmd struct {
 	Runs       int     `default:"200000" help:"Runs of three steps in the throughput phase, 100 to 20,000,000."`
-	Callers    int     `default:"500" help:"Goroutines that each start a run and wait for its result, 1 to 50,000."`
+	Callers    int     `default:"2000" help:"Goroutines that each start a run and wait for its result, 1 to 50,000."`
 	Sleeping   []int   `default:"100000,1000000" help:"Runs asleep at once, 100 to 10,000,000; comma-separated, ascending."`
 	Steps      int     `default:"10000" help:"Steps of the run that is replayed, 10 to 10,000."`
 	Messages   int     `default:"500000" help:"Messages of the raw limit, 10,000 to 20,000,000."`
