@@ -45,7 +45,7 @@ var (
 )
 
 // patience is how long a test waits for what must come: far beyond what it takes.
-const patience = time.Minute
+const patience = 4 * time.Minute
 
 // quick is a retry policy that costs a test no time.
 var quick = weir.Retry{Max: 3, Base: time.Millisecond, Cap: time.Millisecond}
