@@ -52,6 +52,8 @@ func DB(dsn string, options ...Option) store.Opener {
 	}
 }
 
+var _ store.Store = (*Store)(nil)
+
 // Store is a store in one schema.
 type Store struct {
 	settings

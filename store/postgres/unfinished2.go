@@ -1,5 +1,0 @@
-package postgres
-
-import "github.com/weir-go/weir/store"
-
-var _ store.Store = (*Store)(nil)
