@@ -87,11 +87,16 @@ func (c *messageLsCmd) query(e *weir.Engine) (weir.MessageQuery, error) {
 	if err != nil {
 		return q, usageError(fmt.Errorf("--before: %w", err))
 	}
-	if own := e.StoreInfo().Incarnation; inc != own {
-		return q, fmt.Errorf("%w: message %s is of store %s, this is %s", weir.ErrNotFound, c.Before, inc, own)
-	}
 	q.Before = pos
-	return q, nil
+	return q, ofThisStore(e, inc, "message "+c.Before)
+}
+
+// ofThisStore refuses what another store has named.
+func ofThisStore(e *weir.Engine, inc store.Incarnation, what string) error {
+	if own := e.StoreInfo().Incarnation; inc != own {
+		return fmt.Errorf("%w: %s is of store %s, this is %s", weir.ErrNotFound, what, inc, own)
+	}
+	return nil
 }
 
 // Run lists messages.

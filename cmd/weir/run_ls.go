@@ -40,11 +40,8 @@ func (c *runLsCmd) query(e *weir.Engine) (weir.RunQuery, error) {
 	if err != nil {
 		return q, usageError(fmt.Errorf("--before: %w", err))
 	}
-	if own := e.StoreInfo().Incarnation; inc != own {
-		return q, fmt.Errorf("%w: run %s is of store %s, this is %s", weir.ErrNotFound, c.Before, inc, own)
-	}
 	q.Before = no
-	return q, nil
+	return q, ofThisStore(e, inc, "run "+c.Before)
 }
 
 // Run lists runs.
