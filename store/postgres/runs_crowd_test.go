@@ -25,7 +25,7 @@ func newCrowd(t *testing.T, processes int) *crowd {
 	t.Helper()
 	h := openHarness(t, time.Now).(*harness)
 	c := &crowd{harness: h}
-	open := DB(dsn(t)+" pool_max_conns=8", Schema(h.schema), Lease(time.Second))
+	open := DB(dsn(t)+" pool_max_conns=8", Schema(h.schema), Lease(5*time.Second))
 	for range processes {
 		s, err := open(t.Context())
 		if err != nil {
@@ -163,7 +163,7 @@ func TestRunsOfAProcessThatStopsBeating(t *testing.T) {
 				}
 				pause := time.Duration(0)
 				if i == 3 { // slowly, so that it is taken for lost in the middle of it
-					pause = 600 * time.Millisecond
+					pause = 3 * time.Second
 				}
 				if len(got.Runs) > 0 && !c.work(s, got.Runs, pause) {
 					ended <- len(got.Runs)
@@ -190,7 +190,7 @@ func TestRunsOfAProcessThatStopsBeating(t *testing.T) {
 // await waits until done says so.
 func (c *crowd) await(done func() bool) {
 	c.t.Helper()
-	limit := time.After(time.Minute)
+	limit := time.After(4 * time.Minute)
 	for !done() {
 		select {
 		case <-limit:
