@@ -40,9 +40,9 @@ var law = map[string]rule{
 	"api":       {ours: []string{"."}},
 	"dashboard": {ours: []string{"."}},
 
-	// Programs. cmd/weir is the only wiring, and nobody imports it. The driver is for
-	// weir bench, which measures what it does alone.
-	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite"}},
+	// Programs. cmd/weir is the only wiring, and nobody imports it. The drivers are for
+	// weir bench, which measures what they do alone.
+	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
 	"examples/...": {ours: []string{".", "store/sqlite"}, kin: true},
 	"bench/...":    {ours: []string{".", "store", "store/sqlite"}, kin: true},
 	"test/...":     {ours: []string{".", "store", "store/sqlite"}, kin: true},

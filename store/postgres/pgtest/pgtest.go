@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,12 @@ func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 // DSN is how to connect to a database of the server, as its superuser: "postgres" is there.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", s.dir, port, database)
+}
+
+// URL is the DSN as a URL.
+func (s *Server) URL(database string) string {
+	q := url.Values{"host": {s.dir}, "port": {fmt.Sprint(port)}, "user": {"postgres"}, "sslmode": {"disable"}}
+	return "postgres:///" + url.PathEscape(database) + "?" + q.Encode()
 }
 
 func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
