@@ -13,6 +13,10 @@ var (
 	// ErrLeaseLost is returned to a process that is no longer the one working the
 	// store. Everything it still does is refused.
 	ErrLeaseLost = errors.New("lease lost: another process has taken over the store")
+	// ErrUnresolved is returned when the connection was lost while a transaction committed,
+	// and whether it did could not be found out. Doing the same again could do it twice.
+	// A process that works the store should End, Begin anew, and look what there is.
+	ErrUnresolved = errors.New("whether it was committed is not known")
 	// ErrNotFound is returned when what was asked for is not in the store.
 	ErrNotFound = errors.New("not found")
 	// ErrClosed is returned by calls on a closed store.
@@ -20,6 +24,13 @@ var (
 	// ErrConflict is returned by an operator's act that the present state does not
 	// allow: retrying a message that is not dead, resuming a queue that runs.
 	ErrConflict = errors.New("conflict")
+	// ErrUnavailable is returned, wrapped with its cause, while the database cannot be
+	// reached: connections are refused or lost, or the server starts up or shuts down. It
+	// is nobody's mistake and passes; the same call may succeed after a pause. What the
+	// call was to write is not written, unless another error that is wrapped beside it
+	// says that this is not known. Errors that trying again does not mend (a wrong
+	// password, a statement that fails) never match it, nor does a caller's own ctx.
+	ErrUnavailable = errors.New("the database is unavailable")
 )
 
 // FullError refuses a send: the queue holds as much as it may.

@@ -191,7 +191,7 @@ func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.
 
 func (t *commit) attempt(c *pgxpool.Conn) error {
 	s := t.store(c)
-	io, cancel := context.WithTimeout(context.WithoutCancel(t.callers), ioTime)
+	io, cancel := limited(t.callers, ioTime)
 	defer cancel()
 	t.tx.ctx = io
 	t.head(sqlBegin, true)

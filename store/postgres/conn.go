@@ -88,7 +88,7 @@ func (t *tx) flush() error {
 	todo := t.todo
 	t.todo = nil
 	if err := t.w.carry(t.ctx, todo); err != nil {
-		return err
+		return outage(t.ctx, err)
 	}
 	if t.lost {
 		return store.ErrLeaseLost
@@ -199,7 +199,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, f func(t *tx) 
 		return err
 	}
 	defer c.Release()
-	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
+	io, cancel := limited(ctx, ioTime)
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, true)
@@ -214,7 +214,7 @@ func (s *Store) claimTx(ctx context.Context, f func(t *tx) error) error {
 		return err
 	}
 	defer c.Release()
-	io, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTime)
+	io, cancel := limited(ctx, ioTime)
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, false)
@@ -242,13 +242,16 @@ func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
 // run runs f and ends the transaction.
 func (t *tx) run(c *pgxpool.Conn, f func(t *tx) error) (err error) {
 	defer func() { // also when f panics
+		if c.Conn().IsClosed() && errors.Is(err, store.ErrUnavailable) {
+			t.s.doubt(c.Conn())
+		}
 		if t.over || c.Conn().IsClosed() {
 			return
 		}
 		undo, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), undoTime)
 		defer cancel()
 		if _, end := c.Exec(undo, sqlRollback); end != nil && err == nil {
-			err = fmt.Errorf("rollback: %w", end)
+			err = fmt.Errorf("rollback: %w", outage(undo, end))
 		}
 	}()
 	if err := f(t); err != nil {
@@ -353,5 +356,5 @@ func (s *Store) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn,
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("wait for a connection: %w", context.Cause(ctx))
 	}
-	return nil, err
+	return nil, outage(ctx, err)
 }

@@ -41,7 +41,7 @@ func (a *appender) copyIn(c copier, messages []*store.Message) error {
 	}
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // the end
 	_, err := c.pgConn().CopyFrom(a.ctx, bytes.NewReader(b), a.s.text(sqlCopy))
-	return err
+	return outage(a.ctx, err)
 }
 
 func appendRow(b []byte, m *store.Message, now int64) []byte {

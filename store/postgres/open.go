@@ -77,6 +77,7 @@ type Store struct {
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
 	newest   atomic.Int64 // the highest seq that this process has committed
 
+	era atomic.Int64 // raised when connections of before are in doubt
 	// life is the cluster and database that the store was opened in; "" until then.
 	life atomic.Value
 }
@@ -148,7 +149,7 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32, direct bool
 	if c.ConnConfig.RuntimeParams["application_name"] == "" {
 		c.ConnConfig.RuntimeParams["application_name"] = "weir"
 	}
-	c.AfterConnect = s.greet
+	c.AfterConnect = s.welcome
 	if s.name == "" {
 		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
 	}

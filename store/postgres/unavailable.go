@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/weir-go/weir/store"
+)
+
+// What the driver says when the server cannot be reached is of many kinds; here they
+// become store.ErrUnavailable. Only what comes from the wire is looked at: a closure's own
+// errors, which may be of another network service, never come here.
+
+// SQLSTATEs with which a server, or a pooler before it, ends a connection or refuses one,
+// though nothing is wrong with what it was asked. Class 08 is connections too.
+const (
+	adminShutdown      = "57P01"
+	crashShutdown      = "57P02"
+	cannotConnectNow   = "57P03" // it starts up, shuts down or recovers
+	idleSession        = "57P05"
+	idleInTransaction  = "25P03" // this process was stopped, or slept
+	tooManyConnections = "53300"
+	classConnection    = "08" // PgBouncer says so of all that it refuses
+)
+
+// outage makes an error of the driver match store.ErrUnavailable if it means that the
+// server cannot be reached; ctx is what the driver was called with.
+func outage(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	if ctx.Err() != nil { // a time limit of ours has ErrUnavailable for its cause
+		if cause := context.Cause(ctx); errors.Is(cause, store.ErrUnavailable) {
+			return fmt.Errorf("%w: %w", cause, err)
+		}
+		return err
+	}
+	if !isOutage(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+func isOutage(err error) bool {
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch fault.Code {
+		case adminShutdown, crashShutdown, cannotConnectNow, idleSession, idleInTransaction, tooManyConnections:
+			return true
+		}
+		return len(fault.Code) == 5 && fault.Code[:2] == classConnection
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
+		return false // of TLS: a certificate is refused
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// limited bounds what is done to end a transaction, whatever becomes of the caller. A
+// server that is silent for so long is as good as none.
+func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), limit,
+		fmt.Errorf("%w: no answer in %s", store.ErrUnavailable, limit))
+}
+
+// The first transaction that meets a server which went away has all connections of before
+// closed: those that lie idle would each cost an error more.
+
+const eraOf = "weir.era" // in a connection's custom data: s.era when it was made
+
+// welcome is called with each new connection.
+func (s *Store) welcome(ctx context.Context, c *pgx.Conn) error {
+	c.PgConn().CustomData()[eraOf] = s.era.Load()
+	return s.greet(ctx, c)
+}
+
+// doubt is called when a connection was lost.
+func (s *Store) doubt(c *pgx.Conn) {
+	era, ok := c.PgConn().CustomData()[eraOf].(int64)
+	if !ok || !s.era.CompareAndSwap(era, era+1) { // others have seen to it
+		return
+	}
+	s.pool.Reset()
+	s.pulse.Reset()
+}
