@@ -114,6 +114,12 @@ type Info struct {
 	// process that sends from outside, and each open transaction of a caller's own, may overshoot
 	// it by what it has in flight. Else it is exact.
 	Loose bool
+	// Shared: several processes may work the store at once. One that was given up for lost
+	// may Begin again, as a new process; else whoever has taken over works it alone.
+	Shared bool
+	// Lease is for how long a process that does not beat is believed to live, so it should
+	// beat several times as often. 0: for as long as it holds the store.
+	Lease time.Duration
 }
 
 // Retention says what is kept.

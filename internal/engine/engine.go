@@ -104,7 +104,7 @@ func New(st store.Store, c Config) *Engine {
 		byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
 		workflows: map[string]*workflow{}, stopped: make(chan struct{}),
 		rejected: map[string]int64{}, ready: make(chan struct{}),
-		intervals: c.Intervals.withDefaults(c.Keep),
+		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
 	e.work, e.cancel = context.WithCancelCause(context.Background())
 	e.acks = acker{e: e, signal: make(chan struct{}, 1)}

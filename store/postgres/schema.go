@@ -206,7 +206,7 @@ func (s *Store) describe(ctx context.Context, tx pgx.Tx, meta map[string]string,
 		}
 	}
 	s.life.Store(life)
-	s.info = store.Info{Kind: kind, Name: s.name, Incarnation: inc, Schema: schema, Loose: true}
+	s.info = store.Info{Kind: kind, Name: s.name, Incarnation: inc, Schema: schema, Loose: true, Lease: s.lease}
 	return nil
 }
 
