@@ -18,12 +18,16 @@ var law = map[string]rule{
 	// The ports: nothing of ours, nothing of others.
 	"store": {},
 
-	// Adapters: their port and their driver.
+	// What adapters share: how they store what the port leaves to them.
+	"store/internal/batchrow": {},
+	"store/internal/runwake":  {ours: []string{"store"}},
+
+	// Adapters: their port, what they share, and their driver.
 	"store/sqlite": {
-		ours:  []string{"store"},
+		ours:  []string{"store", "store/internal/batchrow", "store/internal/runwake"},
 		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
 	},
-	"store/postgres":        {ours: []string{"store"}, third: []string{"github.com/jackc/pgx/v5"}},
+	"store/postgres":        {ours: []string{"store", "store/internal/batchrow", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
 	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
 

@@ -6,6 +6,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // checkedRuns is how many runs of a kind Check looks at, and runFindings how many
@@ -78,15 +79,15 @@ func (k *checkup) leasedRuns(workflow int64, name string) error {
 	if err != nil {
 		return err
 	}
-	return k.c.query(leftLeased, []any{workflow, wakeLeased, wakeMail, leasedWake(newest), runFindings}, func(st *sqlite.Stmt) error {
-		k.found(fmt.Sprintf("run %s of %s is leased to process %d, which is gone", st.ColumnText(0), name, sinceOf(st.ColumnInt64(1))),
+	return k.c.query(leftLeased, []any{workflow, runwake.Leased, runwake.Mail, runwake.LeasedBy(newest), runFindings}, func(st *sqlite.Stmt) error {
+		k.found(fmt.Sprintf("run %s of %s is leased to process %d, which is gone", st.ColumnText(0), name, runwake.Since(st.ColumnInt64(1))),
 			"the next start of the service takes it over: restart it; and please report this with the output of weir doctor")
 		return nil
 	})
 }
 
 func (k *checkup) stuckRuns(workflow int64, name string) error {
-	return k.c.query(stuckRuns, []any{workflow, wakeMail, wakeParked, checkedRuns, runFindings, int64(store.StepParked)}, func(st *sqlite.Stmt) error {
+	return k.c.query(stuckRuns, []any{workflow, runwake.Mail, runwake.Parked, checkedRuns, runFindings, int64(store.StepParked)}, func(st *sqlite.Stmt) error {
 		k.found(fmt.Sprintf("run %s of %s waits for mail that cannot come: it has no wait, no place in a lock's line, no child, and no step that needs a person", st.ColumnText(0), name),
 			reportIt+"; weir run cancel "+st.ColumnText(0)+" ends it")
 		return nil
@@ -98,7 +99,7 @@ func (k *checkup) mail() error {
 	named := 0
 	return k.c.query(mailChecked, []any{checkedRuns}, func(st *sqlite.Stmt) error {
 		kind := store.MailKind(st.ColumnInt64(2))
-		if !st.ColumnIsNull(3) && !wakes(st.ColumnInt64(3), kind) || named == runFindings {
+		if !st.ColumnIsNull(3) && !runwake.WokenBy(st.ColumnInt64(3), kind) || named == runFindings {
 			return nil
 		}
 		named++

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -59,8 +60,8 @@ func (b *newBatch) insert(c *conn) error {
 		state, done = batchClosed, b.at
 	}
 	n := len(b.positions)
-	manifest := appendManifest(make([]byte, 0, 16+2*n), b.positions)
-	return c.exec(sqlNewBatch, b.id, b.owner, state, b.high, n, b.at, done, manifest, []byte(newBits(n)))
+	manifest := batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions)
+	return c.exec(sqlNewBatch, b.id, b.owner, state, b.high, n, b.at, done, manifest, []byte(batchrow.NewBits(n)))
 }
 
 // claimEager leases what the group appended to idle consumers that are caught up:

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -69,10 +70,10 @@ func (b *runbook) deliver(p parcel) error {
 		l.mail = append(l.mail[:len(l.mail):len(l.mail)], letterMark{no, p.kind})
 	}
 	switch {
-	case wakes(wake, p.kind):
+	case runwake.WokenBy(wake, p.kind):
 		b.wake(workflow)
-		return b.j.exec(sqlSetWake, p.run, readyWake(crashes, b.now))
-	case wake >= wakeLeased && wake < wakeMail:
+		return b.j.exec(sqlSetWake, p.run, runwake.ReadySince(crashes, b.now))
+	case wake >= runwake.Leased && wake < runwake.Mail:
 		b.wake(workflow)
 	}
 	return nil

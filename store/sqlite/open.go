@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -65,7 +66,7 @@ type Store struct {
 	lock    *fileLock
 
 	// watched is for the holder of the writer connection; see type watched.
-	watched map[int64]bits
+	watched map[int64]batchrow.Bits
 	// worked is the queues in which the process found no abandoned batch: there
 	// will be none until another Begin, for only processes that are gone leave them.
 	worked sync.Map // of int64 queue to int64 process
@@ -85,7 +86,7 @@ func open(ctx context.Context, path string, options []Option) (*Store, error) {
 		writer:  make(chan *conn, 1),
 		readers: make(chan *conn, readersMax),
 		closed:  make(chan struct{}),
-		watched: map[int64]bits{},
+		watched: map[int64]batchrow.Bits{},
 		held:    newHeld(),
 	}
 	for _, o := range options {

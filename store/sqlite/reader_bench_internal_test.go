@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 const (
@@ -80,15 +81,15 @@ func bigBatches(c *conn, topic, sent int64) error {
 			continue
 		}
 		no++
-		settled, state, open := newBits(journalBatch), 2, 0
+		settled, state, open := batchrow.NewBits(journalBatch), 2, 0
 		for j := range positions {
-			settled.set(j)
+			settled.Set(j)
 		}
 		if no == 90 { // abandoned long ago, in the middle
-			settled, state, open = newBits(journalBatch), 0, journalBatch
+			settled, state, open = batchrow.NewBits(journalBatch), 0, journalBatch
 		}
 		err := c.exec(journalInsert, topic<<numberBits|no, state, positions[journalBatch-1], open,
-			sent+i*1000, appendManifest(nil, positions), []byte(settled))
+			sent+i*1000, batchrow.AppendManifest(nil, positions), []byte(settled))
 		if err != nil {
 			return err
 		}

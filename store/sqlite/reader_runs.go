@@ -7,11 +7,11 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // runReader answers questions about runs, each from one snapshot.
@@ -117,7 +117,7 @@ func (l *runLister) list() error {
 // gather lists the numbers of the runs that the query may mean, from the index that
 // narrows it most. all is false when they are too many, or all runs are meant.
 func (l *runLister) gather() (numbers []int64, all bool, err error) {
-	spans := spansOf(l.q.State, l.now)
+	spans := runwake.SpansOf(l.q.State, l.now)
 	if spans == nil && l.q.IDPrefix == "" && l.q.Workflow == "" {
 		return nil, false, nil
 	}
@@ -140,7 +140,7 @@ func (l *runLister) gather() (numbers []int64, all bool, err error) {
 		if l.q.IDPrefix == "" {
 			for _, s := range spans {
 				if err == nil {
-					err = take(runsInSpan, id, s.from, s.to)
+					err = take(runsInSpan, id, s.From, s.To)
 				}
 			}
 		}
@@ -219,45 +219,11 @@ func runRow(st *sqlite.Stmt, flow map[int64]string, now int64) store.RunRow {
 		r.Reason = st.ColumnText(10)
 		return r
 	}
-	r.State, r.Wake, r.Process = stateOf(st.ColumnInt64(3), now)
+	r.State, r.Wake, r.Process = runwake.StateOf(st.ColumnInt64(3), now)
 	if r.State == store.RunParked {
 		r.Reason = st.ColumnText(10)
 	}
 	return r
-}
-
-func stateOf(wake, now int64) (state store.RunState, until time.Time, process int64) {
-	switch {
-	case wake < wakeUntil:
-		return store.RunReady, until, 0
-	case wake < wakeReady:
-		if sinceOf(wake) <= now {
-			return store.RunReady, until, 0
-		}
-		return store.RunWaiting, at(sinceOf(wake)), 0
-	case wake < wakeLeased:
-		return store.RunReady, until, 0
-	case wake < wakeMail:
-		return store.RunRunning, until, sinceOf(wake)
-	case wake < wakeParked:
-		return store.RunWaiting, until, 0
-	}
-	return store.RunParked, until, 0
-}
-
-// spansOf are the ranges of wake reasons of a state; nil when it is none of the unfinished.
-func spansOf(state store.RunState, now int64) []span {
-	switch state {
-	case store.RunReady:
-		return []span{{math.MinInt64, -1}, {wakeUntil, wakeUntil | now}, {wakeUntilSuspect, wakeUntilSuspect | now}, {wakeReady, wakeLeased - 1}}
-	case store.RunRunning:
-		return []span{{wakeLeased, wakeMail - 1}}
-	case store.RunWaiting:
-		return []span{{wakeUntil | now + 1, wakeUntilSuspect - 1}, {wakeUntilSuspect | now + 1, wakeReady - 1}, {wakeMail, wakeParked - 1}}
-	case store.RunParked:
-		return []span{{wakeParked, wakeMax}}
-	}
-	return nil
 }
 
 // outcomeOf is the outcome that a state of a query means; Running if none.
@@ -289,7 +255,7 @@ func (r runReader) Counts(ctx context.Context) ([]store.RunCount, error) {
 		}
 		for id, name := range flow {
 			for _, state := range [...]store.RunState{store.RunReady, store.RunRunning, store.RunWaiting, store.RunParked} {
-				n, err := countState(c, id, spansOf(state, now))
+				n, err := countState(c, id, runwake.SpansOf(state, now))
 				if err != nil {
 					return err
 				}
@@ -309,10 +275,10 @@ func (r runReader) Counts(ctx context.Context) ([]store.RunCount, error) {
 	return out, err
 }
 
-func countState(c *conn, workflow int64, spans []span) (n store.RunCount, err error) {
+func countState(c *conn, workflow int64, spans []runwake.Span) (n store.RunCount, err error) {
 	oldest := int64(math.MaxInt64)
 	for _, s := range spans {
-		err := c.query(countSpan, []any{workflow, s.from, s.to}, func(st *sqlite.Stmt) error {
+		err := c.query(countSpan, []any{workflow, s.From, s.To}, func(st *sqlite.Stmt) error {
 			if st.ColumnInt64(0) > 0 {
 				n.Count += st.ColumnInt64(0)
 				oldest = min(oldest, st.ColumnInt64(1))

@@ -7,6 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // teller tells what queues did with messages. It lives as long as one read
@@ -35,7 +36,7 @@ type batchView struct {
 	owner     int64
 	claimedUs int64
 	positions []int64
-	settled   bits
+	settled   batchrow.Bits
 	times     []byte
 	owners    []byte
 }
@@ -48,14 +49,14 @@ func (b *batchView) find(pos int64) (int, bool) { return slices.BinarySearch(b.p
 // leases reports whether the batch holds the position unsettled.
 func (b *batchView) leases(pos int64) bool {
 	i, ok := b.find(pos)
-	return ok && !b.settled.has(i)
+	return ok && !b.settled.Has(i)
 }
 
 // unsettled gives the positions that are not settled, ascending.
 func (b *batchView) unsettled() []int64 {
 	var out []int64
 	for i, pos := range b.positions {
-		if !b.settled.has(i) {
+		if !b.settled.Has(i) {
 			out = append(out, pos)
 		}
 	}
@@ -66,15 +67,15 @@ func (b *batchView) unsettled() []int64 {
 // which process: not the batch's owner, if that has taken it over since.
 func (b *batchView) run(index int, story *store.QueueStory) error {
 	found := -1
-	err := decodeTimes(b.times, func(r ran, chunk int) {
-		if r.index == index {
-			story.Started, story.Took, found = at(b.claimedUs+r.start), took(r.took), chunk
+	err := batchrow.DecodeTimes(b.times, func(r batchrow.Ran, chunk int) {
+		if r.Index == index {
+			story.Started, story.Took, found = at(b.claimedUs+r.Start), took(r.Took), chunk
 		}
 	})
 	if err != nil || found < 0 {
 		return err
 	}
-	story.Process, err = ownerAt(b.owners, found, b.owner)
+	story.Process, err = batchrow.OwnerAt(b.owners, found, b.owner)
 	return err
 }
 
@@ -126,7 +127,7 @@ func viewBatch(s *sqlite.Stmt) (batchView, error) {
 	b := batchView{id: s.ColumnInt64(0), owner: s.ColumnInt64(1), claimedUs: s.ColumnInt64(2),
 		settled: blob(s, 4), times: blob(s, 5), owners: blob(s, 6)}
 	var err error
-	if b.positions, err = decodeManifest(nil, blob(s, 3)); err != nil {
+	if b.positions, err = batchrow.DecodeManifest(nil, blob(s, 3)); err != nil {
 		err = fmt.Errorf("batch %d of queue %d: %w", numberOf(b.id), ownerOf(b.id), err)
 	}
 	return b, err

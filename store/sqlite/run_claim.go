@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -41,7 +42,7 @@ func (s *Store) takeRuns(c *conn, now int64) error {
 		return err
 	}
 	s.held.reset(newest)
-	return c.exec(sqlTakeRuns, wakeLeased, wakeMail, now, crashesMax, crashBits)
+	return c.exec(sqlTakeRuns, runwake.Leased, runwake.Mail, now, runwake.CrashesMax, runwake.CrashBits)
 }
 
 // runClaim is one call of Claim for a workflow.
@@ -116,9 +117,9 @@ func (k *runClaim) look(c *conn) error {
 
 // find lists what is ready and what is due, the longest ready first.
 func (k *runClaim) find(c *conn) error {
-	ready, due := claimSpans(k.request.Suspects, k.now)
-	for _, s := range [...]span{ready, due} {
-		err := c.query(sqlReadyRuns, []any{k.workflow, s.from, s.to, k.request.Max + 1}, func(st *sqlite.Stmt) error {
+	ready, due := runwake.Claimable(k.request.Suspects, k.now)
+	for _, s := range [...]runwake.Span{ready, due} {
+		err := c.query(sqlReadyRuns, []any{k.workflow, s.From, s.To, k.request.Max + 1}, func(st *sqlite.Stmt) error {
 			k.candidates = append(k.candidates, candidate{no: st.ColumnInt64(0), wake: st.ColumnInt64(1)})
 			return nil
 		})
@@ -128,7 +129,7 @@ func (k *runClaim) find(c *conn) error {
 	}
 	if !k.request.Suspects {
 		slices.SortFunc(k.candidates, func(a, b candidate) int {
-			return cmp.Or(cmp.Compare(sinceOf(a.wake), sinceOf(b.wake)), cmp.Compare(a.no, b.no))
+			return cmp.Or(cmp.Compare(runwake.Since(a.wake), runwake.Since(b.wake)), cmp.Compare(a.no, b.no))
 		})
 		k.cut()
 	}
@@ -170,7 +171,7 @@ func (k *runClaim) load(c *conn) error {
 	}
 	if k.request.Suspects {
 		slices.SortStableFunc(k.candidates, func(a, b candidate) int {
-			return cmp.Or(cmp.Compare(b.run.Crashes, a.run.Crashes), cmp.Compare(sinceOf(a.wake), sinceOf(b.wake)))
+			return cmp.Or(cmp.Compare(b.run.Crashes, a.run.Crashes), cmp.Compare(runwake.Since(a.wake), runwake.Since(b.wake)))
 		})
 		k.cut()
 	}
@@ -207,10 +208,10 @@ func loadSteps(c *conn, run int64) ([]*store.Record, error) {
 const suspectsCounted = 1_000
 
 func (k *runClaim) countSuspects(c *conn) (int, error) {
-	ready, due := claimSpans(true, k.now)
+	ready, due := runwake.Claimable(true, k.now)
 	total := int64(0)
-	for _, s := range [...]span{ready, due} {
-		n, _, err := c.number(sqlCountReady, k.workflow, s.from, s.to, suspectsCounted)
+	for _, s := range [...]runwake.Span{ready, due} {
+		n, _, err := c.number(sqlCountReady, k.workflow, s.From, s.To, suspectsCounted)
 		if err != nil {
 			return 0, err
 		}
@@ -220,12 +221,12 @@ func (k *runClaim) countSuspects(c *conn) (int, error) {
 }
 
 func (k *runClaim) readNextDue(c *conn) error {
-	for _, class := range [...]int64{wakeUntil, wakeUntilSuspect} {
-		wake, found, err := c.number(sqlNextWake, k.workflow, class|k.now, class|(1<<wakeBits-1)+1)
+	for _, class := range [...]int64{runwake.Until, runwake.UntilSuspect} {
+		wake, found, err := c.number(sqlNextWake, k.workflow, class|k.now, class|(1<<runwake.Bits-1)+1)
 		if err != nil {
 			return err
 		}
-		if next := at(sinceOf(wake)); found && (k.claimed.NextDue.IsZero() || next.Before(k.claimed.NextDue)) {
+		if next := at(runwake.Since(wake)); found && (k.claimed.NextDue.IsZero() || next.Before(k.claimed.NextDue)) {
 			k.claimed.NextDue = next
 		}
 	}
@@ -242,7 +243,7 @@ func (k *runClaim) take(c *conn) error {
 	byNo := make(map[int64]*candidate, len(k.candidates))
 	for i := range k.candidates {
 		cand := &k.candidates[i]
-		if err := c.exec(sqlLeaseRun, cand.no, leasedWake(k.process), cand.wake, cand.run.Epoch-1); err != nil {
+		if err := c.exec(sqlLeaseRun, cand.no, runwake.LeasedBy(k.process), cand.wake, cand.run.Epoch-1); err != nil {
 			return err
 		}
 		if c.changes() == 0 {

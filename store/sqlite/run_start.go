@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -251,11 +252,11 @@ func (b *runbook) startNew(st *store.RunStart, w *workflow) error {
 	r := newRun{RunStart: st, workflow: w.id, no: no, now: b.now, parentStep: int64(st.ParentStep)}
 	switch {
 	case us(st.At) > b.now:
-		r.wake = untilWake(0, st.At)
+		r.wake = runwake.WaitingUntil(0, st.At)
 	case st.Lease && st.At.IsZero() && b.ours != nil:
-		r.wake, r.epoch = leasedWake(b.process), 1
+		r.wake, r.epoch = runwake.LeasedBy(b.process), 1
 	default:
-		r.wake = readyWake(0, b.now)
+		r.wake = runwake.ReadySince(0, b.now)
 		b.wake(w.id)
 	}
 	b.started = append(b.started, r)

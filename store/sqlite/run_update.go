@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // fenceRun refuses an update whose run this process does not hold under its epoch,
@@ -248,16 +249,16 @@ func (t *commit) release(u *store.RunUpdate, l *lease) error {
 	case store.Ended:
 		return t.end(u, l)
 	}
-	wake := untilWake(crashes, u.Wake)
+	wake := runwake.WaitingUntil(crashes, u.Wake)
 	if u.Verdict == store.Parked {
-		wake = wakeParked
+		wake = runwake.Parked
 	}
 	for _, m := range l.mail {
-		if wakes(wake, m.kind) {
-			wake = readyWake(crashes, t.now)
+		if runwake.WokenBy(wake, m.kind) {
+			wake = runwake.ReadySince(crashes, t.now)
 		}
 	}
-	if wake < wakeUntilSuspect && wake <= t.now || wake >= wakeReady && wake < wakeLeased {
+	if wake < runwake.UntilSuspect && wake <= t.now || wake >= runwake.Ready && wake < runwake.Leased {
 		t.wake(l.workflow)
 	}
 	if u.Verdict != store.Parked {

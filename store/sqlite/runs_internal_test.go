@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 const fulfil = "orders.fulfil"
@@ -222,31 +223,31 @@ func TestReplyBeforeTheWait(t *testing.T) {
 // most crashes.
 func TestWakeReasonsSort(t *testing.T) {
 	now := us(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
-	ascending := []int64{readyWake(2_000, now), readyWake(3, now), readyWake(2, 0), readyWake(2, now), readyWake(2, now+1), readyWake(1, now)}
+	ascending := []int64{runwake.ReadySince(2_000, now), runwake.ReadySince(3, now), runwake.ReadySince(2, 0), runwake.ReadySince(2, now), runwake.ReadySince(2, now+1), runwake.ReadySince(1, now)}
 	for i := 1; i < len(ascending); i++ {
 		if ascending[i-1] >= ascending[i] {
 			t.Errorf("wake reason %d = %d, want below the next, %d", i-1, ascending[i-1], ascending[i])
 		}
 	}
 	for _, crashes := range []int64{0, 1} {
-		ready, due := claimSpans(crashes > 0, now)
-		other, _ := claimSpans(crashes == 0, now)
-		w := readyWake(crashes, now)
-		if w < ready.from || w > ready.to || w >= other.from && w <= other.to || sinceOf(w) != now {
-			t.Errorf("ready with %d crashes = %d, since %d, want in %v, %d", crashes, w, sinceOf(w), ready, now)
+		ready, due := runwake.Claimable(crashes > 0, now)
+		other, _ := runwake.Claimable(crashes == 0, now)
+		w := runwake.ReadySince(crashes, now)
+		if w < ready.From || w > ready.To || w >= other.From && w <= other.To || runwake.Since(w) != now {
+			t.Errorf("ready with %d crashes = %d, since %d, want in %v, %d", crashes, w, runwake.Since(w), ready, now)
 		}
-		if w := untilWake(crashes, at(now)); w < due.from || w > due.to || sinceOf(w) != now {
+		if w := runwake.WaitingUntil(crashes, at(now)); w < due.From || w > due.To || runwake.Since(w) != now {
 			t.Errorf("until now with %d crashes = %d, want in %v", crashes, w, due)
 		}
-		if w := untilWake(crashes, at(now+1)); w <= due.to {
+		if w := runwake.WaitingUntil(crashes, at(now+1)); w <= due.To {
 			t.Errorf("until later with %d crashes = %d, want beyond %v", crashes, w, due)
 		}
-		far := untilWake(crashes, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
-		if state, until, _ := stateOf(far, now); state != store.RunWaiting || until.Year() < 4000 {
+		far := runwake.WaitingUntil(crashes, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+		if state, until, _ := runwake.StateOf(far, now); state != store.RunWaiting || until.Year() < 4000 {
 			t.Errorf("until the year 9999 = %s until %s", state, until)
 		}
 	}
-	if state, _, process := stateOf(leasedWake(math.MaxInt32), now); state != store.RunRunning || process != math.MaxInt32 {
+	if state, _, process := runwake.StateOf(runwake.LeasedBy(math.MaxInt32), now); state != store.RunRunning || process != math.MaxInt32 {
 		t.Errorf("leased = %s by %d", state, process)
 	}
 }

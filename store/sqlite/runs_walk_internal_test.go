@@ -13,6 +13,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // TestLeasesAreTheRows walks at random through all that can happen to runs, with
@@ -205,7 +206,7 @@ func (w *runWalk) compare() {
 	err := w.s.read(w.t.Context(), func(c *conn) error {
 		err := c.query(`select no, epoch, workflow, crashes, coalesce(parent, 0), coalesce(parent_step, 0),
 			(select count(*) from weir_waits where run = r.no), (select count(*) from weir_locks where run = r.no)
-			+ (select count(*) from weir_lock_line where run = r.no) from weir_runs r where wake = ?1`, []any{leasedWake(process)}, func(st *sqlite.Stmt) error {
+			+ (select count(*) from weir_lock_line where run = r.no) from weir_runs r where wake = ?1`, []any{runwake.LeasedBy(process)}, func(st *sqlite.Stmt) error {
 			rows[st.ColumnInt64(0)] = lease{no: st.ColumnInt64(0), epoch: st.ColumnInt64(1), workflow: st.ColumnInt64(2), crashes: st.ColumnInt64(3),
 				parent: st.ColumnInt64(4), parentStep: st.ColumnInt64(5), waits: st.ColumnInt(6)}
 			ties[st.ColumnInt64(0)] = st.ColumnInt64(6) + st.ColumnInt64(7)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 const (
@@ -105,7 +106,7 @@ func (s *Store) End(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.exec(sqlHandBackRuns, leasedWake(process), us(s.now()), wakeReady, crashesMax, crashBits); err != nil {
+		if err := c.exec(sqlHandBackRuns, runwake.LeasedBy(process), us(s.now()), runwake.Ready, runwake.CrashesMax, runwake.CrashBits); err != nil {
 			return err
 		}
 		return c.exec(sqlEnd, process, s.now())

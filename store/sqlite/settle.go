@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -31,11 +32,11 @@ type leasedBatch struct {
 	id, epoch, owner, state, open, claimed int64
 
 	manifest []int64
-	bits     bits
+	bits     batchrow.Bits
 	times    []byte
 	queue    *queueTail
-	watched  bits // deliveries with a past; see Store.watched
-	ran      timesChunk
+	watched  batchrow.Bits // deliveries with a past; see Store.watched
+	ran      batchrow.Chunk
 	dirty    bool
 }
 
@@ -72,7 +73,7 @@ func (t *commit) fence(ch *store.Change) (refused, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if b == nil || !b.holds(s.Index, s.Pos) || b.bits.has(s.Index) {
+		if b == nil || !b.holds(s.Index, s.Pos) || b.bits.Has(s.Index) {
 			t.unmark(ch.Settle[:i])
 			return store.ErrFenced, nil
 		}
@@ -80,14 +81,14 @@ func (t *commit) fence(ch *store.Change) (refused, err error) {
 			t.unmark(ch.Settle[:i])
 			return fmt.Errorf("settle with verdict %d: unknown", s.Verdict), nil
 		}
-		b.bits.set(s.Index)
+		b.bits.Set(s.Index)
 	}
 	for _, s := range ch.Starts {
 		b, err := t.leased(s.Batch)
 		if err != nil {
 			return nil, err
 		}
-		if b == nil || !b.holds(s.Index, 0) || b.bits.has(s.Index) {
+		if b == nil || !b.holds(s.Index, 0) || b.bits.Has(s.Index) {
 			t.unfence(ch)
 			return store.ErrFenced, nil
 		}
@@ -105,7 +106,7 @@ func (t *commit) unfence(ch *store.Change) { t.unmark(ch.Settle) }
 func (t *commit) unmark(settled []store.Settlement) {
 	for i := range settled {
 		r := settled[i].Batch
-		t.batches[batchID(r)].bits.unset(settled[i].Index)
+		t.batches[batchID(r)].bits.Unset(settled[i].Index)
 	}
 }
 
@@ -146,7 +147,7 @@ func (t *commit) readBatch(id, queue int64) (*leasedBatch, error) {
 	if b.owner != t.process {
 		return b, nil
 	}
-	if b.manifest, err = decodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
+	if b.manifest, err = batchrow.DecodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
 		return nil, err
 	}
 	b.watched = t.s.watched[id]
@@ -177,10 +178,10 @@ func (t *commit) settle(s *store.Settlement) error {
 	b.dirty = true
 	b.open--
 	if !s.Started.IsZero() {
-		b.ran.add(ran{s.Index, us(s.Started) - b.claimed, s.Took.Microseconds()})
+		b.ran.Add(batchrow.Ran{Index: s.Index, Start: us(s.Started) - b.claimed, Took: s.Took.Microseconds()})
 	}
 	q := b.queue
-	past := b.watched.has(s.Index)
+	past := b.watched.Has(s.Index)
 	if s.Verdict == store.Done {
 		q.newDone++
 		if past || s.Attempt > 1 {
@@ -337,9 +338,9 @@ func (t *commit) begins(s *store.Start) error {
 	}
 	t.watch = append(t.watch, watched{b.id, s.Index, len(b.manifest)})
 	if b.watched == nil {
-		b.watched = newBits(len(b.manifest))
+		b.watched = batchrow.NewBits(len(b.manifest))
 	}
-	b.watched.set(s.Index) // for a settlement in the same group; one too many is no harm
+	b.watched.Set(s.Index) // for a settlement in the same group; one too many is no harm
 	return t.c.exec(sqlStart, b.queue.id, b.manifest[s.Index], t.process, t.now, s.Lone)
 }
 
@@ -349,7 +350,7 @@ func (t *commit) writeBatches() error {
 		if !b.dirty {
 			continue
 		}
-		b.times = b.ran.appendTo(b.times)
+		b.times = b.ran.AppendTo(b.times)
 		if b.open > 0 {
 			if err := t.c.exec(sqlSetBatch, b.id, b.open, []byte(b.bits), b.times); err != nil {
 				return err
@@ -389,9 +390,9 @@ func (s *Store) keepWatch(list []watched) {
 	for _, w := range list {
 		b := s.watched[w.batch]
 		if b == nil {
-			b = newBits(w.count)
+			b = batchrow.NewBits(w.count)
 			s.watched[w.batch] = b
 		}
-		b.set(w.index)
+		b.Set(w.index)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -32,10 +33,10 @@ func (k *claim) takeOver(id int64) error {
 	if err != nil {
 		return err
 	}
-	if b.manifest, err = decodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
+	if b.manifest, err = batchrow.DecodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
 		return fmt.Errorf("batch %d of queue %d: %w", numberOf(id), k.q.id, err)
 	}
-	suspect, from := b.state == batchLeased, appendOwner(nil, b.owner, times)
+	suspect, from := b.state == batchLeased, batchrow.AppendOwner(nil, b.owner, times)
 	list, err := k.leaseRest(b)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (k *claim) takeOver(id int64) error {
 func (k *claim) leaseRest(b *leasedBatch) ([]store.Delivery, error) {
 	var rest []int // indices
 	for i := range b.manifest {
-		if b.bits.has(i) {
+		if b.bits.Has(i) {
 			continue
 		}
 		found, err := k.loader.one(k.c, b.manifest[i])
@@ -69,7 +70,7 @@ func (k *claim) leaseRest(b *leasedBatch) ([]store.Delivery, error) {
 			return nil, err
 		}
 		if !found {
-			b.bits.set(i)
+			b.bits.Set(i)
 			if err := k.bury(deferral{pos: b.manifest[i], attempt: 1}); err != nil {
 				return nil, err
 			}
@@ -102,7 +103,7 @@ func (k *claim) leaseRest(b *leasedBatch) ([]store.Delivery, error) {
 		}
 		h, past := history[b.manifest[i]]
 		if filed {
-			b.bits.set(i)
+			b.bits.Set(i)
 			if past { // it waits as it was
 				if err := k.c.exec(sqlAsItWas, k.q.id, b.manifest[i], max(h.next, 1), h.crashes, timeOrNull(at(h.first))); err != nil {
 					return nil, err
