@@ -55,8 +55,9 @@ const (
 				and (g.mask >> m.lane) & 1 = 1 order by m.seq limit $10)) m
 		union all
 		select 2, m.i,` + lookColumns + `from (` + lookBounded + ` from (
-			select f.*, g.i from s join g on (g.mask >> s.lane) & 1 = 1 and s.seq > g.high and g.target is null
-			join weir.messages f on f.topic = $1 and f.seq = s.seq order by s.seq limit $10) f) m where m.before < $11
+			select f.*, c.i from (select s.seq, g.i from s join g on (g.mask >> s.lane) & 1 = 1 and s.seq > g.high and g.target is null
+				order by s.seq limit $10) c
+			cross join lateral (select * from weir.messages where topic = $1 and seq = c.seq limit 1) f) f) m where m.before < $11
 		union all
 		select 3, 0, coalesce(max(s.seq), 0), count(*), 0, 0, '', 0, '', '', null, null from s`
 
