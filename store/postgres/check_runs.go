@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // checkedRuns is how many runs of a kind Check looks at, and runFindings how many
@@ -69,7 +70,7 @@ func (k *checkup) leasedRuns() error {
 		k.found(fmt.Sprintf("run %s of %s is leased to process %d, which is gone", id, name, process),
 			"the next start of a process takes it over: restart one; and please report this with the output of weir doctor")
 		return err
-	}, wakeLeased, wakeMail, int64(1<<wakeBits-1), checkedRuns, us(k.now.Add(-silentAfter)), runFindings)
+	}, runwake.Leased, runwake.Mail, int64(1<<runwake.Bits-1), checkedRuns, us(k.now.Add(-silentAfter)), runFindings)
 }
 
 func (k *checkup) stuckRuns() error {
@@ -79,7 +80,7 @@ func (k *checkup) stuckRuns() error {
 		k.found(fmt.Sprintf("run %s of %s waits for mail that cannot come: it has no wait, no place in a lock's line, no child, and no step that needs a person", id, name),
 			reportIt+"; weir run cancel "+id+" ends it")
 		return err
-	}, wakeMail, wakeParked, checkedRuns, int(store.StepParked), runFindings)
+	}, runwake.Mail, runwake.Parked, checkedRuns, int(store.StepParked), runFindings)
 }
 
 // mail finds mail that woke nobody.
@@ -93,7 +94,7 @@ func (k *checkup) mail() error {
 		if err := read(&no, &run, &kind, &wake, &id, &workflow); err != nil {
 			return err
 		}
-		if wake != nil && !wakes(*wake, kind) || named == runFindings {
+		if wake != nil && !runwake.WokenBy(*wake, kind) || named == runFindings {
 			return nil
 		}
 		named++

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // A queue's cursor is in its newest batch. For each group of lanes it is a position, high,
@@ -53,7 +54,7 @@ func askCursor(t *tx, queue int64, into *cursor) {
 		}
 		into.groups = into.groups[:0]
 		if len(highs) != len(masks) || len(seens) != len(masks) || len(targets) != len(masks) || len(uptos) != len(masks) {
-			return fmt.Errorf("cursor of queue %d: %w", queue, errEncoding)
+			return fmt.Errorf("cursor of queue %d: %w", queue, batchrow.ErrEncoding)
 		}
 		for i := range masks {
 			into.groups = append(into.groups, group{masks[i], highs[i], seens[i], targets[i], uptos[i]})
@@ -130,5 +131,5 @@ func (b *newBatch) insert(t *tx) {
 		from, to = b.first[0], b.first[len(b.first)-1]
 	}
 	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, state, b.high, masks, highs, seens, targets, uptos, b.floor,
-		from, to, b.lanes, n, t.now, appendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(newBits(n)))
+		from, to, b.lanes, n, t.now, batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(batchrow.NewBits(n)))
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // parcel is mail on its way to a run.
@@ -46,10 +47,10 @@ func (d *runDesk) deliver(p parcel) {
 	d.letters = append(d.letters, l)
 	r.mail = append(r.mail, letterMark{l.no, p.kind})
 	switch {
-	case wakes(r.wake, p.kind):
+	case runwake.WokenBy(r.wake, p.kind):
 		d.wake(r.workflow)
-		r.wake, r.woke = readyWake(r.crashes, d.now), true
-	case r.wake >= wakeLeased && r.wake < wakeMail:
+		r.wake, r.woke = runwake.ReadySince(r.crashes, d.now), true
+	case r.wake >= runwake.Leased && r.wake < runwake.Mail:
 		d.wake(r.workflow)
 	}
 }

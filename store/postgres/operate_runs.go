@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // mailOf is the mail that each act on a run becomes.
@@ -93,8 +94,8 @@ func (o operation) lockRun(no int64) (wakefulRun, error) {
 
 // wakeBy queues the waking of a run that mail of a kind has come to.
 func (o operation) wakeBy(r wakefulRun, kind store.MailKind) {
-	if wakes(r.wake, kind) {
-		o.t.do(actWake, r.no, readyWake(r.crashes, o.t.now))
+	if runwake.WokenBy(r.wake, kind) {
+		o.t.do(actWake, r.no, runwake.ReadySince(r.crashes, o.t.now))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // What a big journal is made with, without a store's work: what is asked of it is the same.
@@ -51,7 +52,7 @@ type planned struct {
 
 func plannedReads() []planned {
 	somewhere, some := int64(5<<seqBits|4004), []int64{5<<seqBits | 4004, 6<<seqBits | 4005}
-	spans := []int64{wakeMail}
+	spans := []int64{runwake.Mail}
 	return []planned{
 		{askNewest, []any{int64(150_000), 50, ""}}, {askNewest, []any{int64(150_000), 50, "kitchen.event-7"}},
 		{askNewestOfKey, []any{int64(150_000), 50, "", "table-7"}}, {askNewestOfKey, []any{int64(150_000), 50, "kitchen.event-7", "table-7"}},

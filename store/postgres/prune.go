@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // Retention works from the front, where the oldest is, so a step looks at little more than
@@ -155,7 +156,7 @@ func (p *pruner) small() error {
 		more  []any
 	}{
 		{pruneFigures, p.cutoff / minuteUs, nil}, {pruneDedup, p.t.now, nil}, {pruneAudit, p.cutoff, nil},
-		{pruneProcesses, p.cutoff, []any{wakeLeased}},
+		{pruneProcesses, p.cutoff, []any{runwake.Leased}},
 	} {
 		if p.full() {
 			return nil

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // subscriber is a queue as retention sees it.
@@ -217,7 +218,7 @@ func (p *pruner) needed(queues, positions []int64) (map[int64]bool, error) {
 		}
 		var err error
 		b.settled = settled
-		b.positions, err = decodeManifest(nil, manifest)
+		b.positions, err = batchrow.DecodeManifest(nil, manifest)
 		for _, pos := range b.unsettled() {
 			if _, ok := slices.BinarySearch(positions, pos); ok {
 				needed[pos] = true

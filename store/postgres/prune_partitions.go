@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // A partition that is full, and wholly old and claimed, is dropped: all its messages for
@@ -190,7 +192,7 @@ func (p *pruner) keepOf(x part) ([]int64, error) {
 		}
 		b := seenBatch{settled: settled}
 		var err error
-		b.positions, err = decodeManifest(nil, manifest)
+		b.positions, err = batchrow.DecodeManifest(nil, manifest)
 		for _, pos := range b.unsettled() {
 			if seq := seqOf(pos); seq >= x.from() && seq < x.to() {
 				needed = append(needed, pos)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 const (
@@ -59,10 +60,10 @@ func (r runReader) Counts(ctx context.Context) ([]store.RunCount, error) {
 }
 
 func countUnfinished(t *tx, counted map[tallyKey]*store.RunCount) error {
-	var spans []span
+	var spans []runwake.Span
 	var states []store.RunState // of spans
 	for _, state := range []store.RunState{store.RunReady, store.RunRunning, store.RunWaiting, store.RunParked} {
-		for _, s := range spansOf(state, t.now) {
+		for _, s := range runwake.SpansOf(state, t.now) {
 			spans, states = append(spans, s), append(states, state)
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // runReader answers questions about runs, each from one committed state.
@@ -122,7 +122,7 @@ func (l *runLister) list() error {
 // gather lists the numbers of the runs that the query may mean, from the index that
 // narrows it most. all is false when they are too many, or all runs are meant.
 func (l *runLister) gather() (numbers []int64, all bool, err error) {
-	spans := spansOf(l.q.State, l.t.now)
+	spans := runwake.SpansOf(l.q.State, l.t.now)
 	if spans == nil && l.q.IDPrefix == "" && l.q.Workflow == "" {
 		return nil, false, nil
 	}
@@ -145,9 +145,9 @@ func (l *runLister) gather() (numbers []int64, all bool, err error) {
 }
 
 // ends are the ends of spans, as arrays.
-func ends(spans []span) (from, to []int64) {
+func ends(spans []runwake.Span) (from, to []int64) {
 	for _, s := range spans {
-		from, to = append(from, s.from), append(to, s.to)
+		from, to = append(from, s.From), append(to, s.To)
 	}
 	return from, to
 }
@@ -234,45 +234,11 @@ func seeRun(read scan, flow map[int64]string, now int64) (store.RunRow, error) {
 		r.State, r.Reason = store.RunState(store.Outcome(deref(outcome)).String()), reason
 		return r, nil
 	}
-	r.State, r.Wake, r.Process = stateOf(*wake, now)
+	r.State, r.Wake, r.Process = runwake.StateOf(*wake, now)
 	if r.State == store.RunParked {
 		r.Reason = reason
 	}
 	return r, nil
-}
-
-func stateOf(wake, now int64) (state store.RunState, until time.Time, process int64) {
-	switch {
-	case wake < wakeUntil:
-		return store.RunReady, until, 0
-	case wake < wakeReady:
-		if sinceOf(wake) <= now {
-			return store.RunReady, until, 0
-		}
-		return store.RunWaiting, at(sinceOf(wake)), 0
-	case wake < wakeLeased:
-		return store.RunReady, until, 0
-	case wake < wakeMail:
-		return store.RunRunning, until, sinceOf(wake)
-	case wake < wakeParked:
-		return store.RunWaiting, until, 0
-	}
-	return store.RunParked, until, 0
-}
-
-// spansOf are the ranges of wake reasons of a state; nil when it is none of the unfinished.
-func spansOf(state store.RunState, now int64) []span {
-	switch state {
-	case store.RunReady:
-		return []span{{math.MinInt64, -1}, {wakeUntil, wakeUntil | now}, {wakeUntilSuspect, wakeUntilSuspect | now}, {wakeReady, wakeLeased - 1}}
-	case store.RunRunning:
-		return []span{{wakeLeased, wakeMail - 1}}
-	case store.RunWaiting:
-		return []span{{wakeUntil | now + 1, wakeUntilSuspect - 1}, {wakeUntilSuspect | now + 1, wakeReady - 1}, {wakeMail, wakeParked - 1}}
-	case store.RunParked:
-		return []span{{wakeParked, wakeMax}}
-	}
-	return nil
 }
 
 // outcomeOf is the outcome that a state of a query means; Running if none.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // What queues did with messages. A story is put together from the queue's batches, whose
@@ -19,7 +20,7 @@ type seenBatch struct {
 	owner     int64
 	claimedUs int64
 	positions []int64
-	settled   bits
+	settled   batchrow.Bits
 	times     []byte
 	owners    []byte
 }
@@ -29,14 +30,14 @@ func (b *seenBatch) find(pos int64) (int, bool) { return slices.BinarySearch(b.p
 // leases reports whether the batch holds the position unsettled.
 func (b *seenBatch) leases(pos int64) bool {
 	i, ok := b.find(pos)
-	return ok && !b.settled.has(i)
+	return ok && !b.settled.Has(i)
 }
 
 // unsettled gives the positions that are not settled, ascending.
 func (b *seenBatch) unsettled() []int64 {
 	var out []int64
 	for i, pos := range b.positions {
-		if !b.settled.has(i) {
+		if !b.settled.Has(i) {
 			out = append(out, pos)
 		}
 	}
@@ -47,15 +48,15 @@ func (b *seenBatch) unsettled() []int64 {
 // which process: not the batch's owner, if that has taken it over since.
 func (b *seenBatch) run(index int, story *store.QueueStory) error {
 	found := -1
-	err := decodeTimes(b.times, func(r ran, chunk int) {
-		if r.index == index {
-			story.Started, story.Took, found = at(b.claimedUs+r.start), took(r.took), chunk
+	err := batchrow.DecodeTimes(b.times, func(r batchrow.Ran, chunk int) {
+		if r.Index == index {
+			story.Started, story.Took, found = at(b.claimedUs+r.Start), took(r.Took), chunk
 		}
 	})
 	if err != nil || found < 0 {
 		return err
 	}
-	story.Process, err = ownerAt(b.owners, found, b.owner)
+	story.Process, err = batchrow.OwnerAt(b.owners, found, b.owner)
 	return err
 }
 
@@ -70,7 +71,7 @@ func seeBatch(read scan) (*seenBatch, error) {
 	}
 	b.settled = settled
 	var err error
-	if b.positions, err = decodeManifest(nil, manifest); err != nil {
+	if b.positions, err = batchrow.DecodeManifest(nil, manifest); err != nil {
 		err = fmt.Errorf("batch %d of queue %d: %w", b.no, b.queue, err)
 	}
 	return b, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 const (
@@ -116,7 +117,7 @@ func (k *runClaim) askTidy() {
 		err := read(&owner)
 		k.gone = append(k.gone, owner)
 		return err
-	}, wakeLeased, wakeMail, k.workflow)
+	}, runwake.Leased, runwake.Mail, k.workflow)
 }
 
 // look finds what is ready and what is due, and locks as much of it as is asked for.
@@ -128,32 +129,32 @@ func (k *runClaim) look() error {
 		}
 	}
 	t.do(sqlByIndex)
-	ready, due := claimSpans(k.request.Suspects, t.now)
+	ready, due := runwake.Claimable(k.request.Suspects, t.now)
 	if k.request.Max > 0 {
 		t.ask(sqlReadyRuns, func(read scan) error {
 			var c runCandidate
 			err := read(&c.no, &c.wake, &c.crashes, &c.records)
 			k.candidates = append(k.candidates, c)
 			return err
-		}, k.workflow, ready.from, ready.to, due.from, due.to, k.request.Max)
+		}, k.workflow, ready.From, ready.To, due.From, due.To, k.request.Max)
 		t.ask(sqlCountReady, func(read scan) error { return read(&k.ready) },
-			k.workflow, ready.from, ready.to, due.from, due.to, k.request.Max+1)
+			k.workflow, ready.From, ready.To, due.From, due.To, k.request.Max+1)
 	}
-	ready, due = claimSpans(true, t.now)
+	ready, due = runwake.Claimable(true, t.now)
 	t.ask(sqlCountReady, func(read scan) error { return read(&k.claimed.Suspects) },
-		k.workflow, ready.from, ready.to, due.from, due.to, suspectsCounted)
+		k.workflow, ready.From, ready.To, due.From, due.To, suspectsCounted)
 	t.ask(sqlNextWake, func(read scan) error {
 		var next *int64
 		err := read(&next)
 		k.claimed.NextDue = moment(next)
 		return err
-	}, k.workflow, wakeUntil|t.now, wakeUntilSuspect-1, wakeUntilSuspect|t.now, wakeReady-1)
+	}, k.workflow, runwake.Until|t.now, runwake.UntilSuspect-1, runwake.UntilSuspect|t.now, runwake.Ready-1)
 	t.ask(sqlLeasedMail, func(read scan) error {
 		var no int64
 		err := read(&no)
 		k.leased = append(k.leased, no)
 		return err
-	}, k.workflow, leasedWake(k.process))
+	}, k.workflow, runwake.LeasedBy(k.process))
 	return t.flush()
 }
 
@@ -163,7 +164,7 @@ const suspectsCounted = 1_000
 // choose puts the candidates in order, and takes as many as fit.
 func (k *runClaim) choose() []int64 {
 	slices.SortFunc(k.candidates, func(a, b runCandidate) int {
-		by := cmp.Or(cmp.Compare(sinceOf(a.wake), sinceOf(b.wake)), cmp.Compare(a.no, b.no))
+		by := cmp.Or(cmp.Compare(runwake.Since(a.wake), runwake.Since(b.wake)), cmp.Compare(a.no, b.no))
 		if k.request.Suspects {
 			return cmp.Or(cmp.Compare(b.crashes, a.crashes), by)
 		}
@@ -203,7 +204,7 @@ func (k *runClaim) lease() error {
 		r.StartedAt, r.Deadline = at(started), moment(deadline)
 		runs[int64(r.No)] = r
 		return err
-	}, numbers, leasedWake(k.process))
+	}, numbers, runwake.LeasedBy(k.process))
 	k.t.ask(sqlStepsOf, func(read scan) error {
 		var run int64
 		rec, err := seeRecord(func(into ...any) error { return read(append([]any{&run}, into...)...) })
@@ -229,7 +230,7 @@ func (k *runClaim) lease() error {
 	first := k.claimed.Runs[0]
 	k.t.done = func(ctx context.Context) (bool, error) {
 		var ours bool
-		err := k.s.pool.QueryRow(ctx, k.s.text(sqlLeasedBy), int64(first.No), first.Epoch, leasedWake(k.process)).Scan(&ours)
+		err := k.s.pool.QueryRow(ctx, k.s.text(sqlLeasedBy), int64(first.No), first.Epoch, runwake.LeasedBy(k.process)).Scan(&ours)
 		return ours, err
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 // starts are the runs that a transaction starts.
@@ -189,11 +190,11 @@ func (d *runDesk) start(list []*store.RunStart, leases bool) {
 		d.starts.numbers = d.starts.numbers[1:]
 		switch {
 		case us(st.At) > d.now:
-			r.wake = untilWake(0, st.At)
+			r.wake = runwake.WaitingUntil(0, st.At)
 		case st.Lease && st.At.IsZero() && leases:
-			r.wake, r.epoch = leasedWake(d.process), 1
+			r.wake, r.epoch = runwake.LeasedBy(d.process), 1
 		default:
-			r.wake = readyWake(0, d.now)
+			r.wake = runwake.ReadySince(0, d.now)
 			d.wake(r.workflow)
 		}
 		d.starts.fresh = append(d.starts.fresh, r)

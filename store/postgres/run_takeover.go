@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/weir-go/weir/store/internal/runwake"
+
 const (
 	// The owners of leased runs are found by leaps through the index, from one to the next.
 	sqlGoneOwners = `select distinct o.process from weir.workflows w cross join lateral (
@@ -27,7 +29,7 @@ func (s *Store) beginRuns(t *tx) error {
 	s.runs.mu.Lock()
 	s.runs.given = nil
 	s.runs.mu.Unlock()
-	gone, err := t.numbers(sqlGoneOwners, wakeLeased, wakeMail, 0)
+	gone, err := t.numbers(sqlGoneOwners, runwake.Leased, runwake.Mail, 0)
 	if err != nil {
 		return err
 	}
@@ -43,7 +45,7 @@ func (s *Store) takeRuns(t *tx, gone []int64) error {
 			return err
 		}
 		if free {
-			t.do(sqlTakeRuns, leasedWake(process), t.now, crashesMax, crashBits)
+			t.do(sqlTakeRuns, runwake.LeasedBy(process), t.now, runwake.CrashesMax, runwake.CrashBits)
 		}
 	}
 	return t.flush()
@@ -52,6 +54,6 @@ func (s *Store) takeRuns(t *tx, gone []int64) error {
 // endRuns hands back the runs that a process leases, when nothing of its own is under way.
 func (s *Store) endRuns(t *tx, process int64) error {
 	t.do(sqlHoldProcess, s.processLock(process))
-	t.do(sqlHandBackRuns, leasedWake(process), wakeReady, t.now, crashesMax, crashBits)
+	t.do(sqlHandBackRuns, runwake.LeasedBy(process), runwake.Ready, t.now, runwake.CrashesMax, runwake.CrashBits)
 	return nil
 }

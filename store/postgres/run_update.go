@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/runwake"
 )
 
 func checkUpdate(u *store.RunUpdate) error {
@@ -51,7 +52,7 @@ func checkUpdate(u *store.RunUpdate) error {
 func (d *runDesk) refuseUpdate(ch *store.Change) error {
 	u := ch.Run
 	r := d.rows[int64(u.No)]
-	if d.process == 0 || r == nil || r.over || r.freed || r.wake != leasedWake(d.process) || r.epoch != u.Epoch {
+	if d.process == 0 || r == nil || r.over || r.freed || r.wake != runwake.LeasedBy(d.process) || r.epoch != u.Epoch {
 		return store.ErrFenced
 	}
 	refused := checkUpdate(u)
@@ -115,16 +116,16 @@ func (d *runDesk) release(u *store.RunUpdate, r *runRow) {
 		d.end(u, r)
 		return
 	}
-	wake := untilWake(r.crashes, u.Wake)
+	wake := runwake.WaitingUntil(r.crashes, u.Wake)
 	if u.Verdict == store.Parked {
-		wake, r.reason = wakeParked, textOrNull(reasonOf(u.Reason))
+		wake, r.reason = runwake.Parked, textOrNull(reasonOf(u.Reason))
 	}
 	for _, m := range r.mail {
-		if wakes(wake, m.kind) {
-			wake = readyWake(r.crashes, d.now)
+		if runwake.WokenBy(wake, m.kind) {
+			wake = runwake.ReadySince(r.crashes, d.now)
 		}
 	}
-	if wake < wakeUntilSuspect && wake <= d.now || wake >= wakeReady && wake < wakeLeased {
+	if wake < runwake.UntilSuspect && wake <= d.now || wake >= runwake.Ready && wake < runwake.Leased {
 		d.wake(r.workflow)
 	}
 	r.wake, r.released = wake, true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // States of a batch.
@@ -29,9 +30,9 @@ type leasedBatch struct {
 	epoch, owner, state, open, claimed int64
 
 	manifest []int64
-	bits     bits
-	watched  bits // deliveries with a past; see watchlist
-	ran      timesChunk
+	bits     batchrow.Bits
+	watched  batchrow.Bits // deliveries with a past; see watchlist
+	ran      batchrow.Chunk
 	dirty    bool
 }
 
@@ -121,7 +122,7 @@ func (t *commit) readBatch(read scan) error {
 		return nil
 	}
 	b.watched = t.s.watched.of(b.ref)
-	b.manifest, err = decodeManifest(make([]int64, 0, store.MaxBatch), manifest)
+	b.manifest, err = batchrow.DecodeManifest(make([]int64, 0, store.MaxBatch), manifest)
 	return err
 }
 
@@ -132,7 +133,7 @@ func (t *commit) fence(ch *store.Change) (refused error) {
 		s := &ch.Settle[i]
 		b := t.leased(s.Batch)
 		switch {
-		case b == nil || !b.holds(s.Index, s.Pos) || b.bits.has(s.Index):
+		case b == nil || !b.holds(s.Index, s.Pos) || b.bits.Has(s.Index):
 			refused = store.ErrFenced
 		case s.Verdict < store.Done || s.Verdict > store.Discarded:
 			refused = fmt.Errorf("settle with verdict %d: unknown", s.Verdict)
@@ -143,11 +144,11 @@ func (t *commit) fence(ch *store.Change) (refused error) {
 			t.unmark(ch.Settle[:i])
 			return refused
 		}
-		b.bits.set(s.Index)
+		b.bits.Set(s.Index)
 	}
 	for _, s := range ch.Starts {
 		b := t.leased(s.Batch)
-		if b == nil || !b.holds(s.Index, 0) || b.bits.has(s.Index) {
+		if b == nil || !b.holds(s.Index, 0) || b.bits.Has(s.Index) {
 			t.unmark(ch.Settle)
 			return store.ErrFenced
 		}
@@ -162,7 +163,7 @@ func (b *leasedBatch) holds(index int, pos store.Pos) bool {
 
 func (t *commit) unmark(settled []store.Settlement) {
 	for i := range settled {
-		t.leased(settled[i].Batch).bits.unset(settled[i].Index)
+		t.leased(settled[i].Batch).bits.Unset(settled[i].Index)
 	}
 }
 
@@ -186,9 +187,9 @@ func (t *commit) settle(s *store.Settlement) {
 	b.dirty = true
 	b.open--
 	if !s.Started.IsZero() {
-		b.ran.add(ran{s.Index, us(s.Started) - b.claimed, s.Took.Microseconds()})
+		b.ran.Add(batchrow.Ran{Index: s.Index, Start: us(s.Started) - b.claimed, Took: s.Took.Microseconds()})
 	}
-	past := b.watched.has(s.Index)
+	past := b.watched.Has(s.Index)
 	queue := int64(s.Batch.Queue)
 	c := t.counts(queue)
 	if s.Verdict == store.Done {
@@ -343,7 +344,7 @@ func (t *commit) writeBatches() {
 			continue
 		}
 		queues, nos, opens = append(queues, int32(k.queue)), append(nos, k.no), append(opens, int32(b.open))
-		sets, times = append(sets, b.bits), append(times, b.ran.appendTo([]byte{}))
+		sets, times = append(sets, b.bits), append(times, b.ran.AppendTo([]byte{}))
 	}
 	if len(nos) > 0 {
 		t.do(sqlSetBatches, t.now, queues, nos, opens, sets, times)
@@ -358,8 +359,8 @@ func (t *commit) begins(s *store.Start) {
 	b := t.leased(s.Batch)
 	t.watch = append(t.watch, watched{b.ref, s.Index, len(b.manifest)})
 	if b.watched == nil {
-		b.watched = newBits(len(b.manifest))
+		b.watched = batchrow.NewBits(len(b.manifest))
 	}
-	b.watched.set(s.Index) // for a settlement in the same group; one too many is no harm
+	b.watched.Set(s.Index) // for a settlement in the same group; one too many is no harm
 	t.do(sqlStart, t.process, t.now, []int32{int32(s.Batch.Queue)}, []int64{b.manifest[s.Index]}, []bool{s.Lone})
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // What a queue's state is made of. The oldest message that is not settled: the least of
@@ -61,9 +62,9 @@ func readStates(t *tx) ([]store.QueueState, error) {
 		if !ok {
 			return nil
 		}
-		positions, err := decodeManifest(nil, manifest)
+		positions, err := batchrow.DecodeManifest(nil, manifest)
 		for n, pos := range positions {
-			if !bits(set).has(n) {
+			if !batchrow.Bits(set).Has(n) {
 				states[i].Leased++
 				least(i, pos)
 			}

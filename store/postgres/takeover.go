@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 const (
@@ -34,10 +35,10 @@ func (k *claim) takeOver(o openBatch) error {
 		k.claimed.More = true
 		return nil
 	}
-	if b.manifest, err = decodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
+	if b.manifest, err = batchrow.DecodeManifest(make([]int64, 0, store.MaxBatch), manifest); err != nil {
 		return fmt.Errorf("batch %d of queue %d: %w", o.no, k.queueID(), err)
 	}
-	suspect, from := b.state == batchLeased, appendOwner(nil, b.owner, times)
+	suspect, from := b.state == batchLeased, batchrow.AppendOwner(nil, b.owner, times)
 	b.ref.Epoch = b.epoch + 1
 	list, lanes, err := k.leaseRest(b)
 	if err != nil {
@@ -62,7 +63,7 @@ func (k *claim) leaseRest(b *leasedBatch) (list []store.Delivery, lanes int64, e
 	var rest []int // indices
 	var positions []int64
 	for i, pos := range b.manifest {
-		if !b.bits.has(i) {
+		if !b.bits.Has(i) {
 			rest, positions = append(rest, i), append(positions, pos)
 		}
 	}
@@ -90,12 +91,12 @@ func (k *claim) leaseRest(b *leasedBatch) (list []store.Delivery, lanes int64, e
 	for n, i := range rest {
 		m, h := messages[n], histories[positions[n]]
 		if m == nil {
-			b.bits.set(i)
+			b.bits.Set(i)
 			k.bury(positions[n], "", 0)
 			continue
 		}
 		if k.behind(m) {
-			b.bits.set(i)
+			b.bits.Set(i)
 			if h != nil { // it waits as it was
 				k.filed.asItWas(int64(m.Pos), h)
 			}

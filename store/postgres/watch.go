@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/batchrow"
 )
 
 // watchlist marks deliveries of ours that have rows beside their batch's: earlier
@@ -11,7 +12,7 @@ import (
 // memory, because a batch is settled by the process that claimed it.
 type watchlist struct {
 	mu   sync.Mutex
-	bits map[store.BatchRef]bits
+	bits map[store.BatchRef]batchrow.Bits
 }
 
 // watched is a delivery to be watched.
@@ -33,20 +34,20 @@ func (l *watchlist) keep(list []watched) {
 		b := l.bits[w.batch]
 		if b == nil {
 			if l.bits == nil {
-				l.bits = map[store.BatchRef]bits{}
+				l.bits = map[store.BatchRef]batchrow.Bits{}
 			}
-			b = newBits(w.count)
+			b = batchrow.NewBits(w.count)
 			l.bits[w.batch] = b
 		}
-		b.set(w.index)
+		b.Set(w.index)
 	}
 }
 
 // of is a copy of a batch's marks.
-func (l *watchlist) of(r store.BatchRef) bits {
+func (l *watchlist) of(r store.BatchRef) batchrow.Bits {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append(bits(nil), l.bits[r]...)
+	return append(batchrow.Bits(nil), l.bits[r]...)
 }
 
 func (l *watchlist) drop(r store.BatchRef) {
