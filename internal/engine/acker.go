@@ -13,7 +13,7 @@ import (
 // acker settles what workers have finished, so that a worker goes on without
 // waiting for the disk: all that finish during one commit go into the next.
 type acker struct {
-	e      *Engine
+	e      *life
 	signal chan struct{} // capacity 1
 
 	mu      sync.Mutex
@@ -70,7 +70,7 @@ func (k *acker) flush(changes *[]*store.Change) bool {
 	for _, a := range batch {
 		*changes = append(*changes, &a.change)
 	}
-	if err := k.e.commits.commit(context.Background(), *changes); err != nil {
+	if err := k.e.commit(k.e.patience, *changes); err != nil {
 		k.e.fail(err)
 	} else {
 		k.report(batch)
@@ -80,6 +80,45 @@ func (k *acker) flush(changes *[]*store.Change) bool {
 	k.spare = batch[:0]
 	k.mu.Unlock()
 	return false
+}
+
+// commit has changes of the crew's committed, as soon as the database is there. What may have
+// been committed, though the answer was lost, is an error: it is not tried again.
+func (l *life) commit(ctx context.Context, changes []*store.Change) error {
+	return l.patiently(ctx, func(ctx context.Context) error {
+		if err := l.commits.commit(ctx, changes); err != nil {
+			return err
+		}
+		if changes = putOff(changes); len(changes) > 0 {
+			return changes[0].Err
+		}
+		return nil
+	})
+}
+
+// commitOne is commit for one change, whose own error it returns too.
+func (l *life) commitOne(ctx context.Context, change *store.Change) error {
+	if err := l.commit(ctx, []*store.Change{change}); err != nil {
+		return err
+	}
+	return change.Err
+}
+
+// putOff are the changes of a group that were not committed with the others, because the
+// database went away meanwhile.
+func putOff(changes []*store.Change) (rest []*store.Change) {
+	for _, ch := range changes {
+		if ch.Err != nil && away(ch.Err) {
+			rest = append(rest, ch)
+		}
+	}
+	return rest
+}
+
+// isOver reports whether a change's error is not about the change, but ends the life.
+func isOver(err error) bool {
+	return errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed) ||
+		errors.Is(err, store.ErrUnresolved) || errors.Is(err, store.ErrUnavailable)
 }
 
 // report tells the queues what became of their attempts, a run of one queue at a time.
@@ -120,7 +159,7 @@ func (k *acker) exception(a *Attempt) {
 	switch {
 	case err == nil || errors.Is(err, store.ErrFenced):
 		a.q.note(a, err)
-	case errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrClosed):
+	case isOver(err):
 		k.e.fail(err)
 	default: // a closure, or a duplicate: the attempt has failed after all
 		a.q.conclude(a, refused(err))

@@ -62,6 +62,15 @@ func (q *queue) fill(ctx context.Context) error {
 	return nil
 }
 
+// claim claims, as soon as the database is there.
+func (l *life) claim(ctx context.Context, r store.ClaimRequest) (claimed store.Claimed, err error) {
+	err = l.patiently(ctx, func(ctx context.Context) (err error) {
+		claimed, err = l.st.Claim(ctx, r)
+		return err
+	})
+	return claimed, err
+}
+
 // take makes one claim and delivers it.
 func (q *queue) take(ctx context.Context, room int) error {
 	q.claiming.Lock()
@@ -69,7 +78,7 @@ func (q *queue) take(ctx context.Context, room int) error {
 	q.mu.Lock()
 	q.due = time.Time{} // what is deferred from here on may be unknown to the claim
 	q.mu.Unlock()
-	c, err := q.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: room})
+	c, err := q.e.claim(ctx, store.ClaimRequest{Queue: q.id, Max: room})
 	if err != nil {
 		return err
 	}

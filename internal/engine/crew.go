@@ -26,9 +26,13 @@ func (q *queue) close() {
 
 const heartbeatInterval = 5 * time.Second
 
-// heartbeat says that the process lives, and stops it when another has taken over.
-func (e *Engine) heartbeat(ctx context.Context) error {
-	return every(ctx, e.intervals.Heartbeat, nil, func(bool) error { return ignoreStop(ctx, e.st.Heartbeat(ctx)) })
+// heartbeat says that the process lives, and ends this life when another has taken over.
+func (l *life) heartbeat(ctx context.Context) error {
+	interval := l.intervals.Heartbeat
+	if lease := l.st.Info().Lease; lease > 0 {
+		interval = min(interval, lease/4)
+	}
+	return every(ctx, interval, l.beat, func(bool) error { return ignoreStop(ctx, l.patiently(ctx, l.st.Heartbeat)) })
 }
 
 // every calls f at each interval, and whenever it is prodded, until it fails or ctx is done.
@@ -55,13 +59,13 @@ const reapInterval = time.Second
 
 // reaper writes off handlers that ignore their context. When as many are lost as
 // the queue has workers the process stops: a supervisor starts a healthy one.
-func (e *Engine) reaper(ctx context.Context) error {
-	return every(ctx, e.intervals.Reap, nil, func(bool) error {
+func (l *life) reaper(ctx context.Context) error {
+	return every(ctx, l.intervals.Reap, nil, func(bool) error {
 		now := time.Now()
-		for _, w := range e.workflows {
+		for _, w := range l.workflows {
 			w.reap(now)
 		}
-		for _, q := range e.queues {
+		for _, q := range l.queues {
 			if stuck := q.reap(now); stuck >= q.settings.Concurrency {
 				return fmt.Errorf("%s: %d handlers ignore their context, as many as it has workers", q.settings.Queue.Name, stuck)
 			}
@@ -77,37 +81,41 @@ const (
 
 // monitor sees what others did to the store: sends by other processes and callers'
 // transactions, operators' acts; and how deep the queues are.
-func (e *Engine) monitor(ctx context.Context) error {
+func (l *life) monitor(ctx context.Context) error {
 	var statesAt time.Time
 	active := true
-	return every(ctx, e.intervals.Watch, e.intervals.Look, func(prodded bool) error {
-		changed, err := e.st.Reader().Changed(ctx)
+	return every(ctx, l.intervals.Watch, l.intervals.Look, func(prodded bool) error {
+		changed := false
+		err := l.patiently(ctx, func(ctx context.Context) (err error) {
+			changed, err = l.st.Reader().Changed(ctx)
+			return err
+		})
 		if err != nil {
 			return ignoreStop(ctx, err)
 		}
-		if e.operated.Swap(false) || prodded { // here, so seen at once
+		if l.operated.Swap(false) || prodded { // here, so seen at once
 			changed, statesAt = true, time.Time{}
 		}
 		active = active || changed
 		if changed {
-			for _, q := range e.queues {
+			for _, q := range l.queues {
 				q.more()
 			}
-			for _, w := range e.workflows {
+			for _, w := range l.workflows {
 				w.more()
 			}
 		}
-		if now := time.Now(); now.Sub(statesAt) >= stateInterval && (active || e.moves()) {
+		if now := time.Now(); now.Sub(statesAt) >= stateInterval && (active || l.moves()) {
 			statesAt, active = now, false
-			return ignoreStop(ctx, e.watch(ctx, now))
+			return ignoreStop(ctx, l.patiently(ctx, func(ctx context.Context) error { return l.watch(ctx, now) }))
 		}
 		return nil
 	})
 }
 
 // moves reports whether the queues' states may change without anybody else's doing.
-func (e *Engine) moves() bool {
-	for _, q := range e.queues {
+func (l *life) moves() bool {
+	for _, q := range l.queues {
 		q.mu.Lock()
 		moves := q.held > 0 || q.depth > 0 || q.rate > 0 || q.done != q.measuredDone
 		q.mu.Unlock()
@@ -135,14 +143,14 @@ func ignoreStop(ctx context.Context, err error) error {
 }
 
 // watch takes over the queues' states.
-func (e *Engine) watch(ctx context.Context, now time.Time) error {
-	states, err := e.st.Reader().Queues(ctx)
+func (l *life) watch(ctx context.Context, now time.Time) error {
+	states, err := l.st.Reader().Queues(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range states {
 		s := &states[i]
-		q := e.byID[s.ID]
+		q := l.byID[s.ID]
 		if q == nil {
 			continue
 		}
@@ -157,7 +165,7 @@ func (e *Engine) watch(ctx context.Context, now time.Time) error {
 		q.measure(now)
 		q.mu.Unlock()
 	}
-	for _, q := range e.queues {
+	for _, q := range l.queues {
 		q.restrain()
 	}
 	return nil
@@ -212,8 +220,8 @@ const (
 )
 
 // janitor deletes, in small steps, what is older than the retention.
-func (e *Engine) janitor(ctx context.Context) error {
-	interval := e.intervals.Prune
+func (l *life) janitor(ctx context.Context) error {
+	interval := l.intervals.Prune
 	timer := time.NewTimer(rand.N(interval))
 	defer timer.Stop()
 	for {
@@ -222,7 +230,11 @@ func (e *Engine) janitor(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		p, err := e.st.Prune(ctx, store.Retention{Keep: e.config.Keep, Max: pruneRows})
+		var p store.Pruned
+		err := l.patiently(ctx, func(ctx context.Context) (err error) {
+			p, err = l.st.Prune(ctx, store.Retention{Keep: l.config.Keep, Max: pruneRows})
+			return err
+		})
 		if err != nil {
 			return ignoreStop(ctx, err)
 		}

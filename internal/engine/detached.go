@@ -28,7 +28,7 @@ func (e *Engine) Detached() bool { return e.config.Detached != nil }
 // Detach makes an attempt at a message outside of any queue. What it causes is
 // kept and written nowhere; see Caused. Its context ends with ctx.
 func Detach(ctx context.Context, m *store.Message, s Settings) *Attempt {
-	q := &queue{e: &Engine{work: ctx}, settings: s}
+	q := &queue{e: &life{work: ctx}, settings: s}
 	return &Attempt{Message: m, Number: 1, q: q, started: time.Now()}
 }
 

@@ -40,25 +40,25 @@ func waitsSince(m *store.Message) time.Time {
 const figuresInterval = time.Second
 
 // figures writes what was measured until ctx is done, and once more at the end.
-func (e *Engine) figures(ctx context.Context) error {
-	tick := time.NewTicker(e.intervals.Figures)
+func (l *life) figures(ctx context.Context) error {
+	tick := time.NewTicker(l.intervals.Figures)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := e.flushFigures(ctx); err != nil && ctx.Err() == nil {
+			if err := l.flushFigures(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 	}
 }
 
-func (e *Engine) flushFigures(ctx context.Context) error {
-	g := store.Group{Figures: make([]store.FigureDelta, 0, len(e.queues))}
-	for _, q := range e.queues {
-		rejected := e.takeRejected(q.settings.Queue.Name)
+func (l *life) flushFigures(ctx context.Context) error {
+	g := store.Group{Figures: make([]store.FigureDelta, 0, len(l.queues))}
+	for _, q := range l.queues {
+		rejected := l.takeRejected(q.settings.Queue.Name)
 		q.mu.Lock()
 		q.figure.Queue = q.id
 		q.figure.Rejected += rejected
@@ -66,7 +66,7 @@ func (e *Engine) flushFigures(ctx context.Context) error {
 		q.figure = store.FigureDelta{}
 		q.mu.Unlock()
 	}
-	return e.st.Commit(ctx, &g)
+	return l.patiently(ctx, func(ctx context.Context) error { return l.st.Commit(ctx, &g) })
 }
 
 // Times are the quantiles of one duration.

@@ -27,7 +27,7 @@ type Settings struct {
 // followers. So a claim always sees which keys are blocked, and a blocked key
 // never finds a follower slipping past.
 type queue struct {
-	e        *Engine
+	e        *life
 	settings Settings
 	id       store.QueueID
 	signal   chan struct{} // capacity 1: the claimer should look
@@ -63,7 +63,7 @@ type queue struct {
 // chain is the line behind a claimed message of one key.
 type chain struct{ waiting []*Attempt }
 
-func newQueue(e *Engine, s Settings) *queue {
+func newQueue(e *life, s Settings) *queue {
 	q := &queue{
 		e: e, settings: s, signal: make(chan struct{}, 1), claiming: newTurnstile(),
 		keys: map[string]*chain{}, feeds: map[string]*queue{},

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"sync"
 
@@ -22,12 +21,14 @@ type chapter struct {
 
 // scribe commits what runs write, many runs at a time.
 type scribe struct {
-	e      *Engine
+	e      *life
 	signal chan struct{} // capacity 1
 
 	mu      sync.Mutex
 	pending []*slice
 	spare   []*slice
+	at      int  // how many commit
+	ended   bool // nobody commits any more
 }
 
 // scribes is how many goroutines commit: while one tells runs that they may go on, the
@@ -38,6 +39,14 @@ const scribes = 2
 // queued once.
 func (k *scribe) push(s *slice) {
 	k.mu.Lock()
+	if k.ended { // a step that was not waited for has returned: nobody may wait for what it writes
+		k.mu.Unlock()
+		go func() {
+			s.take()
+			s.written(ErrStopping)
+		}()
+		return
+	}
 	k.pending = append(k.pending, s)
 	first := len(k.pending) == 1
 	k.mu.Unlock()
@@ -57,11 +66,23 @@ func (k *scribe) run(done <-chan struct{}) {
 		case <-k.signal:
 			k.flush(&changes)
 		case <-done:
-			if k.flush(&changes) {
+			if k.flush(&changes) && k.close() {
 				return
 			}
 		}
 	}
+}
+
+// close lets one of those who commit go, unless slices have come: the last takes no more.
+func (k *scribe) close() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.pending) > 0 {
+		return false
+	}
+	k.at--
+	k.ended = k.at == 0
+	return true
 }
 
 // flush commits one chapter of each slice that is pending; true if there was none.
@@ -78,7 +99,7 @@ func (k *scribe) flush(changes *[]*store.Change) bool {
 	for _, s := range batch {
 		*changes = append(*changes, &s.take().change)
 	}
-	err := k.e.commits.commit(context.Background(), *changes)
+	err := k.e.commit(k.e.patience, *changes)
 	for _, s := range batch {
 		s.written(err)
 	}
@@ -151,10 +172,10 @@ func (s *slice) written(err error) {
 	s.mu.Lock()
 	c := s.taken
 	s.taken = nil
-	lost := err != nil // the database's own error: the engine stops
+	lost := err != nil // the database's own error: the life ends
 	if !lost {
 		err = c.change.Err
-		lost = errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed)
+		lost = errors.Is(err, store.ErrFenced) || isOver(err)
 	}
 	switch {
 	case lost:
@@ -191,7 +212,7 @@ func (s *slice) written(err error) {
 	if over {
 		s.w.released(s, c, err)
 	}
-	if errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrClosed) {
+	if isOver(err) {
 		s.w.e.fail(err)
 	}
 }

@@ -13,11 +13,11 @@ type spawner struct {
 const idleMax = 1_000
 
 // spawn runs f in a goroutine that the drain waits for. f may end it by runtime.Goexit.
-func (e *Engine) spawn(f func()) {
+func (l *life) spawn(f func()) {
 	select {
-	case e.spawner.tasks <- f:
+	case l.spawner.tasks <- f:
 	default:
-		e.workers.Go(func() { e.spawner.serve(f, e.stopped) })
+		l.workers.Go(func() { l.spawner.serve(f, l.stopped) })
 	}
 }
 

@@ -21,10 +21,10 @@ const (
 
 // suspectRuns runs alone the suspects of more than one crash. What is left is for
 // the dispatchers.
-func (e *Engine) suspectRuns(ctx context.Context) error {
-	for _, w := range e.workflows {
+func (l *life) suspectRuns(ctx context.Context) error {
+	for _, w := range l.workflows {
 		for ctx.Err() == nil {
-			c, err := e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: 1, Suspects: true})
+			c, err := l.claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: 1, Suspects: true})
 			if err != nil || len(c.Runs) == 0 {
 				if err != nil {
 					return ignoreStop(ctx, err)
@@ -40,7 +40,7 @@ func (e *Engine) suspectRuns(ctx context.Context) error {
 			if run.Crashes < 2 {
 				break // these come with the most crashes first
 			}
-			e.log.Warn("a run that ended its process runs alone", keyWorkflow, w.settings.Name, keyRun, run.ID, "crashes", run.Crashes)
+			l.log.Warn("a run that ended its process runs alone", keyWorkflow, w.settings.Name, keyRun, run.ID, "crashes", run.Crashes)
 			timer := time.NewTimer(suspectAlone)
 			select {
 			case <-gone:
@@ -133,7 +133,7 @@ func (w *workflow) claimSuspects(ctx context.Context, most int) (runs []*store.R
 	if room == 0 {
 		return nil, true, nil
 	}
-	c, err := w.e.st.Claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
+	c, err := w.e.claim(ctx, store.ClaimRequest{Workflow: w.settings.Name, Max: room, Suspects: true})
 	w.mu.Lock()
 	w.taken -= room - len(c.Runs)
 	w.mu.Unlock()

@@ -26,7 +26,7 @@ const (
 
 // workflow is one registered workflow in this process, with its runs in memory.
 type workflow struct {
-	e        *Engine
+	e        *life
 	settings Workflow
 	signal   chan struct{} // capacity 1: its dispatcher should look
 	// suspected has capacity 1: a claim has seen runs that only a claim of suspects gets
@@ -51,35 +51,38 @@ func (e *Engine) RegisterWorkflow(s Workflow, faults error) {
 	case e.started:
 		faults = errors.Join(faults, fmt.Errorf("weir: workflow %s is registered after Run: register before", s.Name))
 		e.log.Error("registered too late: nothing runs it", keyWorkflow, s.Name)
-	case e.workflows[s.Name] != nil:
+	case e.named["workflow "+s.Name]:
 		faults = errors.Join(faults, fmt.Errorf("weir: workflow %s is registered twice", s.Name))
 	}
 	if faults != nil {
 		e.faults = append(e.faults, faults)
 		return
 	}
-	e.workflows[s.Name] = &workflow{
-		e: e, settings: s, signal: make(chan struct{}, 1), suspected: make(chan struct{}, 1), slices: map[store.RunNo]*slice{}, stale: true,
-	}
+	e.named["workflow "+s.Name] = true
+	e.flows = append(e.flows, s)
 }
 
-// Workflows are the names of those registered.
-func (e *Engine) Workflows() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	names := make([]string, 0, len(e.workflows))
-	for name := range e.workflows {
-		names = append(names, name)
+func newWorkflow(l *life, s Workflow) *workflow {
+	return &workflow{
+		e: l, settings: s, signal: make(chan struct{}, 1), suspected: make(chan struct{}, 1), slices: map[store.RunNo]*slice{}, stale: true,
 	}
-	return names
 }
 
 // StartRun starts a run in a commit of its own. Where there is room it begins at once.
 func (e *Engine) StartRun(ctx context.Context, start *store.RunStart) error {
+	err := e.startRun(ctx, start)
+	if errors.Is(err, store.ErrLeaseLost) {
+		err = e.betweenLives(ctx, err, func() error { return e.startRun(ctx, start) })
+	}
+	return err
+}
+
+func (e *Engine) startRun(ctx context.Context, start *store.RunStart) error {
 	w := e.leasable(start)
 	if w != nil {
-		start.Lease = true
+		defer w.e.starters.Done()
 	}
+	start.Lease = w != nil
 	change := store.Change{Runs: []*store.RunStart{start}, Outside: true}
 	err := e.commits.commitOne(ctx, &change)
 	if w == nil {
@@ -104,10 +107,11 @@ func (e *Engine) StartRunIn(ctx context.Context, tx store.Tx, start *store.RunSt
 
 // leasable takes a place for a run that is to start now; nil when it has to wait its turn.
 func (e *Engine) leasable(start *store.RunStart) *workflow {
-	if !e.running.Load() || !start.At.IsZero() {
+	l := e.life.Load()
+	if l == nil || !start.At.IsZero() {
 		return nil
 	}
-	w := e.workflows[start.Workflow]
+	w := l.workflows[start.Workflow]
 	if w == nil {
 		return nil
 	}
@@ -117,6 +121,7 @@ func (e *Engine) leasable(start *store.RunStart) *workflow {
 		return nil
 	}
 	w.taken++
+	w.e.starters.Add(1)
 	return w
 }
 
@@ -299,7 +304,7 @@ const claimRuns = 500
 // claim makes one claim, for which room places are taken. full says that there was
 // no room for more.
 func (w *workflow) claim(ctx context.Context, r store.ClaimRequest) (full bool, err error) {
-	claimed, err := w.e.st.Claim(ctx, r)
+	claimed, err := w.e.claim(ctx, r)
 	w.mu.Lock()
 	w.taken -= r.Max - len(claimed.Runs)
 	if err == nil {
@@ -434,11 +439,11 @@ func (e *Engine) Result(ctx context.Context, workflow, id string, no store.RunNo
 	k := resultKey{workflow, id}
 	ch := e.results.wait(k)
 	defer e.results.forget(k, ch)
-	if e.holds(workflow, no) { // as nearly always: no timer is made, nothing is read
+	if l := e.life.Load(); l != nil && l.holds(workflow, no) { // as nearly always: no timer is made, nothing is read
 		select {
 		case end := <-ch:
 			return end, nil
-		case <-e.stopped:
+		case <-l.stopped:
 		case <-ctx.Done():
 			return store.RunEnd{}, ctx.Err()
 		}
@@ -467,18 +472,18 @@ const (
 )
 
 func (e *Engine) resultPoll(workflow string) time.Duration {
-	if e.running.Load() && !e.stopping.Load() && e.workflows[workflow] != nil {
+	if l := e.life.Load(); l != nil && !l.stopping.Load() && l.workflows[workflow] != nil {
 		return e.intervals.Result
 	}
 	return resultPoll
 }
 
 // holds reports whether a run is in this process's memory.
-func (e *Engine) holds(workflow string, no store.RunNo) bool {
-	if no == 0 || !e.running.Load() {
+func (l *life) holds(workflow string, no store.RunNo) bool {
+	if no == 0 {
 		return false
 	}
-	w := e.workflows[workflow]
+	w := l.workflows[workflow]
 	if w == nil {
 		return false
 	}

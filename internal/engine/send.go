@@ -11,7 +11,45 @@ import (
 
 // Send appends messages from outside in a commit of their own.
 func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
-	return e.refusal(ctx, e.commits.send(ctx, messages))
+	err := e.commits.send(ctx, messages)
+	if errors.Is(err, store.ErrLeaseLost) {
+		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages) })
+	}
+	return e.refusal(ctx, err)
+}
+
+// rejoinPoll is how soon a sender tries again whose process has lost its lease.
+const rejoinPoll = 20 * time.Millisecond
+
+// betweenLives does again what was refused because the process has lost its lease, when it
+// has joined again: a sender has nothing to do with that. What is refused so is not written.
+func (e *Engine) betweenLives(ctx context.Context, err error, again func() error) error {
+	e.mu.Lock()
+	finished := e.finished
+	e.mu.Unlock()
+	if e.st.Info().Lease == 0 || finished == nil {
+		return err
+	}
+	for errors.Is(err, store.ErrLeaseLost) {
+		if l := e.life.Load(); l != nil {
+			select { // it may not know yet
+			case l.beat <- struct{}{}:
+			default:
+			}
+		}
+		timer := time.NewTimer(rejoinPoll)
+		select {
+		case <-timer.C:
+			err = again()
+		case <-finished:
+			timer.Stop()
+			return err
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+	return err
 }
 
 // SendIn appends messages in the caller's transaction.
@@ -57,8 +95,8 @@ type drainRates struct {
 
 // drainRate is how many messages of a queue are done per second.
 func (e *Engine) drainRate(ctx context.Context, queue string) float64 {
-	if e.running.Load() && e.byName[queue] != nil {
-		q := e.byName[queue]
+	if l := e.life.Load(); l != nil && l.byName[queue] != nil {
+		q := l.byName[queue]
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		return q.rate
@@ -114,10 +152,11 @@ func (e *Engine) flushRejected() error {
 // eager offers idle queues to the group about to be committed. It holds their
 // claiming locks until committed has delivered.
 func (e *Engine) eager(g *store.Group) {
-	if !e.running.Load() || !sends(g) {
+	e.lent = e.life.Load()
+	if e.lent == nil || !sends(g) {
 		return
 	}
-	for _, q := range e.queues {
+	for _, q := range e.lent.queues {
 		if ok, room := q.idle(); ok && room > 0 && q.claiming.TryLock() {
 			g.Eager = append(g.Eager, store.Eager{Queue: q.id, Max: room})
 		}
@@ -138,32 +177,33 @@ func sends(g *store.Group) bool {
 func (e *Engine) committed(g *store.Group, err error) {
 	if err == nil {
 		for _, b := range g.Claimed {
-			e.byID[b.Queue].deliver(b)
+			e.lent.byID[b.Queue].deliver(b)
 		}
 	}
 	for _, eager := range g.Eager {
-		e.byID[eager.Queue].claiming.Unlock()
+		e.lent.byID[eager.Queue].claiming.Unlock()
 	}
-	if !e.running.Load() {
+	l := e.life.Load()
+	if l == nil {
 		return
 	}
 	if err == nil {
-		e.announce(g)
+		l.announce(g)
 		for _, name := range g.Woken {
-			if w := e.workflows[name]; w != nil {
+			if w := l.workflows[name]; w != nil {
 				w.more()
 			}
 		}
-	} else if e.work.Err() == nil && !errors.Is(err, errGivenUp) {
+	} else if l.st.Info().Lease == 0 && l.work.Err() == nil && !errors.Is(err, errGivenUp) {
 		// Whoever's the commit was: after a failed sync the next one can succeed
-		// and lie, so a sender's error is the engine's too.
-		e.fail(err)
+		// and lie, so a sender's error is the engine's too. (A server sees to that itself.)
+		l.fail(err)
 	}
 }
 
 // announce wakes the claimers of queues whose messages were appended and not
 // claimed with the group.
-func (e *Engine) announce(g *store.Group) {
+func (l *life) announce(g *store.Group) {
 	last := ""
 	for _, c := range g.Changes {
 		if c.Err != nil {
@@ -174,7 +214,7 @@ func (e *Engine) announce(g *store.Group) {
 				continue
 			}
 			last = m.Topic
-			for _, q := range e.byTopic[m.Topic] {
+			for _, q := range l.byTopic[m.Topic] {
 				if !m.Due.IsZero() || !claimedAll(g, q) {
 					q.more()
 				}

@@ -22,7 +22,7 @@ const suspectPatience = 5 * time.Second
 // is quarantined. What is there when the process begins is worked before anything
 // else runs; what a claim brings later, beside the rest.
 type suspicion struct {
-	e       *Engine
+	e       *life
 	signal  chan struct{} // capacity 1: a suspect is settled, or ready
 	running []*Attempt    // suspects that were started and may not be settled, of all queues
 }
@@ -37,20 +37,20 @@ func (s *suspicion) look() {
 
 // takeOver works the suspects that are there when the process begins. What was handed
 // back waits until that is over.
-func (e *Engine) takeOver(ctx context.Context) error {
-	s := &e.suspicion
-	for _, q := range e.queues {
+func (l *life) takeOver(ctx context.Context) error {
+	s := &l.suspicion
+	for _, q := range l.queues {
 		if err := s.admit(ctx, q); err != nil {
 			return err
 		}
 		s.line(q)
 	}
-	for _, q := range e.queues {
+	for _, q := range l.queues {
 		if err := s.work(ctx, q); err != nil {
 			return err
 		}
 	}
-	return e.suspectRuns(ctx)
+	return l.suspectRuns(ctx)
 }
 
 // suspectsPoll is how soon a suspect is looked for that found no worker free.
@@ -86,7 +86,7 @@ func (s *suspicion) run(ctx context.Context) error {
 func (s *suspicion) admit(ctx context.Context, q *queue) error {
 	suspects := 0
 	for {
-		c, err := s.e.st.Claim(ctx, store.ClaimRequest{Queue: q.id, Max: store.MaxBatch, Abandoned: true})
+		c, err := s.e.claim(ctx, store.ClaimRequest{Queue: q.id, Max: store.MaxBatch, Abandoned: true})
 		if err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ func (s *suspicion) record(ctx context.Context, a *Attempt, others []*Attempt) e
 	for _, o := range others { // refused, and rightly, for one that is settled meanwhile
 		changes = append(changes, &store.Change{Starts: []store.Start{{Batch: o.ref, Index: o.index}}})
 	}
-	if err := s.e.commits.commit(ctx, changes); err != nil {
+	if err := s.e.commit(ctx, changes); err != nil {
 		return err
 	}
 	if err := changes[0].Err; err != nil && !errors.Is(err, store.ErrFenced) {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"runtime"
@@ -116,7 +115,7 @@ func (q *queue) block(a *Attempt) {
 	for _, f := range followers {
 		a.change.Settle = append(a.change.Settle, f.behind())
 	}
-	err := q.e.commits.commitOne(context.Background(), &a.change)
+	err := q.e.commitOne(q.e.patience, &a.change)
 	q.mu.Lock()
 	delete(q.keys, a.Message.Key)
 	for _, f := range followers {
