@@ -1,9 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,8 +12,8 @@ import (
 
 // benchCmd measures weir on this machine, beside the limit of its database.
 type benchCmd struct {
-	Queue    benchQueueCmd    `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends."`
-	Workflow benchWorkflowCmd `cmd:"" help:"Runs of workflows: short ones, a million asleep, a long one's replay, beside what the driver alone appends."`
+	Queue    benchQueueCmd    `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends. --store postgres… for PostgreSQL."`
+	Workflow benchWorkflowCmd `cmd:"" help:"Runs of workflows: short ones, a million asleep, a long one's replay, beside what the driver alone appends. --store postgres… for PostgreSQL."`
 }
 
 // benchQueueCmd is weir bench queue.
@@ -24,7 +24,7 @@ type benchQueueCmd struct {
 	Batches     int     `default:"2" help:"Goroutines that send batches of 1,000, 1 to 64."`
 	Concurrency int     `default:"8" help:"Handlers at once, 1 to 10,000."`
 	Latency     float64 `default:"5" help:"Seconds of sending 100 a second to measure latency, 0.1 to 600."`
-	Dir         string  `help:"Where the files are made, and removed again. Default: a temporary directory."`
+	Dir         string  `help:"Where the files of SQLite are made, and removed again. Default: a temporary directory."`
 	CPUProfile  string  `name:"cpuprofile" help:"Write a CPU profile of the measured phases to this file."`
 	Only        string  `help:"Only these phases: raw, send_batch, work, send, both, both_single, latency; comma-separated."`
 }
@@ -80,16 +80,16 @@ func (c *benchQueueCmd) check() error {
 }
 
 // Run measures and prints.
-func (c *benchQueueCmd) Run(a *app) error {
+func (c *benchQueueCmd) Run(a *app) (err error) {
 	if err := c.check(); err != nil {
-		return err
+		return usageError(err)
 	}
-	dir, err := os.MkdirTemp(c.Dir, "weir-bench-")
+	g, release, err := benchGround(a, c.Dir)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{benchQueueCmd: *c, dir: dir, progress: a.err, path: filepath.Join(dir, "bench.db")}
+	defer func() { err = errors.Join(err, release()) }()
+	b := &bench{benchQueueCmd: *c, ground: g, progress: a.err}
 	stop, err := startProfile(c.CPUProfile)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (c *benchQueueCmd) Run(a *app) error {
 	r := &b.result
 	r.PeakRSS = peakRSS()
 	r.Settings = benchSettings{
-		Store: "sqlite", Messages: c.Messages, Backlog: c.Backlog, Senders: c.Senders, Batches: c.Batches,
+		Store: g.kind(), Messages: c.Messages, Backlog: c.Backlog, Senders: c.Senders, Batches: c.Batches,
 		BatchSize: batchSize, Concurrency: c.Concurrency, LatencyRate: latencyRate, LatencyFor: c.Latency,
 		BodyBytes: len(b.body), Go: runtime.Version(), CPUs: runtime.NumCPU(), Seconds: b.seconds(),
 	}

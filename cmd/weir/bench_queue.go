@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	weirsqlite "github.com/weir-go/weir/store/sqlite"
 )
 
 const (
@@ -40,17 +39,18 @@ func newBenchBody() benchBody {
 // bench is one run of weir bench queue.
 type bench struct {
 	benchQueueCmd
-	dir, path string
-	progress  io.Writer
-	body      []byte
-	began     time.Time
-	result    benchResult
-	cpu       float64 // µs a message of the phase measured last
+	ground   ground
+	plot     *plot // of the phase that is measured
+	progress io.Writer
+	body     []byte
+	began    time.Time
+	result   benchResult
+	cpu      float64 // µs a message of the phase measured last
 }
 
 func (b *bench) seconds() float64 { return time.Since(b.began).Seconds() }
 
-// run measures phase by phase, each on a fresh file, the raw limit before and after.
+// run measures phase by phase, each on a fresh store, the raw limit before and after.
 func (b *bench) run(ctx context.Context) error {
 	b.began = time.Now()
 	var err error
@@ -75,15 +75,15 @@ func (b *bench) run(ctx context.Context) error {
 		if b.Only != "" && !slices.Contains(strings.Split(b.Only, ","), p.name) {
 			continue
 		}
+		b.plot = b.ground.plot()
 		v, err := p.f(ctx)
-		if err != nil {
+		if err := errors.Join(err, b.plot.clear(ctx)); err != nil {
 			return fmt.Errorf("bench %s: %w", p.name, err)
 		}
 		if p.into != nil {
 			*p.into = max(*p.into, v)
 			fmt.Fprintf(b.progress, "%s: %s/s, %.2f µs of CPU a message\n", p.name, grouped(v), b.cpu)
 		}
-		removeStore(b.path)
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func (b *bench) open(ctx context.Context) (*rig, error) {
 func (b *bench) openRig(ctx context.Context) (*rig, error) {
 	r := &rig{command: weir.NewCommand[benchBody]("bench.work"), reached: make(chan struct{}), stopped: make(chan error, 1)}
 	var err error
-	r.eng, err = weir.Open(ctx, weirsqlite.File(b.path), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
+	r.eng, err = weir.Open(ctx, b.plot.opener(), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,9 @@ type benchWorkflowCmd struct {
 	Sleeping   []int   `default:"100000,1000000" help:"Runs asleep at once, 100 to 10,000,000; comma-separated, ascending."`
 	Steps      int     `default:"10000" help:"Steps of the run that is replayed, 10 to 10,000."`
 	Messages   int     `default:"500000" help:"Messages of the raw limit, 10,000 to 20,000,000."`
-	Latency    float64 `default:"5" help:"Seconds of starting 100 runs a second to measure latency, 0.1 to 600."`
+	Latency    float64 `default:"5" help:"Seconds of each of the paces at which the latency of a run is measured, 0.1 to 600: 100 and 300 runs a second, and what the driver alone takes for four commits at these."`
 	Smoke      bool    `help:"Small counts, to see that all works: no figures."`
-	Dir        string  `help:"Where the files are made, and removed again. Default: a temporary directory."`
+	Dir        string  `help:"Where the files of SQLite are made, and removed again. Default: a temporary directory."`
 	CPUProfile string  `name:"cpuprofile" help:"Write a CPU profile of the measured phase to this file; of each to FILE.PHASE, if there are several."`
 	MemProfile string  `name:"memprofile" help:"The same for a profile of what was allocated."`
 	Only       string  `help:"Only these phases: raw, runs, latency, sleep, replay; comma-separated. One alone runs in this process, else each has its own."`
@@ -33,8 +33,12 @@ type workflowResult struct {
 	RunsPerS       float64 `json:"runs_per_s,omitzero"`
 	RunsShare      float64 `json:"runs_share,omitzero"` // of the raw limit; 0.03 is 3 %
 	RunsPeak       float64 `json:"runs_peak_rss_mb,omitzero"`
-	RunP50         float64 `json:"run_p50_ms,omitzero"`
+	RunIdleP50     float64 `json:"run_idle_p50_ms,omitzero"` // at idleRate
+	RunIdleP99     float64 `json:"run_idle_p99_ms,omitzero"`
+	FloorIdleP50   float64 `json:"floor_idle_p50_ms,omitzero"` // four commits of the driver alone, at the same pace
+	RunP50         float64 `json:"run_p50_ms,omitzero"`        // at runRate
 	RunP99         float64 `json:"run_p99_ms,omitzero"`
+	FloorP50       float64 `json:"floor_p50_ms,omitzero"`
 	Sleeping       int     `json:"sleeping_runs,omitzero"` // this and the next two: of the most in Sleep
 	SleepingRSS    float64 `json:"sleeping_rss_mb,omitzero"`
 	WokenPerS      float64 `json:"woken_per_s,omitzero"`
@@ -68,7 +72,8 @@ type workflowSettings struct {
 	Steps      int     `json:"steps"`
 	Replays    int     `json:"replays"`
 	Messages   int     `json:"messages"`
-	StartRate  int     `json:"latency_rate_per_s"`
+	IdleRate   int     `json:"idle_rate_per_s"`
+	RunRate    int     `json:"latency_rate_per_s"`
 	LatencyFor float64 `json:"latency_seconds"`
 	InputBytes int     `json:"input_bytes"`
 	Go         string  `json:"go"`
@@ -118,16 +123,16 @@ func (c *benchWorkflowCmd) phases() []string {
 }
 
 // Run measures and prints.
-func (c *benchWorkflowCmd) Run(a *app) error {
+func (c *benchWorkflowCmd) Run(a *app) (err error) {
 	if err := c.check(); err != nil {
 		return usageError(err)
 	}
-	dir, err := os.MkdirTemp(c.Dir, "weir-bench-")
+	g, release, err := benchGround(a, c.Dir)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := newWorkflowBench(*c, a, dir)
+	defer func() { err = errors.Join(err, release()) }()
+	b := newWorkflowBench(*c, a, g)
 	load := loadAverage()
 	if phases := c.phases(); len(phases) == 1 && (phases[0] != "sleep" || len(c.Sleeping) == 1) {
 		err = b.profiled(a.ctx, phases[0])
@@ -151,9 +156,9 @@ func (b *workflowBench) conclude(load float64) {
 		r.Sleeping, r.SleepingRSS, r.WokenPerS = s.Runs, s.RSS, s.WokenPerS
 	}
 	r.Settings = &workflowSettings{
-		Command: strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "), Store: "sqlite",
+		Command: strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "), Store: b.ground.kind(),
 		Runs: b.Runs, Callers: b.Callers, Sleeping: b.Sleeping, Steps: b.Steps, Replays: replays, Messages: b.Messages,
-		StartRate: latencyRate, LatencyFor: b.Latency, InputBytes: len(b.queue.body),
+		IdleRate: idleRate, RunRate: runRate, LatencyFor: b.Latency, InputBytes: len(b.queue.body),
 		Go: runtime.Version(), CPUs: runtime.NumCPU(), LoadBefore: load, Seconds: b.queue.seconds(),
 	}
 }
@@ -170,7 +175,8 @@ func (r *workflowResult) table(w *tabwriter.Writer) {
 		fmt.Fprintf(w, "runs of 3 steps\t%s/s\t%s%.0f MB at most\n", grouped(r.RunsPerS), share, r.RunsPeak)
 	}
 	if r.RunP50 > 0 {
-		fmt.Fprintf(w, "one run at %d/s\tp50 %.2f ms\tp99 %.2f ms\n", latencyRate, r.RunP50, r.RunP99)
+		latencyRow(w, "an idle machine", idleRate, percentiles{r.RunIdleP50, r.RunIdleP99}, r.FloorIdleP50)
+		latencyRow(w, "low load", runRate, percentiles{r.RunP50, r.RunP99}, r.FloorP50)
 	}
 	for _, s := range r.Sleep {
 		fmt.Fprintf(w, "%s asleep\t%.0f MB\t%.0f MB at most while started, at %s/s; %.0f MB of file\n",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,36 +11,33 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weir-go/weir"
-	weirsqlite "github.com/weir-go/weir/store/sqlite"
 )
 
 // workflowBench is one run of weir bench workflow, or a phase of it in a process of its own.
 type workflowBench struct {
 	benchWorkflowCmd
+	ground   ground
 	queue    *bench // of weir bench queue: its raw limit and its meter
-	dir      string
 	progress io.Writer
 	result   workflowResult
 }
 
-func newWorkflowBench(c benchWorkflowCmd, a *app, dir string) *workflowBench {
+func newWorkflowBench(c benchWorkflowCmd, a *app, g ground) *workflowBench {
 	body, err := json.Marshal(newBenchBody())
 	if err != nil {
 		panic(err) // strings and numbers
 	}
 	return &workflowBench{
-		benchWorkflowCmd: c, dir: dir, progress: a.err,
-		queue: &bench{dir: dir, body: body, progress: a.err, began: time.Now()},
+		benchWorkflowCmd: c, ground: g, progress: a.err,
+		queue: &bench{ground: g, body: body, progress: a.err, began: time.Now()},
 	}
 }
 
@@ -67,7 +65,8 @@ func (b *workflowBench) child(ctx context.Context, phase string, sleeping int, a
 	if err != nil {
 		return err
 	}
-	args := []string{"bench", "workflow", "--json", "--only", phase, "--dir", b.dir, "--sleeping", strconv.Itoa(sleeping),
+	args := []string{"bench", "workflow", "--store", cmp.Or(b.ground.database, "weir.db"), "--json",
+		"--only", phase, "--dir", b.ground.dir, "--sleeping", strconv.Itoa(sleeping),
 		"--runs", strconv.Itoa(b.Runs), "--callers", strconv.Itoa(b.Callers), "--steps", strconv.Itoa(b.Steps),
 		"--messages", strconv.Itoa(b.Messages), "--latency", strconv.FormatFloat(b.Latency, 'f', -1, 64)}
 	suffix := "." + phase
@@ -85,6 +84,7 @@ func (b *workflowBench) child(ctx context.Context, phase string, sleeping int, a
 	cmd := exec.CommandContext(ctx, self, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, b.progress
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, clearTime // it has a schema to drop
 	if err := cmd.Run(); err != nil {
 		return errors.Join(ctx.Err(), err)
 	}
@@ -140,24 +140,21 @@ func (b *workflowBench) tell(format string, args ...any) {
 	fmt.Fprintf(b.progress, format+"\n", args...)
 }
 
-// flowRig is an engine on a fresh file that runs.
+// flowRig is an engine on a fresh store that runs.
 type flowRig struct {
 	eng     *weir.Engine
-	path    string
+	plot    *plot
 	stop    context.CancelFunc
 	stopped chan error
 }
 
 // open makes a store and runs what register has registered.
 func (b *workflowBench) open(ctx context.Context, register func(*weir.Engine)) (*flowRig, error) {
-	dir, err := os.MkdirTemp(b.dir, "store-")
+	f := &flowRig{plot: b.ground.plot(), stopped: make(chan error, 1)}
+	var err error
+	f.eng, err = weir.Open(ctx, f.plot.opener(), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return nil, err
-	}
-	f := &flowRig{path: filepath.Join(dir, "bench.db"), stopped: make(chan error, 1)}
-	f.eng, err = weir.Open(ctx, weirsqlite.File(f.path), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.plot.clear(ctx))
 	}
 	register(f.eng)
 	ctx, f.stop = context.WithCancel(ctx)
@@ -171,11 +168,11 @@ func (b *workflowBench) open(ctx context.Context, register func(*weir.Engine)) (
 	}
 }
 
-// finish stops the engine and closes it: all that runs have written is committed then.
+// finish stops the engine, which commits all that runs have written, and removes its store.
 func (f *flowRig) finish() error {
 	f.stop()
 	err := <-f.stopped
-	return errors.Join(err, f.eng.Close())
+	return errors.Join(err, f.eng.Close(), f.plot.clear(context.Background()))
 }
 
 // waitCount waits until so many runs of a workflow are in a state. Counting a million
@@ -265,32 +262,3 @@ func (b *workflowBench) throughput(ctx context.Context, f *flowRig, w weir.Workf
 		return b.queue.parallel(b.Callers, n, func() error { return runThree(ctx, f.eng, w, number.Add(1)) })
 	})
 }
-
-// latency is the time from a start's call to its result, at a steady low rate.
-func (b *workflowBench) latency(ctx context.Context) error {
-	w := threeStepsContract()
-	f, err := b.open(ctx, func(e *weir.Engine) { weir.Register(e, w, threeSteps, b.places()) })
-	if err != nil {
-		return err
-	}
-	n := max(int(b.Latency*latencyRate), 10)
-	took, errs := make([]time.Duration, n), make([]error, n)
-	tick := time.NewTicker(time.Second / latencyRate)
-	defer tick.Stop()
-	var wg sync.WaitGroup
-	for i := range n {
-		<-tick.C
-		wg.Go(func() {
-			began := time.Now()
-			errs[i] = runThree(ctx, f.eng, w, int64(i+1))
-			took[i] = time.Since(began)
-		})
-	}
-	wg.Wait()
-	slices.Sort(took)
-	b.result.RunP50, b.result.RunP99 = milliseconds(took[n/2]), milliseconds(took[n*99/100])
-	b.tell("latency: p50 %.2f ms, p99 %.2f ms", b.result.RunP50, b.result.RunP99)
-	return errors.Join(append(errs, f.finish())...)
-}
-
-func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }

@@ -85,9 +85,7 @@ func (b *workflowBench) sleepOnce(ctx context.Context, s *sleepers, slack float6
 	if err = b.fallAsleep(ctx, f, s, wake); err == nil {
 		err = b.awake(ctx, f, s, wake)
 	}
-	err = errors.Join(err, f.finish())
-	removeStore(f.path) // there may be another try
-	return err
+	return errors.Join(err, f.finish())
 }
 
 // fallAsleep starts all and waits until each is a row and nothing more.
@@ -114,10 +112,8 @@ func (b *workflowBench) fallAsleep(ctx context.Context, f *flowRig, s *sleepers,
 	r.StartPeak = peakRSS()
 	debug.FreeOSMemory() // collects garbage first
 	r.RSS = processMB("VmRSS:")
-	for _, suffix := range []string{"", "-wal"} {
-		if info, err := os.Stat(f.path + suffix); err == nil {
-			r.File += float64(info.Size()) / 1e6
-		}
+	if r.File, err = f.plot.megabytes(ctx); err != nil {
+		return err
 	}
 	b.tell("sleep: %s runs asleep, started at %s/s; %.0f MB, %.0f MB at most until then", grouped(float64(s.n)), grouped(r.StartedPerS), r.RSS, r.StartPeak)
 	return nil

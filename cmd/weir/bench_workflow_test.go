@@ -10,32 +10,39 @@ import (
 	"testing"
 )
 
-// All phases, each in its process, with small counts: every figure is told.
-func TestBenchWorkflow(t *testing.T) {
-	weir := builtWeir(t)
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), weir, "bench", "workflow", "--smoke", "--json", "--dir", dir)
-	var out, progress bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &progress
+// benchmark runs weir bench in a process of its own, which must tell every figure of got, a
+// pointer to its result; progress is what it said meanwhile.
+func benchmark(t *testing.T, got any, args ...string) (progress string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), builtWeir(t), append([]string{"bench", "--json"}, args...)...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("weir bench workflow: %v\n%s%s", err, &progress, &out)
+		t.Fatalf("weir bench %v: %v\n%s%s", args, err, &said, &out)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	var got workflowResult
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
-		t.Fatalf("the last line is %q: %v", lines[len(lines)-1], err)
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), got); err != nil {
+		t.Fatalf("weir bench %v: the last line is %q: %v", args, lines[len(lines)-1], err)
 	}
-	for f, v := range reflect.ValueOf(got).Fields() {
+	for f, v := range reflect.ValueOf(got).Elem().Fields() {
 		// Only Linux tells how much memory a process has.
 		if v.IsZero() && !strings.Contains(f.Tag.Get("json"), "rss") {
-			t.Errorf("weir bench workflow --smoke has no %s:\n%s", f.Tag.Get("json"), &out)
+			t.Errorf("weir bench %v has no %s:\n%s", args, f.Tag.Get("json"), &out)
 		}
 	}
+	return said.String()
+}
+
+// All phases, each in its process, with small counts: every figure is told.
+func TestBenchWorkflow(t *testing.T) {
+	dir := t.TempDir()
+	var got workflowResult
+	progress := benchmark(t, &got, "workflow", "--smoke", "--dir", dir)
 	if len(got.Sleep) != 2 || got.Sleep[1].Runs != got.Sleeping || got.Sleeping != 600 || got.Sleep[0].Runs != 300 {
 		t.Errorf("weir bench workflow --smoke = %d asleep of %+v, want the figures of 600 and of 300 beside them", got.Sleeping, got.Sleep)
 	}
-	if n := strings.Count(progress.String(), "raw: "); n != 2 {
-		t.Errorf("the raw limit was taken %d times, want before and after:\n%s", n, &progress)
+	if n := strings.Count(progress, "raw: "); n != 2 {
+		t.Errorf("the raw limit was taken %d times, want before and after:\n%s", n, progress)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 0 {
 		t.Errorf("files left: %v, %v", left, err)
