@@ -114,9 +114,9 @@ type Info struct {
 	// process that sends from outside, and each open transaction of a caller's own, may overshoot
 	// it by what it has in flight. Else it is exact.
 	Loose bool
-	// Lease is for how long a process that does not beat is believed to live, where several may
-	// work the store at once: one that lost its lease may Begin again, as a new process.
-	// Zero where one process works the store: who has taken over from it works it alone.
+	// Lease is for how long a process that does not beat is believed to live, so it should beat
+	// several times as often, where several may work the store at once: one that lost its lease may
+	// Begin again, as a new process. 0 where one works it: who has taken over works it alone.
 	Lease time.Duration
 }
 

@@ -28,11 +28,7 @@ const heartbeatInterval = 5 * time.Second
 
 // heartbeat says that the process lives, and ends this life when another has taken over.
 func (l *life) heartbeat(ctx context.Context) error {
-	interval := l.intervals.Heartbeat
-	if lease := l.st.Info().Lease; lease > 0 {
-		interval = min(interval, lease/4)
-	}
-	return every(ctx, interval, l.beat, func(bool) error { return ignoreStop(ctx, l.patiently(ctx, l.st.Heartbeat)) })
+	return every(ctx, l.intervals.Heartbeat, l.beat, func(bool) error { return ignoreStop(ctx, l.patiently(ctx, l.st.Heartbeat)) })
 }
 
 // every calls f at each interval, and whenever it is prodded, until it fails or ctx is done.

@@ -91,7 +91,7 @@ func New(st store.Store, c Config) *Engine {
 	e := &Engine{
 		st: st, config: c, log: c.Log, named: map[string]bool{},
 		rejected: map[string]int64{}, ready: make(chan struct{}),
-		intervals: c.Intervals.withDefaults(c.Keep),
+		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
 	e.commits = committer{st: st, before: e.eager, after: e.committed}
 	return e

@@ -9,7 +9,7 @@ import (
 // rule. Zero fields mean the default, which is right for all but package weirtest:
 // in its fake time a day is a few steps, unless somebody looks every 10 ms.
 type Intervals struct {
-	Heartbeat time.Duration // how often the process says that it lives. Default 5 s
+	Heartbeat time.Duration // how often the process says that it lives. Default 5 s, at most a fifth of the store's lease
 	Reap      time.Duration // how soon handlers that ignore their context are noticed. Default 1 s
 	Watch     time.Duration // how soon is seen what others have sent or done. Default 10 ms
 	Poll      time.Duration // how often is claimed, whatever the hints say. Default 1 s
@@ -21,13 +21,21 @@ type Intervals struct {
 	Look <-chan struct{}
 }
 
-func (i Intervals) withDefaults(keep time.Duration) Intervals {
+// beatsOfLease is how often a process beats in the time after which it would be believed
+// lost, so that a beat that is late costs it nothing.
+const beatsOfLease = 5
+
+func (i Intervals) withDefaults(keep, lease time.Duration) Intervals {
 	or := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
 			*d = def
 		}
 	}
-	or(&i.Heartbeat, heartbeatInterval)
+	beat := heartbeatInterval
+	if lease > 0 {
+		beat = min(beat, lease/beatsOfLease)
+	}
+	or(&i.Heartbeat, beat)
 	or(&i.Reap, reapInterval)
 	or(&i.Watch, watchInterval)
 	or(&i.Poll, pollInterval)
