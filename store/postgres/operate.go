@@ -2,13 +2,12 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/acts"
 )
 
 // Operate carries out a person's act in one transaction with its audit row. An
@@ -17,7 +16,7 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 	if err := checkAct(a); err != nil {
 		return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
 	}
-	if mailOf(a.Verb) != 0 {
+	if acts.MailOf(a.Verb) != 0 {
 		// What came before the act is read before it.
 		if err := s.bringArrived(ctx); err != nil {
 			return store.Acted{}, err
@@ -56,33 +55,12 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 // checkAct refuses what no state of the store would make right.
 func checkAct(a store.Act) error {
 	var faults []error
-	if strings.TrimSpace(a.By) == "" {
-		faults = append(faults, errors.New("who acts (By) is required: the audit keeps it"))
-	}
-	if strings.TrimSpace(a.Why) == "" {
-		faults = append(faults, errors.New("the reason (Why) is required: the audit keeps it"))
-	}
 	for _, text := range []string{a.By, a.Why, a.Queue, a.Matching, a.Workflow, a.Step, a.Lock} {
 		if !storable(text) {
 			faults = append(faults, fmt.Errorf("%q is no text that PostgreSQL can keep", text))
 		}
 	}
-	if ofRuns(a.Verb) {
-		return errors.Join(append(faults, checkRunAct(a)...)...)
-	}
-	switch a.Verb {
-	case store.PauseQueue, store.ResumeQueue:
-		if a.Queue == "" {
-			faults = append(faults, errors.New("which queue (Queue) is required"))
-		}
-	case store.RetryDead, store.DiscardDead:
-	default:
-		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry and discard, of run cancel, retry, settle, skip and abandon, and lock break", a.Verb))
-	}
-	if (a.Body != nil || a.Headers != nil) && (a.Verb != store.RetryDead || a.ID == "") {
-		faults = append(faults, errors.New("a body or headers are replaced only when one message, by ID, is retried"))
-	}
-	return errors.Join(faults...)
+	return errors.Join(acts.Check(a), errors.Join(faults...))
 }
 
 // operation is one act under way in its transaction.
@@ -95,16 +73,12 @@ type operation struct {
 const actAudit = `insert into weir.audit (at_us, who, verb, why, target, before, after) values ($1, $2, $3, $4, $5, $6, $7)`
 
 // audit queues the act's row; before and after become JSON.
-func (o operation) audit(target string, before, after any) error {
-	b, err := json.Marshal(before)
+func (o operation) audit(e acts.Entry) error {
+	before, after, err := e.Texts()
 	if err != nil {
 		return err
 	}
-	a, err := json.Marshal(after)
-	if err != nil {
-		return err
-	}
-	o.t.do(actAudit, o.t.now, o.act.By, string(o.act.Verb), o.act.Why, target, string(b), string(a))
+	o.t.do(actAudit, o.t.now, o.act.By, string(o.act.Verb), o.act.Why, e.Target, before, after)
 	return nil
 }
 
@@ -118,24 +92,6 @@ func (o operation) queue() (*seenQueue, error) {
 		return nil, fmt.Errorf("%w: no queue is named %q: weir queue ls lists them", store.ErrNotFound, o.act.Queue)
 	}
 	return queues[0], nil
-}
-
-// queueAudit is what the audit keeps of a queue.
-type queueAudit struct {
-	Paused    bool       `json:"paused"`
-	PausedAt  *time.Time `json:"paused_at,omitempty"`
-	PausedBy  string     `json:"paused_by,omitempty"`
-	PausedWhy string     `json:"paused_why,omitempty"`
-	Parked    bool       `json:"parked"`
-	Gaps      int64      `json:"gaps,omitempty"`
-}
-
-func auditOf(q *seenQueue) queueAudit {
-	a := queueAudit{Parked: q.Parked, Gaps: q.Gaps}
-	if p := q.Paused; p != nil {
-		a.Paused, a.PausedAt, a.PausedBy, a.PausedWhy = true, &p.At, p.By, p.Why
-	}
-	return a
 }
 
 const (
@@ -165,9 +121,9 @@ func (o operation) pause() (store.Acted, error) {
 		return store.Acted{Count: 1}, nil
 	}
 	o.t.do(actPause, q.id, o.t.now, o.act.By, o.act.Why)
-	before := auditOf(q)
+	before := acts.QueueOf(&q.QueueState)
 	q.Paused = &store.Pause{At: at(o.t.now), By: o.act.By, Why: o.act.Why}
-	return store.Acted{Count: 1}, o.audit("queue "+q.Name, before, auditOf(q))
+	return store.Acted{Count: 1}, o.audit(acts.Entry{Target: "queue " + q.Name, Before: before, After: acts.QueueOf(&q.QueueState)})
 }
 
 // resume ends a pause, or lets a parked subscriber go on. What retention took
@@ -186,7 +142,7 @@ func (o operation) resume() (store.Acted, error) {
 		return store.Acted{Count: 1}, nil
 	}
 	o.t.do(actResume, q.id)
-	before := auditOf(q)
+	before := acts.QueueOf(&q.QueueState)
 	q.Paused, q.Parked = nil, false
-	return store.Acted{Count: 1}, o.audit("queue "+q.Name, before, auditOf(q))
+	return store.Acted{Count: 1}, o.audit(acts.Entry{Target: "queue " + q.Name, Before: before, After: acts.QueueOf(&q.QueueState)})
 }

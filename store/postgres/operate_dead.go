@@ -1,12 +1,11 @@
 package postgres
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/acts"
 )
 
 // letter is a dead letter that an act settles.
@@ -298,7 +297,7 @@ func (o operation) retry(plan settling) {
 	a := arraysOf(plan.letters)
 	o.t.do(sqlStop, a.queues, a.poss)
 	o.t.do(actRetry, a.queues, a.poss, a.follows, o.reason("retried"))
-	if !o.edits() {
+	if !acts.Edits(o.act) {
 		return
 	}
 	heads := letterArrays{}
@@ -345,21 +344,4 @@ func (o operation) settleKeys(plan settling) {
 // reason tells the next reader who did it.
 func (o operation) reason(done string) string {
 	return reasonOf(done + " by " + o.act.By + ": " + o.act.Why)
-}
-
-func (o operation) edits() bool { return o.act.Body != nil || o.act.Headers != nil }
-
-// contentAudit proves what an edit replaced and by what, without another copy of
-// what may be private: the journal has the original, edits the latest.
-type contentAudit struct {
-	Bytes  int    `json:"bytes"`
-	SHA256 string `json:"sha256"`
-}
-
-func auditContent(b []byte) *contentAudit {
-	if b == nil {
-		return nil
-	}
-	sum := sha256.Sum256(b)
-	return &contentAudit{Bytes: len(b), SHA256: hex.EncodeToString(sum[:])}
 }

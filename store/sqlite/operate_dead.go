@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/acts"
 )
 
 // letter is a dead letter that an act settles.
@@ -260,7 +259,7 @@ func (o operation) retry(plan settling) error {
 		if err := o.c.exec(insert, l.queue, l.pos, nullable(l.key), reason); err != nil {
 			return err
 		}
-		if o.edits() && !l.follows {
+		if acts.Edits(o.act) && !l.follows {
 			if err := o.c.exec(putEdit, l.queue, l.pos, o.act.Body, o.act.Headers); err != nil {
 				return err
 			}
@@ -346,8 +345,6 @@ func (o operation) reason(done string) string {
 	return done + " by " + o.act.By + ": " + o.act.Why
 }
 
-func (o operation) edits() bool { return o.act.Body != nil || o.act.Headers != nil }
-
 func nullable(key string) any {
 	if key == "" {
 		return nil
@@ -355,86 +352,32 @@ func nullable(key string) any {
 	return key
 }
 
-// contentAudit proves what an edit replaced and by what, without another copy of
-// what may be private: the journal has the original, edits the latest.
-type contentAudit struct {
-	Bytes  int    `json:"bytes"`
-	SHA256 string `json:"sha256"`
-}
-
-func auditContent(b []byte) *contentAudit {
-	if b == nil {
-		return nil
-	}
-	sum := sha256.Sum256(b)
-	return &contentAudit{Bytes: len(b), SHA256: hex.EncodeToString(sum[:])}
-}
-
-type letterAudit struct {
-	State    string        `json:"state"`
-	Attempts int           `json:"attempts,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Parked   int           `json:"parked,omitempty"` // followers that came along
-	Body     *contentAudit `json:"body,omitempty"`
-	Headers  *contentAudit `json:"headers,omitempty"`
-}
-
-type bulkAudit struct {
-	State string `json:"state"`
-	Count int    `json:"count"`
-	First string `json:"first"`
-	Last  string `json:"last"`
-	More  bool   `json:"more,omitempty"`
-}
-
 // auditDead writes the act's one row.
 func (o operation) auditDead(plan settling) error {
-	after := "deferred"
-	if o.act.Verb == store.DiscardDead {
-		after = "discarded"
-	}
-	inc := o.s.Info().Incarnation
-	first, last := plan.letters[0], plan.letters[len(plan.letters)-1]
+	inc := o.s.info.Incarnation
 	if o.act.ID == "" {
-		target := "dead letters"
-		if o.act.Queue != "" {
-			target += " of " + o.act.Queue
-		}
-		if o.act.Matching != "" {
-			target += fmt.Sprintf(" matching %q", o.act.Matching)
-		}
-		b := bulkAudit{State: "dead", Count: len(plan.letters), More: plan.more,
-			First: inc.ID(store.Pos(first.pos)), Last: inc.ID(store.Pos(last.pos))}
-		a := b
-		a.State = after
-		return o.audit(target, b, a)
+		first, last := plan.letters[0], plan.letters[len(plan.letters)-1]
+		return o.audit(acts.SettledAll(o.act, inc.ID(store.Pos(first.pos)), inc.ID(store.Pos(last.pos)), len(plan.letters), plan.more))
 	}
-	var names []string
-	parked := 0
+	var list []acts.Dead
 	for _, l := range plan.letters {
-		if l.follows {
-			parked++
-		} else {
-			names = append(names, plan.queues[l.queue].Name)
-		}
+		list = append(list, acts.Dead{Queue: plan.queues[l.queue].Name, Attempts: l.attempts, Reason: l.reason, Follows: l.follows})
 	}
-	b := letterAudit{State: "dead", Attempts: first.attempts, Reason: first.reason, Parked: parked}
-	a := letterAudit{State: after, Parked: parked}
-	if o.edits() {
+	var body, headers []byte
+	if acts.Edits(o.act) {
 		var err error
-		if b.Body, b.Headers, err = o.contentNow(first.pos); err != nil {
+		if body, headers, err = o.contentNow(plan.letters[0].pos); err != nil {
 			return err
 		}
-		a.Body, a.Headers = auditContent(o.act.Body), auditContent(o.act.Headers)
 	}
-	return o.audit("dead "+o.act.ID+" of "+strings.Join(names, ", "), b, a)
+	return o.audit(acts.Settled(o.act, list, body, headers))
 }
 
 // contentNow is the journal's body and headers of a message.
-func (o operation) contentNow(pos int64) (body, headers *contentAudit, err error) {
-	m, err := scribe{incarnation: o.s.Info().Incarnation}.read(o.c, pos, true)
+func (o operation) contentNow(pos int64) (body, headers []byte, err error) {
+	m, err := scribe{incarnation: o.s.info.Incarnation}.read(o.c, pos, true)
 	if m != nil {
-		body, headers = auditContent(m.Body), auditContent(m.Headers)
+		body, headers = m.Body, m.Headers
 	}
 	return body, headers, err
 }
