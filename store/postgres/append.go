@@ -49,8 +49,8 @@ type queueTail struct {
 }
 
 const (
-	sqlDepth = `(t.appended + coalesce((select sum(y.appended) from weir.tally y where y.topic = t.id), 0) - q.base - q.done - q.gone
-		- coalesce((select sum(y.done + y.gone) from weir.tally y where y.queue = q.id), 0))::bigint`
+	sqlDepth = `(select (s.appended - q.base - w.done - w.gone)::bigint from weir.topic_counts s, weir.queue_counts w
+		where s.topic = q.topic and w.queue = q.id)`
 	sqlTails = `select t.id, t.name, t.kind, coalesce(q.id, 0), coalesce(q.name, ''), coalesce(q.capacity, 0), coalesce(q.max_lag, 0),
 		coalesce(q.required, false), q.parked_us is not null,
 		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end

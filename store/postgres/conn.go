@@ -159,12 +159,15 @@ const (
 	sqlHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
 		case when $4 then pg_current_xact_id()::text else '' end,
 		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
-		set_config('jit', 'off', true), set_config('statement_timeout', $3, true),
-		set_config('idle_in_transaction_session_timeout', $3, true), set_config('lock_timeout', $3, true),
+		set_config('jit', 'off', true) || set_config('statement_timeout', $3, true)
+			|| set_config('idle_in_transaction_session_timeout', $3, true) || set_config('lock_timeout', $3, true),
 		pg_postmaster_start_time()::text`
-	// All that a claim reads it reads by an index, and in its order. While statistics are
-	// young the planner would rather sort a whole backlog.
-	sqlInOrder = `select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`
+	// What is written is found row by row, by an index. While a table is young the planner
+	// would rather read the whole of it, and keeps to that when it has grown.
+	sqlByIndex = `select set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
+		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)`
+	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
+	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
 	sqlFate    = `select coalesce(pg_xact_status($1::text::xid8), ''), pg_postmaster_start_time()::text`
 )
 
@@ -180,8 +183,11 @@ func (t *tx) head(begin string, writes bool) {
 	limit := fmt.Sprintf("%dms", (t.s.lease / 3).Milliseconds())
 	t.ask(sqlHead, func(read scan) error {
 		var skip any
-		return read(&t.now, &t.xid, &t.lost, &skip, &skip, &skip, &skip, &t.server)
+		return read(&t.now, &t.xid, &t.lost, &skip, &t.server)
 	}, now, t.process, limit, writes)
+	if writes {
+		t.do(sqlByIndex)
+	}
 }
 
 // ioTime bounds a transaction with all its round trips; the server's own limits are shorter.

@@ -17,9 +17,8 @@ const (
 	// In one statement, so that all is of one snapshot: what it shows of the topic came
 	// before the subscription, or (from the earliest) nothing of it did.
 	sqlNewQueue = `with t as (
-			select t.id, t.appended + coalesce((select sum(y.appended) from weir.tally y where y.topic = t.id), 0) as appended,
-				t.id::bigint << 40 as first, (select max(m.seq) from weir.messages m where m.topic = t.id) as last
-			from weir.topics t where t.id = $2),
+			select t.topic as id, t.appended, t.topic::bigint << 40 as first, (select max(m.seq) from weir.messages m where m.topic = t.topic) as last
+			from weir.topic_counts t where t.topic = $2),
 		q as (
 			insert into weir.queues (name, topic, start_pos, start_seen, base, capacity, required, max_lag, on_dead, sampled_sent)
 			select $1::text, t.id, case when $7 then t.first else t.first | coalesce(t.last, 0) end,

@@ -10,11 +10,8 @@ const (
 	sqlMinutes = `select queue, failed, rejected, wait, work, lead from weir.figures where minute = $1 and queue = any($2::int[])`
 	// What the store can count is counted since the last figure, whoever did it.
 	sqlAddMinute = `with counted as (
-			select q.id, t.appended + coalesce((select sum(y.appended) from weir.tally y where y.topic = t.id), 0) as sent,
-				q.done + coalesce((select sum(y.done) from weir.tally y where y.queue = q.id), 0) as done,
-				q.died + coalesce((select sum(y.died) from weir.tally y where y.queue = q.id), 0) as died,
-				q.sampled_sent, q.sampled_done, q.sampled_died
-			from weir.queues q join weir.topics t on t.id = q.topic where q.id = $1),
+			select q.id, t.appended as sent, w.done, w.died, q.sampled_sent, q.sampled_done, q.sampled_died
+			from weir.queues q join weir.topic_counts t on t.topic = q.topic join weir.queue_counts w on w.queue = q.id where q.id = $1),
 		sampled as (
 			update weir.queues q set sampled_sent = c.sent, sampled_done = c.done, sampled_died = c.died from counted c where q.id = c.id)
 		insert into weir.figures as f (queue, minute, sent, done, died, failed, rejected, wait, work, lead)

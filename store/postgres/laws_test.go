@@ -113,7 +113,7 @@ func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 
 // emptied is the statements that empty a schema, so that the next store in it is a new one.
 func emptied(schema string) string {
-	const tables = `notes queues topics messages kept tally batches lanes workers deferred dead attempts starts edits dedup figures
+	const tables = `notes queues topics messages kept tally counts batches lanes workers deferred dead attempts starts edits dedup figures
 		processes audit workflows runs steps step_attempts waits mail locks lock_line`
 	var text strings.Builder
 	for table := range strings.FieldsSeq(tables) {

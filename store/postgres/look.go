@@ -13,7 +13,8 @@ import (
 //
 // The conditions on late messages are written so that only the index made for them fits
 // (topic + 0, seq + 0), and those on fresh ones so that only the primary key does. Of what ran
-// when the cursor's snapshot was taken, only what has ended since is looked for.
+// when the cursor's snapshot was taken, only what has ended since is looked for, each by itself:
+// for a list the planner, while statistics are young, would look through the whole topic.
 const (
 	lookColumns = ` m.seq, m.sent_us, m.version, m.lane, coalesce(m.key, ''), coalesce(m.due_us, 0),
 		coalesce(m.cause, ''), coalesce(m.correlation, ''), m.headers, m.body `
@@ -27,9 +28,10 @@ const (
 			(select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax($2::text::pg_snapshot)
 				and m.seq + 0 <= $3 and m.seq + 0 > $4 order by m.seq + 0 limit $5)
 			union all
-			(select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = any(array(
-					select x from pg_snapshot_xip($2::text::pg_snapshot) as x where pg_visible_in_snapshot(x, pg_current_snapshot())))
-				and m.seq + 0 <= $3 and m.seq + 0 > $4 order by m.seq + 0 limit $5)) m
+			(select m.* from pg_snapshot_xip($2::text::pg_snapshot) as x cross join lateral (
+					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
+						and m.seq + 0 <= $3 and m.seq + 0 > $4 order by m.seq + 0 limit $5) m
+				where pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $5)) m
 		union all
 		select 2, 1,` + lookColumns + `from (` + lookBounded + ` from (
 			select * from weir.messages f where f.topic = $1 and f.seq > $3 order by f.seq limit $5) f) m
@@ -46,9 +48,10 @@ const (
 			(select m.* from weir.messages m where g.target is null and (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax(g.seen)
 				and m.seq + 0 <= g.high and m.seq + 0 > $9 and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $10)
 			union all
-			(select m.* from weir.messages m where g.target is null and (m.topic + 0) = $1 and m.xid = any(array(
-					select x from pg_snapshot_xip(g.seen) as x where pg_visible_in_snapshot(x, pg_current_snapshot())))
-				and m.seq + 0 <= g.high and m.seq + 0 > $9 and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $10)
+			(select m.* from pg_snapshot_xip(g.seen) as x cross join lateral (
+					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
+						and m.seq + 0 <= g.high and m.seq + 0 > $9 and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $10) m
+				where g.target is null and pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $10)
 			union all
 			(select m.* from weir.messages m where g.target is not null and m.topic = $1 and m.seq > greatest(g.upto, $9) and m.seq <= g.high
 				and not pg_visible_in_snapshot(m.xid, g.seen) and pg_visible_in_snapshot(m.xid, g.target)

@@ -14,15 +14,16 @@ import (
 // What a big journal is made with, without a store's work: what is asked of it is the same.
 // Of 20 events, each has a queue that is done with nearly all of it.
 var bigJournal = []string{
-	`insert into weir.topics (name, kind, appended) select 'kitchen.event-' || i, 2, 10000 from generate_series(1, 20) i`,
+	`insert into weir.topics (name, kind) select 'kitchen.event-' || i, 2 from generate_series(1, 20) i`,
+	`insert into weir.counts select id, 0, 1, 10000, 0, 0, 0 from weir.topics union all select 0, id, 1, 0, 9500, 0, 0 from weir.topics`,
 	`insert into weir.messages (topic, seq, sent_us, version, lane, key, correlation, body)
 		select i % 20 + 1, i, 1772366400000000 + i * 1000, 1, i % 16, 'table-' || (i % 5003),
 			case when i % 4 > 0 then 'aaaaaa-' || (i - i % 4) end, repeat('x', 100)::bytea from generate_series(1, 200000) i`,
 	`select setval('weir.seq', 200000)`,
 	`insert into weir.kept (topic, seq, sent_us, xid, version, lane, key, body)
 		select i % 20 + 1, 1000000 + i, 1772366400000000, pg_current_xact_id(), 1, 16, 'table-' || (i % 5003), '' from generate_series(1, 20000) i`,
-	`insert into weir.queues (name, topic, start_pos, start_seen, base, done, capacity, required, max_lag, on_dead)
-		select name || '-queue', id, id::bigint << 40, '1:1:', 0, 9500, 0, false, 0, 0 from weir.topics`,
+	`insert into weir.queues (name, topic, start_pos, start_seen, base, capacity, required, max_lag, on_dead)
+		select name || '-queue', id, id::bigint << 40, '1:1:', 0, 0, false, 0, 0 from weir.topics`,
 	`insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor, span, lanes, open,
 			claimed_us, done_us, manifest, bits, times)
 		select q.id, n, 1, 1, case when n = 90 then 0 else 2 end, h.pos, array[131071], array[h.pos], array[pg_current_snapshot()],

@@ -17,9 +17,7 @@ type seenQueue struct {
 
 const (
 	askQueues = `select q.id, q.name, q.topic, t.name, t.kind, q.capacity, q.required, q.max_lag, q.on_dead,
-			t.appended + coalesce((select sum(appended) from weir.tally where topic = q.topic), 0)::bigint - q.base
-				- q.done - q.gone - coalesce((select sum(done + gone) from weir.tally where queue = q.id), 0)::bigint,
-			q.parked_us is not null, q.gaps, q.paused_us, coalesce(q.paused_by, ''), coalesce(q.paused_why, '')
+			` + sqlDepth + `, q.parked_us is not null, q.gaps, q.paused_us, coalesce(q.paused_by, ''), coalesce(q.paused_why, '')
 		from weir.queues q join weir.topics t on t.id = q.topic
 		where $1 = '' or q.name = $1 order by q.name collate "C"`
 )

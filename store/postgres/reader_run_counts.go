@@ -17,7 +17,7 @@ const (
 		where r.n > 0`
 	askCountEnded = `select w.id, w.completed + coalesce(sum(y.done), 0)::bigint, w.failed + coalesce(sum(y.gone), 0)::bigint,
 			w.cancelled + coalesce(sum(y.died), 0)::bigint
-		from weir.workflows w left join weir.tally y on y.workflow = w.id group by w.id`
+		from weir.workflows w left join weir.tallied y on y.workflow = w.id group by w.id`
 	askStarts = `select no, started_us from weir.runs where no = any($1)`
 	// The oldest are among the first runs kept.
 	askOldestEnded = `select distinct on (workflow, outcome) workflow, outcome, started_us

@@ -55,6 +55,7 @@ func (s *Store) rebirth(ctx context.Context, tx pgx.Tx) (store.Incarnation, erro
 		{sqlLose, nil},
 		{sqlReleaseLate, []any{int64(seqMask)}},
 		{sqlNewLife, nil},
+		{sqlFoldAll, nil},
 	} {
 		if _, err := tx.Exec(ctx, s.text(step.query), step.args...); err != nil {
 			return "", err

@@ -68,9 +68,7 @@ const (
 	sqlLockRuns   = `select` + runRowColumns + `from weir.runs where no = any($1::bigint[]) order by no for no key update`
 	sqlMailMarks  = `select run, no, kind from weir.mail where run = any($1::bigint[]) order by no`
 	sqlMailNos    = `select nextval('weir.mail_no') from generate_series(1, $1::int)`
-	// The numbers of rows that are wanted are few against the table, whatever young statistics say.
-	sqlByIndex = `select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
-	sqlNamesOf = `select id, name from weir.workflows`
+	sqlNamesOf    = `select id, name from weir.workflows`
 )
 
 func newDesk(t *tx) *runDesk {

@@ -3,25 +3,47 @@ package postgres
 import "context"
 
 // Counters that every transaction changes would have all transactions wait for each other.
-// So each adds rows to weir.tally, and somebody folds them into the counters now and then.
+// So each adds rows to weir.tally, and somebody folds them now and then: counts them in new
+// rows of weir.counts, and deletes them.
+//
+// What is folded is told by a snapshot, as a queue's cursor tells what is claimed: a row is
+// folded if it is visible in it. So the count is exact though rows are committed out of turn,
+// and nobody passes over the rows that were folded: while some transaction stays open they
+// cannot be vacuumed.
 const (
 	sqlTally = `insert into weir.tally (topic, queue, appended, done, gone, died)
 		select nullif(u.topic, 0), nullif(u.queue, 0), u.appended, u.done, u.gone, u.died
 		from unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) as u(topic, queue, appended, done, gone, died)`
 	sqlTallyLock = `select pg_advisory_xact_lock($1)`
 	sqlTakeTally = `select pg_try_advisory_xact_lock($1)`
-	sqlFold      = `with folded as (
-			delete from weir.tally where id in (select id from weir.tally order by id limit 10000) returning *),
-		topics as (
-			update weir.topics t set appended = t.appended + f.n
-			from (select topic, sum(appended)::bigint as n from folded where topic is not null group by topic) f where t.id = f.topic),
+	sqlFold      = `with last as materialized (select no, seen from weir.folds order by no desc limit 1),
+		fresh as (
+			delete from weir.tally y using last where y.xid >= pg_snapshot_xmax(last.seen) returning y.*),
+		late as (
+			delete from weir.tally y using last where y.xid = any(array(select pg_snapshot_xip(last.seen))) returning y.*),
+		folded as (select * from fresh union all select * from late),` + foldInto
+	// sqlFoldAll folds without regard to snapshots, which another life's numbers have made void.
+	sqlFoldAll = `with last as materialized (select no, seen from weir.folds order by no desc limit 1),
+		folded as (delete from weir.tally returning *),` + foldInto
+	foldInto = `
+		sums as (
+			select s.*, c.no, c.appended as had, c.done as had_done, c.gone as had_gone, c.died as had_died
+			from (select coalesce(topic, 0) as topic, coalesce(queue, 0) as queue, sum(appended) as appended, sum(done) as done,
+					sum(gone) as gone, sum(died) as died from folded where workflow is null group by 1, 2) s
+			left join lateral (select * from weir.counts x where x.topic = s.topic and x.queue = s.queue order by x.no desc limit 1) c on true),
+		counted as (
+			insert into weir.counts (topic, queue, no, appended, done, gone, died)
+			select s.topic, s.queue, last.no + 1, s.appended + coalesce(had, 0), s.done + coalesce(had_done, 0),
+				s.gone + coalesce(had_gone, 0), s.died + coalesce(had_died, 0) from sums s, last),
+		outdated as (
+			delete from weir.counts c using sums s where c.topic = s.topic and c.queue = s.queue and c.no = s.no),
 		workflows as (
 			update weir.workflows w set completed = w.completed + f.done, failed = w.failed + f.gone, cancelled = w.cancelled + f.died
 			from (select workflow, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
-				from folded where workflow is not null group by workflow) f where w.id = f.workflow)
-		update weir.queues q set done = q.done + f.done, gone = q.gone + f.gone, died = q.died + f.died
-		from (select queue, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
-			from folded where queue is not null group by queue) f where q.id = f.queue`
+				from folded where workflow is not null group by workflow) f where w.id = f.workflow),
+		mark as (
+			insert into weir.folds (no, seen) select last.no + 1, pg_current_snapshot() from last where exists (select 1 from folded))
+		delete from weir.folds f using last where f.no = last.no and exists (select 1 from folded)`
 
 	// foldAfter is how many rows a process writes before it folds: reading a depth adds up those there are.
 	foldAfter = 500

@@ -13,13 +13,11 @@ create sequence weir.process_id as bigint;
 create sequence weir.run_no as bigint;
 create sequence weir.mail_no as bigint;  -- of mail, of places in line, and of locks' fences
 
--- appended counts all messages ever, but for those in weir.tally.
 create table weir.topics (
-  id       integer generated always as identity primary key check (id < 1 << 22),
-  name     text not null unique,
-  kind     smallint not null,
-  appended bigint not null default 0
-) with (fillfactor = 50);
+  id   integer generated always as identity primary key check (id < 1 << 22),
+  name text not null unique,
+  kind smallint not null
+);
 
 -- Partitions are ranges of seq, so that retention can drop what is old; see partition.go.
 -- lane: by the key's hash; 16: no key. xid: the transaction that wrote the row; what commits out
@@ -65,9 +63,8 @@ create table weir.kept (
 create index kept_key on weir.kept (key) where key is not null;
 create index kept_correlation on weir.kept (correlation) where correlation is not null;
 
--- base: what had been appended when the subscription began. done: settled as Done. gone: left
--- without being worked: discarded, or now dead (less what was retried). died counts deaths, never
--- down. All but for what is in weir.tally. sampled_* are those counters at the last figure.
+-- base: what had been appended when the subscription began. sampled_* are what was counted by the
+-- last figure.
 create table weir.queues (
   id           integer generated always as identity primary key,
   name         text not null unique,
@@ -75,9 +72,6 @@ create table weir.queues (
   start_pos    bigint not null,      -- messages up to here that start_seen shows came before the subscription
   start_seen   pg_snapshot not null,
   base         bigint not null,
-  done         bigint not null default 0,
-  gone         bigint not null default 0,
-  died         bigint not null default 0,
   capacity     bigint not null,
   required     boolean not null,
   max_lag      bigint not null,
@@ -93,10 +87,12 @@ create table weir.queues (
 ) with (fillfactor = 50);
 create index queues_topic on weir.queues (topic);
 
--- What transactions add to the counters of topics and queues: rows, so that no two wait for each
--- other. They are folded into those now and then, see tally.go. One of topic, queue and workflow is set.
+-- What transactions add to the counters of topics, queues and workflows: rows, so that no two
+-- wait for each other. They are folded into those now and then, see tally.go. One of topic, queue
+-- and workflow is set. appended: messages ever. done: settled as Done. gone: left without being
+-- worked: discarded, or now dead (less what was retried). died counts deaths, never down.
 create table weir.tally (
-  id       bigint generated always as identity primary key,
+  xid      xid8 not null default pg_current_xact_id(),
   topic    integer,
   queue    integer,
   workflow integer,  -- with done, gone and died for completed, failed and cancelled
@@ -105,6 +101,49 @@ create table weir.tally (
   gone     bigint not null default 0,
   died     bigint not null default 0
 );
+create index tally_xid on weir.tally (xid);
+
+-- The newest row says what was folded: all that is visible in seen.
+create table weir.folds (
+  no   bigint primary key,
+  seen pg_snapshot not null
+);
+insert into weir.folds values (0, '1:1:');
+
+-- The counters by fold; the newest of a topic (queue is 0), or of a queue (topic is 0), holds. Rows
+-- that are never updated, so that whoever reads the newest does not pass over those of before.
+create table weir.counts (
+  topic    integer not null,
+  queue    integer not null,
+  no       bigint not null,
+  appended bigint not null,
+  done     bigint not null,
+  gone     bigint not null,
+  died     bigint not null,
+  primary key (topic, queue, no)
+);
+
+-- What is not folded.
+create view weir.tallied as
+	select y.* from (select seen from weir.folds order by no desc limit 1) f
+		join weir.tally y on y.xid >= pg_snapshot_xmax(f.seen)
+	union all
+	select y.* from (select seen from weir.folds order by no desc limit 1) f
+		join weir.tally y on y.xid = any(array(select pg_snapshot_xip(f.seen)));
+
+create view weir.topic_counts as
+	select t.id as topic, coalesce((select c.appended from weir.counts c where c.topic = t.id and c.queue = 0 order by c.no desc limit 1), 0)
+		+ coalesce((select sum(y.appended) from weir.tallied y where y.topic = t.id), 0)::bigint as appended
+	from weir.topics t;
+
+create view weir.queue_counts as
+	select q.id as queue, n.done, n.gone, n.died
+	from weir.queues q cross join lateral (
+		select coalesce(sum(x.done), 0)::bigint as done, coalesce(sum(x.gone), 0)::bigint as gone, coalesce(sum(x.died), 0)::bigint as died
+		from (
+			(select c.done, c.gone, c.died from weir.counts c where c.topic = 0 and c.queue = q.id order by c.no desc limit 1)
+			union all
+			select y.done, y.gone, y.died from weir.tallied y where y.queue = q.id) x) n;
 
 -- The newest batch of a queue is its cursor; batch 0 is made with the queue. The cursor's columns
 -- are arrays of one length: for the lanes in masks[i], everything up to highs[i] that is visible
@@ -424,8 +463,8 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 				(select n.seq, n.lane, n.xid from weir.messages n where (n.topic + 0) = of_topic and n.xid >= pg_snapshot_xmax(e.seen)
 					order by n.xid limit 1000)
 				union all
-				select n.seq, n.lane, n.xid from weir.messages n where (n.topic + 0) = of_topic
-					and n.xid = any(array(select pg_snapshot_xip(e.seen)))) m
+				select n.* from pg_snapshot_xip(e.seen) as x cross join lateral (
+					select i.seq, i.lane, i.xid from weir.messages i where (i.topic + 0) = of_topic and i.xid = x offset 0) n) m
 			where m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
