@@ -19,6 +19,8 @@ type settings struct {
 	unsafe   bool
 	lease    time.Duration
 	name     string
+	steps    []string // the schema's
+	wait     time.Duration
 }
 
 // Schema names the schema. Defaults to weir. Lower-case letters, digits and
@@ -31,7 +33,7 @@ func Clock(now func() time.Time) Option { return func(s *settings) { s.clock = n
 
 // Existing opens only a schema that holds a journal of this version's schema: it
 // makes none and migrates none. For programs that look into the database of a service,
-// and for roles that may not change tables.
+// and for services that are to start only once weir migrate up was run.
 func Existing() Option { return func(s *settings) { s.existing = true } }
 
 // Unsafe opens also a server whose settings lose what was committed: fsync,
@@ -42,13 +44,34 @@ func Unsafe() Option { return func(s *settings) { s.unsafe = true } }
 // take over what it works on. Defaults to 30 s; 1 s to 1 h.
 func Lease(d time.Duration) Option { return func(s *settings) { s.lease = d } }
 
+// Wait is for how long opening waits for a server that cannot be reached yet: it starts
+// up, or refuses connections. Defaults to 10 s, and with Existing to 0; at most 1 h. What waiting
+// does not mend (a wrong password, a database that is not there) ends it at once.
+func Wait(d time.Duration) Option { return func(s *settings) { s.wait = d } }
+
 const (
 	schemaDefault = "weir"
 	leaseDefault  = 30 * time.Second
+	waitDefault   = 10 * time.Second
 )
 
-func (s *settings) defaults() {
-	s.schema, s.lease = schemaDefault, leaseDefault
+func (s *settings) apply(options []Option) (err error) {
+	s.schema, s.lease, s.wait = schemaDefault, leaseDefault, -1
+	for _, o := range options {
+		o(s)
+	}
+	if s.wait < 0 {
+		s.wait = waitDefault
+		if s.existing {
+			s.wait = 0
+		}
+	}
+	if s.steps == nil {
+		if s.steps, err = embedded(); err != nil {
+			return err
+		}
+	}
+	return s.check()
 }
 
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`)
@@ -60,6 +83,9 @@ func (s *settings) check() error {
 	}
 	if s.lease < time.Second || s.lease > time.Hour {
 		errs = append(errs, fmt.Errorf("lease %s: want 1s to 1h", s.lease))
+	}
+	if s.wait > time.Hour {
+		errs = append(errs, fmt.Errorf("wait %s: want 0 to 1h", s.wait))
 	}
 	return errors.Join(errs...)
 }

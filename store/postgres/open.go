@@ -30,6 +30,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,10 +58,11 @@ var _ store.Store = (*Store)(nil)
 // Store is a store in one schema.
 type Store struct {
 	settings
-	info  store.Info
-	pool  *pgxpool.Pool
-	pulse *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
-	texts sync.Map      // statements by their text for the schema weir; of string to string
+	info   store.Info
+	pool   *pgxpool.Pool
+	direct bool          // there is no pooler between us and the server
+	pulse  *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
+	texts  sync.Map      // statements by their text for the schema weir; of string to string
 
 	closed  chan struct{}
 	closing sync.Once
@@ -83,27 +85,12 @@ type Store struct {
 }
 
 func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
-	s := &Store{closed: make(chan struct{})}
-	s.defaults()
-	for _, o := range options {
-		o(&s.settings)
-	}
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	s.life.Store("")
-	direct, err := s.direct(ctx, dsn)
+	s, err := meet(ctx, dsn, options)
 	if err != nil {
 		return nil, err
 	}
-	if s.pool, err = s.connect(ctx, dsn, poolMax, direct); err != nil {
-		return nil, err
-	}
-	if s.pulse, err = s.connect(ctx, dsn, 1, direct); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(s.advise(err), s.Close())
 	}
 	if !s.existing {
 		if err := s.makeRoom(ctx, 0); err != nil {
@@ -113,34 +100,83 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	return s, nil
 }
 
-// direct reports whether there is no pooler between us and the server: a pooler makes up the
-// number of the backend that it tells its clients.
-func (s *Store) direct(ctx context.Context, dsn string) (bool, error) {
+// meet makes a store that is connected, and has not looked into the schema.
+func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
+	s := &Store{closed: make(chan struct{})}
+	if err := s.apply(options); err != nil {
+		return nil, err
+	}
+	s.life.Store("")
+	var err error
+	if s.direct, err = s.await(ctx, dsn); err != nil {
+		return nil, s.advise(err)
+	}
+	if s.pool, err = s.connect(ctx, dsn, poolMax); err != nil {
+		return nil, err
+	}
+	if s.pulse, err = s.connect(ctx, dsn, 1); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// await connects for the first time. A server that cannot be reached yet is waited for:
+// services start beside their database.
+func (s *Store) await(ctx context.Context, dsn string) (direct bool, err error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
-		return false, err
+		return false, err // pgx takes care not to show the password
 	}
-	c, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTime
+	}
+	began := time.Now()
+	for wait := awaitMin; ; wait = min(2*wait, awaitMax) {
+		direct, err = s.first(ctx, config.ConnConfig)
+		// Jitter, so that all processes of a service do not knock at once.
+		pause := wait/2 + rand.N(wait/2)
+		if !errors.Is(err, store.ErrUnavailable) || time.Since(began)+pause > s.wait {
+			return direct, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// first connects, looks at the server, and reports whether there is no pooler between us and
+// it: a pooler makes up the number of the backend that it tells its clients.
+func (s *Store) first(ctx context.Context, config *pgx.ConnConfig) (direct bool, err error) {
+	config = config.Copy()
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return false, err
+		return false, outage(ctx, err)
 	}
 	var pid uint32
-	err = c.QueryRow(ctx, sqlBackend, pgx.QueryExecModeExec).Scan(&pid)
-	return pid == c.PgConn().PID(), errors.Join(err, c.Close(ctx))
+	err = c.QueryRow(ctx, sqlBackend).Scan(&pid)
+	if err == nil {
+		err = s.greet(ctx, c)
+	}
+	return pid == c.PgConn().PID(), errors.Join(outage(ctx, err), c.Close(ctx))
 }
 
 const sqlBackend = `select pg_backend_pid()`
 
 // connect makes a pool. Connections are opened by need.
-func (s *Store) connect(ctx context.Context, dsn string, most int32, direct bool) (*pgxpool.Pool, error) {
+func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
-		return nil, err // pgx takes care not to show the password
+		return nil, err
 	}
 	if most == 1 || !mentions(dsn, "pool_max_conns") {
 		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
 	}
-	if !direct && !mentions(dsn, "default_query_exec_mode") {
+	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	if c.ConnConfig.ConnectTimeout == 0 {
@@ -194,5 +230,7 @@ func (s *Store) checkOpen() error {
 const (
 	poolMax     = 12 // connections of one store, unless the DSN says otherwise; and one for heartbeats
 	connectTime = 10 * time.Second
+	awaitMin    = 50 * time.Millisecond
+	awaitMax    = time.Second
 	closeTime   = 2 * time.Second // that Close waits for connections in use
 )

@@ -32,9 +32,9 @@ type part struct {
 func (p part) from() int64 { return p.n << partitionBits }
 func (p part) to() int64   { return (p.n + 1) << partitionBits } // the first beyond it
 
-// query is a statement on the partition, written with PART for its name.
+// query is a statement on the partition, written with PART for its name and NUMBER for n.
 func (p part) query(text string) string {
-	return strings.ReplaceAll(text, "PART", fmt.Sprintf("weir.messages_%d", p.n))
+	return strings.NewReplacer("PART", fmt.Sprintf("weir.messages_%d", p.n), "NUMBER", fmt.Sprint(p.n)).Replace(text)
 }
 
 const (
@@ -78,8 +78,11 @@ const (
 
 	pruneDetach   = `alter table weir.messages detach partition PART concurrently`
 	pruneFinalize = `alter table weir.messages detach partition PART finalize`
-	pruneDropPart = `drop table PART`
-	prunePartSize = `select count(*) from PART`
+	// For roles that do not own the schema.
+	pruneDetachFor = `select weir.detach_partition(NUMBER)`
+	pruneOwner     = `select pg_has_role(relowner, 'usage') from pg_class where oid = 'weir.messages'::regclass`
+	pruneDropPart  = `select weir.drop_partition($1)`
+	prunePartSize  = `select count(*) from PART`
 
 	// detachTime is how long a detaching waits for transactions that use the messages. It
 	// is gone on with by a later step.
@@ -211,11 +214,7 @@ func (p *pruner) keepOf(x part) ([]int64, error) {
 // get through. It gives up when others stand in the way.
 func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messages int64, err error) {
 	if x.attached {
-		query := pruneDetach
-		if x.pending {
-			query = pruneFinalize
-		}
-		if done, err := s.detach(ctx, x.query(query)); err != nil || !done {
+		if done, err := s.detach(ctx, x); err != nil || !done {
 			return 0, err
 		}
 	}
@@ -230,9 +229,9 @@ func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messa
 	return messages, err
 }
 
-// detach runs a statement that may not be in a transaction; done is false if it could not
-// get through in time.
-func (s *Store) detach(ctx context.Context, query string) (done bool, err error) {
+// detach detaches a partition, outside of a transaction; done is false if it could not get
+// through in time.
+func (s *Store) detach(ctx context.Context, x part) (done bool, err error) {
 	c, err := s.acquire(ctx, s.pool)
 	if err != nil {
 		return false, err
@@ -240,14 +239,24 @@ func (s *Store) detach(ctx context.Context, query string) (done bool, err error)
 	defer c.Release()
 	short, cancel := context.WithTimeout(ctx, detachTime)
 	defer cancel()
-	_, err = c.Exec(short, s.text(query), pgx.QueryExecModeSimpleProtocol)
+	var owner bool
+	if err = c.QueryRow(short, s.text(pruneOwner)).Scan(&owner); err == nil {
+		query := pruneDetachFor
+		switch {
+		case owner && x.pending:
+			query = pruneFinalize
+		case owner:
+			query = pruneDetach
+		}
+		_, err = c.Exec(short, s.text(x.query(query)), pgx.QueryExecModeSimpleProtocol)
+	}
 	if short.Err() != nil && ctx.Err() == nil {
 		return false, nil
 	}
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && (fault.Code == objectNotReady || fault.Code == lockNotAvailable) {
 		return false, nil // another process is at it
 	}
-	return err == nil, err
+	return err == nil, outage(ctx, err)
 }
 
 const objectNotReady = "55000"
@@ -270,7 +279,7 @@ func (p *pruner) dropDetached(x part) (messages int64, err error) {
 		return 0, err
 	}
 	if !claimed {
-		p.t.do(p.s.attach(x.n)[1])
+		p.t.do(sqlAddPartition, x.n)
 		return 0, p.t.flush()
 	}
 	if _, err := p.keepOf(x); err != nil {
@@ -280,6 +289,6 @@ func (p *pruner) dropDetached(x part) (messages int64, err error) {
 	if messages, _, err = p.t.number(x.query(prunePartSize)); err != nil {
 		return 0, err
 	}
-	p.t.do(x.query(pruneDropPart))
+	p.t.do(pruneDropPart, x.n)
 	return messages, p.t.flush()
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -78,16 +77,12 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		t.do(sqlBeat, process, t.now)
 		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
 		t.do(sqlForgetWorkers)
-		t.ask(sqlGreet, func(read scan) error {
-			var skip any
-			var life string
-			if err := read(&skip, &skip, &skip, &skip, &skip, &life); err != nil {
+		t.ask(sqlServer, func(read scan) error {
+			var v server
+			if err := read(v.into()...); err != nil {
 				return err
 			}
-			if known := s.life.Load().(string); life != known {
-				return fmt.Errorf("%w: it was %s and is %s", errOtherLife, known, life)
-			}
-			return nil
+			return s.judge(v)
 		})
 		return nil
 	})
