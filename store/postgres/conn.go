@@ -163,8 +163,9 @@ const (
 			|| set_config('idle_in_transaction_session_timeout', $3, true) || set_config('lock_timeout', $3, true),
 		pg_postmaster_start_time()::text`
 	// What is written is found row by row, by an index. While a table is young the planner
-	// would rather read the whole of it, and keeps to that when it has grown.
-	sqlByIndex = `select set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
+	// would rather read the whole of it, and keeps to that when it has grown. A plan is made
+	// once on a connection: for most of these statements that costs more than to run them.
+	sqlByIndex = `select set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
 		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)`
 	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
 	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
