@@ -392,6 +392,7 @@ func (a *appender) forget() {
 func (s *Store) declareUnknown(ctx context.Context, topics []store.Topic) error {
 	for _, t := range topics {
 		err := s.write(ctx, func(tx *tx) error {
+			tx.again = true
 			d, err := s.newDeclaration(tx, []store.Topic{t}, nil)
 			if err != nil {
 				return err

@@ -38,6 +38,7 @@ func (d *runDesk) noteArrived(appended []*store.Message) {
 // runs that wait for them. Those whose keys others hold are left for the next time.
 func (s *Store) bringArrived(ctx context.Context) error {
 	return s.write(ctx, func(t *tx) error {
+		t.again = true
 		d := newDesk(t)
 		var list []*store.Message
 		var topics []int32

@@ -60,7 +60,11 @@ func (s *Store) commitGroup(ctx context.Context, c *pgxpool.Conn, g *store.Group
 		err := t.attempt(c)
 		if err == nil {
 			written += t.tallies.count()
-			return s.commitApart(ctx, c, g, t.apart, written)
+			n, err := s.commitEach(ctx, c, g, t.apart)
+			if err != nil && len(t.apart) < len(todo) {
+				err = nil // the others are committed, and these say why they are not
+			}
+			return written + n, err
 		}
 		if again, ok := errors.AsType[*unknownError](err); ok {
 			if err := s.declareUnknown(ctx, again.topics); err != nil {
@@ -76,35 +80,33 @@ func (s *Store) commitGroup(ctx context.Context, c *pgxpool.Conn, g *store.Group
 		todo = without(todo, failed)
 		round++
 	}
-	for i := range todo {
-		n, err := s.commitOne(ctx, c, g, todo[i])
-		if err != nil {
-			return 0, failChanges(todo[i:], err)
-		}
-		written += n
-	}
-	if len(g.Figures) == 0 {
-		return written, nil
+	n, err := s.commitEach(ctx, c, g, todo)
+	if err != nil || len(g.Figures) == 0 {
+		return n, err
 	}
 	t := s.newCommit(ctx, g, nil)
 	t.last = true
-	return written, t.attempt(c)
+	return n, t.attempt(c)
 }
 
-// commitApart commits changes whose locks others held.
-func (s *Store) commitApart(ctx context.Context, c *pgxpool.Conn, g *store.Group, apart []*store.Change, written int) (int, error) {
-	for i := range apart {
-		n, err := s.commitOne(ctx, c, g, apart[i])
-		if err != nil {
-			return 0, failChanges(apart[i:], err)
-		}
+// commitEach commits changes one by one. When the database fails after the first, those that
+// are committed stay so, and each of the others says that it is not.
+func (s *Store) commitEach(ctx context.Context, c *pgxpool.Conn, g *store.Group, changes []*store.Change) (written int, err error) {
+	for i := range changes {
+		n, err := s.commitOne(ctx, c, g, changes[i])
 		written += n
+		if err != nil {
+			err = failChanges(changes[i:], err)
+			if i > 0 {
+				return written, nil
+			}
+			return 0, err
+		}
 	}
 	return written, nil
 }
 
-// commitOne commits a change alone. When the database fails the earlier ones stay
-// committed, and say so.
+// commitOne commits a change alone.
 func (s *Store) commitOne(ctx context.Context, c *pgxpool.Conn, g *store.Group, ch *store.Change) (written int, err error) {
 	t := s.newCommit(ctx, g, []*store.Change{ch})
 	t.patient, t.declared = true, true
@@ -445,29 +447,4 @@ func (t *commit) runClosure(c *pgxpool.Conn, lent pgx.Tx, f store.Closure) (err 
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	return err
-}
-
-const (
-	sqlSentBy    = `select exists (select 1 from weir.messages where topic = $1 and seq = $2 and sent_us = $3)`
-	sqlSettledBy = `select coalesce((select get_bit(bits, $3) = 1 from weir.batches where queue = $1 and no = $2), true)`
-)
-
-// evidence looks whether what the transaction wrote is there. Nobody else can have written
-// it: a position is given out once in the life of a server, a delivery is settled once.
-func (t *commit) evidence(ctx context.Context) (committed bool, err error) {
-	ask := func(query string, args ...any) (bool, error) {
-		err := t.s.pool.QueryRow(ctx, t.s.text(query), args...).Scan(&committed)
-		return committed, err
-	}
-	if len(t.appended) > 0 {
-		pos := int64(t.appended[0].Pos)
-		return ask(sqlSentBy, topicOf(pos), seqOf(pos), t.now)
-	}
-	for _, ch := range t.changes {
-		if ch.Err == nil && len(ch.Settle) > 0 && !t.isApart(ch) {
-			s := &ch.Settle[0]
-			return ask(sqlSettledBy, int64(s.Batch.Queue), s.Batch.No, s.Index)
-		}
-	}
-	return true, nil // the number says so
 }

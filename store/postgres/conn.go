@@ -63,7 +63,10 @@ type tx struct {
 
 	quit bool // to be rolled back though nothing failed
 	over bool
-	// done tells, when the answer to the commit was lost, whether it came about.
+	// again: to do it twice does no harm, so nobody needs to know whether it was committed.
+	again bool
+	// done tells, when the answer to the commit was lost, whether it came about, by what
+	// there is. See fate.go.
 	done func(ctx context.Context) (bool, error)
 }
 
@@ -169,7 +172,6 @@ const (
 		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)`
 	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
 	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
-	sqlFate    = `select coalesce(pg_xact_status($1::text::xid8), ''), pg_postmaster_start_time()::text`
 )
 
 // head asks for what every transaction begins with.
@@ -271,80 +273,6 @@ func (t *tx) run(c *pgxpool.Conn, f func(t *tx) error) (err error) {
 }
 
 const undoTime = 5 * time.Second
-
-// commit sends what is queued and commits. When the answer is lost with the connection,
-// it finds out what became of it.
-func (t *tx) commit(c *pgxpool.Conn) error {
-	t.do(sqlCommit)
-	err := t.flush()
-	if err == nil {
-		t.over = true
-		return nil
-	}
-	if !c.Conn().IsClosed() || errors.Is(err, store.ErrLeaseLost) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), fateTime)
-	defer cancel()
-	done, asked := t.fate(ctx)
-	switch {
-	case asked != nil:
-		return fmt.Errorf("commit: whether it came about could not be found out (%w): %w", asked, err)
-	case done:
-		t.over = true
-		return nil
-	}
-	return err
-}
-
-// fateTime is how long a commit whose answer was lost is asked after: the server may be starting anew.
-const fateTime = 15 * time.Second
-
-// fate asks until it is told, on other connections, whether the transaction was committed.
-func (t *tx) fate(ctx context.Context) (committed bool, err error) {
-	for wait := fateWaitMin; ; wait = min(2*wait, fateWaitMax) {
-		if committed, known, err := t.askFate(ctx); err == nil && known {
-			return committed, nil
-		} else if ctx.Err() != nil {
-			return false, errors.Join(errors.New("the transaction is still under way"), err)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return false, context.Cause(ctx)
-		}
-	}
-}
-
-const (
-	fateWaitMin = 10 * time.Millisecond
-	fateWaitMax = time.Second
-)
-
-func (t *tx) askFate(ctx context.Context) (committed, known bool, err error) {
-	if t.xid == "" {
-		if t.done == nil {
-			return false, false, errors.New("the transaction has no number")
-		}
-		committed, err = t.done(ctx)
-		return committed, err == nil, err
-	}
-	var status, server string
-	err = t.s.pool.QueryRow(ctx, sqlFate, t.xid).Scan(&status, &server)
-	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == invalidParameter {
-		return false, true, nil // the server has forgotten in a crash that it ever gave the number out
-	}
-	if err == nil && status == "committed" && server != t.server && t.done != nil {
-		// The server has started anew, and may have given the number to another since.
-		committed, err = t.done(ctx)
-		return committed, err == nil, err
-	}
-	return status == "committed", status == "committed" || status == "aborted", err
-}
-
-const invalidParameter = "22023"
 
 func (s *Store) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	if err := s.checkOpen(); err != nil {

@@ -46,6 +46,7 @@ func taken(format string, args ...any) error { return &takenError{fmt.Sprintf(fo
 func (s *Store) Declare(ctx context.Context, topics []store.Topic, queues []store.Queue) ([]store.QueueState, error) {
 	var states []store.QueueState
 	err := s.write(ctx, func(t *tx) error {
+		t.again = true
 		d, err := s.newDeclaration(t, topics, queues)
 		if err != nil {
 			return err

@@ -24,6 +24,7 @@ func (s *Store) makeRoom(ctx context.Context, seq int64) error {
 		return nil
 	}
 	return s.write(ctx, func(t *tx) error {
+		t.again = true
 		t.do(sqlPartitioner, s.lockNumber("partition"))
 		last, _, err := t.number(sqlLastPartition)
 		if err != nil {

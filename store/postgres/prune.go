@@ -50,6 +50,7 @@ func (s *Store) Prune(ctx context.Context, r store.Retention) (store.Pruned, err
 	}
 	var p *pruner
 	err := s.write(ctx, func(t *tx) error {
+		t.again = true
 		var err error
 		if p, err = s.newPruner(t, r.Keep, r.Max); err != nil || p == nil {
 			return err

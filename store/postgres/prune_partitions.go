@@ -219,6 +219,7 @@ func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messa
 		}
 	}
 	err = s.write(ctx, func(t *tx) error {
+		t.again = true
 		p, err := s.newPruner(t, keep, 1)
 		if err != nil || p == nil {
 			return err

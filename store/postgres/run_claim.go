@@ -74,7 +74,10 @@ func (s *Store) claimRuns(ctx context.Context, r store.ClaimRequest, process int
 			}
 		}
 		if len(k.gone) > 0 {
-			if err := s.write(ctx, func(t *tx) error { return s.takeRuns(t, k.gone) }); err != nil {
+			if err := s.write(ctx, func(t *tx) error {
+				t.again = true
+				return s.takeRuns(t, k.gone)
+			}); err != nil {
 				return store.Claimed{}, err
 			}
 		}

@@ -41,6 +41,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	s.process.Store(0) // should it have lost the lease before
 	var id, now int64
 	err := s.write(ctx, func(t *tx) error {
+		t.again = true
 		if err := t.flush(); err != nil {
 			return err
 		}
@@ -71,6 +72,7 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		return errNotBegun
 	}
 	err := s.transact(ctx, s.pulse, func(t *tx) error {
+		t.again = true
 		if err := t.flush(); err != nil {
 			return err
 		}
@@ -104,6 +106,7 @@ func (s *Store) End(ctx context.Context) error {
 		return nil
 	}
 	err := s.write(ctx, func(t *tx) error {
+		t.again = true
 		if err := t.flush(); err != nil {
 			return err
 		}

@@ -91,6 +91,7 @@ func (s *Store) foldSome(ctx context.Context, written int) error {
 func (s *Store) fold(ctx context.Context) error {
 	s.tallied.Store(0)
 	return s.write(ctx, func(t *tx) error {
+		t.again = true
 		var ours bool
 		err := t.get(sqlTakeTally, func(read scan) error { return read(&ours) }, s.lockNumber("tally"))
 		if err != nil {
