@@ -391,7 +391,7 @@ func (a *appender) forget() {
 // cannot be is left out: its senders are refused, the others are not.
 func (s *Store) declareUnknown(ctx context.Context, topics []store.Topic) error {
 	for _, t := range topics {
-		err := s.write(ctx, func(tx *tx) error {
+		err := s.transact(ctx, s.aside, func(tx *tx) error {
 			tx.again = true
 			d, err := s.newDeclaration(tx, []store.Topic{t}, nil)
 			if err != nil {

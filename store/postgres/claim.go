@@ -475,7 +475,7 @@ func (k *claim) finish(ref store.BatchRef) error {
 	y.write(k.t)
 	k.t.done = func(ctx context.Context) (bool, error) {
 		var ours bool
-		err := k.s.pool.QueryRow(ctx, k.s.text(sqlClaimedBy), int64(ref.Queue), ref.No, ref.Epoch, k.process).Scan(&ours)
+		err := k.s.aside.QueryRow(ctx, k.s.text(sqlClaimedBy), int64(ref.Queue), ref.No, ref.Epoch, k.process).Scan(&ours)
 		return ours, err
 	}
 	k.t.ask(sqlNextDue, k.readNextDue, k.queueID(), k.t.now)

@@ -91,7 +91,7 @@ func (t *tx) askFate(ctx context.Context) (committed, known bool, err error) {
 		return t.askEvidence(ctx)
 	}
 	var status, server string
-	err = t.s.pool.QueryRow(ctx, sqlFate, t.xid).Scan(&status, &server)
+	err = t.s.aside.QueryRow(ctx, sqlFate, t.xid).Scan(&status, &server)
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == invalidParameter {
 		return false, true, nil // the server has forgotten in a crash that it ever gave the number out
 	}
@@ -135,7 +135,7 @@ const (
 // tells nothing.
 func (t *commit) evidence(ctx context.Context) (committed bool, err error) {
 	ask := func(query string, args ...any) (bool, error) {
-		err := t.s.pool.QueryRow(ctx, t.s.text(query), args...).Scan(&committed)
+		err := t.s.aside.QueryRow(ctx, t.s.text(query), args...).Scan(&committed)
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = errNoEvidence
 		}

@@ -62,6 +62,9 @@ type Store struct {
 	pool   *pgxpool.Pool
 	direct bool          // there is no pooler between us and the server
 	pulse  *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
+	// aside is for what must be done while a connection is held: those who hold all of pool's
+	// would wait for each other. What uses it holds one only, and needs no other.
+	aside *pgxpool.Pool
 	texts  sync.Map      // statements by their text for the schema weir; of string to string
 
 	closed  chan struct{}
@@ -115,6 +118,9 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 		return nil, err
 	}
 	if s.pulse, err = s.connect(ctx, dsn, 1); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.aside, err = s.connect(ctx, dsn, asideMax); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -173,7 +179,7 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.P
 	if err != nil {
 		return nil, err
 	}
-	if most == 1 || !mentions(dsn, "pool_max_conns") {
+	if most != poolMax || !mentions(dsn, "pool_max_conns") {
 		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
 	}
 	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
@@ -192,6 +198,8 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.P
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
+func (s *Store) pools() []*pgxpool.Pool { return []*pgxpool.Pool{s.pool, s.pulse, s.aside} }
+
 // Info implements store.Store.
 func (s *Store) Info() store.Info { return s.info }
 
@@ -202,7 +210,7 @@ func (s *Store) Close() error {
 		gone := make(chan struct{})
 		go func() { // waits for the connections in use
 			defer close(gone)
-			for _, p := range []*pgxpool.Pool{s.pool, s.pulse} {
+			for _, p := range s.pools() {
 				if p != nil {
 					p.Close()
 				}
@@ -228,7 +236,8 @@ func (s *Store) checkOpen() error {
 }
 
 const (
-	poolMax     = 12 // connections of one store, unless the DSN says otherwise; and one for heartbeats
+	poolMax     = 12 // connections of one store, unless the DSN says otherwise; besides one for heartbeats, and asideMax
+	asideMax    = 4
 	connectTime = 10 * time.Second
 	awaitMin    = 50 * time.Millisecond
 	awaitMax    = time.Second

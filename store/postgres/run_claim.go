@@ -233,7 +233,7 @@ func (k *runClaim) lease() error {
 	first := k.claimed.Runs[0]
 	k.t.done = func(ctx context.Context) (bool, error) {
 		var ours bool
-		err := k.s.pool.QueryRow(ctx, k.s.text(sqlLeasedBy), int64(first.No), first.Epoch, runwake.LeasedBy(k.process)).Scan(&ours)
+		err := k.s.aside.QueryRow(ctx, k.s.text(sqlLeasedBy), int64(first.No), first.Epoch, runwake.LeasedBy(k.process)).Scan(&ours)
 		return ours, err
 	}
 	return nil

@@ -127,7 +127,7 @@ func (s *Store) knowWorkflows(ctx context.Context, names map[string]bool) error 
 // apart runs f beside the transaction under way, on a connection of its own; what it
 // writes is committed at once.
 func (s *Store) apart(ctx context.Context, f func(t *tx) error) error {
-	c, err := s.acquire(ctx, s.pool)
+	c, err := s.acquire(ctx, s.aside)
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ func (s *Store) doubt(c *pgx.Conn) {
 	if !ok || !s.era.CompareAndSwap(era, era+1) { // others have seen to it
 		return
 	}
-	s.pool.Reset()
-	s.pulse.Reset()
+	for _, p := range s.pools() {
+		p.Reset()
+	}
 }

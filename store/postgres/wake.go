@@ -22,7 +22,7 @@ func (s *Store) changed(ctx context.Context) (bool, error) {
 	defer c.Release()
 	var now string
 	if err := c.QueryRow(ctx, sqlSnapshot).Scan(&now); err != nil {
-		return false, err
+		return false, outage(ctx, err)
 	}
 	s.changes.mu.Lock()
 	defer s.changes.mu.Unlock()

@@ -1,0 +1,31 @@
+package postgres
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/weir-go/weir/store"
+)
+
+// Callers that hold all connections, and need another each, do not wait for each other.
+func TestAllConnectionsHeld(t *testing.T) {
+	t.Parallel()
+	_, s, _ := processes(t, 1)
+	const callers = 12 // three times what the pool has
+	errs := make([]error, callers)
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			// A topic that nobody knows is declared on a connection beside the commit's.
+			m := &store.Message{Topic: fmt.Sprint("new.", i), Kind: store.KindEvent, Version: 1, Body: []byte("x")}
+			errs[i] = s[0].Commit(t.Context(), &store.Group{Changes: []*store.Change{{Sends: []*store.Message{m}}}})
+		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("Commit() of caller %d = %v, want nil", i, err)
+		}
+	}
+}
