@@ -65,7 +65,7 @@ type Store struct {
 	// aside is for what must be done while a connection is held: those who hold all of pool's
 	// would wait for each other. What uses it holds one only, and needs no other.
 	aside *pgxpool.Pool
-	texts  sync.Map      // statements by their text for the schema weir; of string to string
+	texts sync.Map // statements by their text for the schema weir; of string to string
 
 	closed  chan struct{}
 	closing sync.Once

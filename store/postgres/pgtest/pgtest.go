@@ -46,22 +46,30 @@ func Start(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := newServer(bin, user)
+	if err != nil {
+		return nil, err
+	}
+	initdb := s.command(ctx, "initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("initdb: %w: %s", err, out), os.RemoveAll(s.dir))
+	}
+	if err := s.Up(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return s, nil
+}
+
+// newServer is a server that has no data yet.
+func newServer(bin string, user *owner) (*Server, error) {
 	dir, err := os.MkdirTemp(socketRoot(), "weir-pg-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, bin: bin, user: user}
 	if err := errors.Join(os.Chmod(dir, 0o700), user.own(dir)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	initdb := s.command(ctx, "initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, errors.Join(fmt.Errorf("initdb: %w: %s", err, out), os.RemoveAll(dir))
-	}
-	if err := s.Up(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return s, nil
+	return &Server{dir: dir, bin: bin, user: user}, nil
 }
 
 // socketRoot is a short path: a socket's is at most some 100 bytes.

@@ -1,0 +1,129 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// ErrNoPooler is returned when there is no PgBouncer to run.
+var ErrNoPooler = errors.New("no pgbouncer found, neither on PATH nor in /usr/sbin: install it (Debian: apt-get install pgbouncer)")
+
+// Pooler is a PgBouncer of our own, in transaction mode, before a server.
+type Pooler struct {
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+const poolerPort = 6432
+
+const poolerConfig = `[databases]
+* = host=%[1]s port=%[2]d
+[pgbouncer]
+listen_addr =
+listen_port = %[3]d
+unix_socket_dir = %[4]s
+auth_type = trust
+auth_file = %[4]s/users
+pool_mode = transaction
+default_pool_size = %[5]d
+max_client_conn = 500
+`
+
+// StartPooler starts a PgBouncer that has so many connections to a database of a server,
+// which it names by the folder of its socket and its port.
+func StartPooler(ctx context.Context, socket string, serverPort, connections int) (*Pooler, error) {
+	bin, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		bin = "/usr/sbin/pgbouncer"
+		if _, err := os.Stat(bin); err != nil {
+			return nil, ErrNoPooler
+		}
+	}
+	user, err := serverUser()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(socketRoot(), "weir-pool-")
+	if err != nil {
+		return nil, err
+	}
+	p := &Pooler{dir: dir, done: make(chan struct{})}
+	if err := p.start(bin, user, fmt.Sprintf(poolerConfig, socket, serverPort, poolerPort, dir, connections)); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := p.await(ctx); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return p, nil
+}
+
+func (p *Pooler) start(bin string, user *owner, config string) error {
+	files := map[string]string{"ini": config, "users": `"postgres" ""` + "\n"}
+	for name, text := range files {
+		path := filepath.Join(p.dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), user.own(path)); err != nil {
+			return err
+		}
+	}
+	log, err := os.Create(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := errors.Join(os.Chmod(p.dir, 0o700), user.own(p.dir)); err != nil {
+		return err
+	}
+	p.cmd = exec.Command(bin, filepath.Join(p.dir, "ini"))
+	p.cmd.Dir, p.cmd.SysProcAttr, p.cmd.Stdout, p.cmd.Stderr = p.dir, user.attr(), log, log
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // it is ended by a signal
+	}()
+	return nil
+}
+
+func (p *Pooler) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, upTime)
+	defer cancel()
+	for {
+		if _, err := os.Stat(filepath.Join(p.dir, fmt.Sprintf(".s.PGSQL.%d", poolerPort))); err == nil {
+			return nil
+		}
+		timer := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-p.done:
+			timer.Stop()
+			log, err := os.ReadFile(filepath.Join(p.dir, "log"))
+			return errors.Join(fmt.Errorf("pgbouncer ended: %s", log), err)
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("pgbouncer does not listen: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// DSN is how to connect to a database through the pooler, as the server's superuser.
+func (p *Pooler) DSN(database string) string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", p.dir, poolerPort, database)
+}
+
+// Stop ends the pooler.
+func (p *Pooler) Stop() error {
+	err := p.cmd.Process.Signal(syscall.SIGTERM)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-p.done
+	return errors.Join(err, os.RemoveAll(p.dir))
+}
