@@ -4,4 +4,4 @@ package pgtest
 
 import "syscall"
 
-func diesWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
+func diesWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
