@@ -24,12 +24,13 @@ type app struct {
 	out, err io.Writer // err is for progress and errors
 	json     bool
 	store    string // the journal's file, or its database's URL
+	schema   string // in that database
 }
 
 // open opens the journal for reading and operating. One that is not there is refused:
 // the store would make one, and an operator who mistyped a name would see an empty service.
 func (a *app) open() (*weir.Engine, error) {
-	opener := postgres.DB(a.store, postgres.Existing())
+	opener := postgres.DB(a.store, postgres.Schema(a.schema), postgres.Existing())
 	if !a.onServer() {
 		if err := checkStore(a.store); err != nil {
 			return nil, err

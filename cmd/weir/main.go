@@ -34,8 +34,9 @@ import (
 
 // cli is the command line: one field a noun, each in the file of its name.
 type cli struct {
-	Store string `short:"s" env:"WEIR_STORE" default:"weir.db" placeholder:"FILE" help:"The journal's file, or postgres://… (${env}, default ${default})."`
-	JSON  bool   `name:"json" help:"Print one JSON object on the last line of standard output."`
+	Store  string `short:"s" env:"WEIR_STORE" default:"weir.db" placeholder:"FILE" help:"The journal's file, or postgres://… (${env}, default ${default})."`
+	Schema string `env:"WEIR_SCHEMA" default:"weir" placeholder:"NAME" help:"The journal's schema in a PostgreSQL database (${env}, default ${default})."`
+	JSON   bool   `name:"json" help:"Print one JSON object on the last line of standard output."`
 
 	Demo    demoCmd    `cmd:"" help:"See weir at work: a restaurant whose engine may be killed."`
 	Bench   benchCmd   `cmd:"" help:"Measure weir on this machine."`
@@ -48,6 +49,7 @@ type cli struct {
 	Dead    deadCmd    `cmd:"" help:"Dead letters: look, retry, edit and retry, discard."`
 	Audit   auditCmd   `cmd:"" help:"What operators did, and why."`
 	Doctor  doctorCmd  `cmd:"" help:"Look for what should not be, and say what to do. Exit code 5 if there is any."`
+	Migrate migrateCmd `cmd:"" help:"Bring the journal to this version of weir: look, do it, or print the SQL."`
 	Version versionCmd `cmd:"" help:"This program's version and what it was built with."`
 }
 
@@ -90,7 +92,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	if err != nil {
 		return a.fail(usageError(parsing(err)))
 	}
-	a.store, a.json = c.Store, c.JSON
+	a.store, a.schema, a.json = c.Store, c.Schema, c.JSON
 	return a.fail(parsed.Run(a))
 }
 

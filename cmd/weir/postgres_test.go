@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -26,13 +25,7 @@ func server(t *testing.T) string {
 			t.Error(err)
 		}
 	})
-	q := url.Values{}
-	for field := range strings.FieldsSeq(s.DSN("postgres")) {
-		if k, v, _ := strings.Cut(field, "="); k != "dbname" {
-			q.Set(k, v)
-		}
-	}
-	return "postgres:///postgres?" + q.Encode()
+	return s.URL("postgres")
 }
 
 // The verbs that look, and those that operate, work on PostgreSQL as on a file.
