@@ -50,7 +50,7 @@ var law = map[string]rule{
 	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
 	"examples/...": {ours: []string{".", "store/sqlite"}, kin: true},
 	"bench/...":    {ours: []string{".", "store", "store/sqlite"}, kin: true},
-	"test/...":     {ours: []string{".", "store", "store/sqlite"}, kin: true},
+	"test/...":     {ours: []string{".", "store", "store/sqlite"}, third: []string{"github.com/jackc/pgx/v5"}, kin: true},
 }
 
 // testsMayAlso is what test files may import beyond their package's own rule.

@@ -119,7 +119,7 @@ func (s *Store) commitOne(ctx context.Context, c *pgxpool.Conn, g *store.Group, 
 		return 0, nil
 	}
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && (fault.Code == lockNotAvailable || fault.Code == deadlockDetected) {
-		ch.Err = fmt.Errorf("a key that it sends with is held by another transaction: %w", err)
+		ch.Err = fmt.Errorf("a key that it sends with is held by another transaction: %w", fault) // not an outage
 		return 0, nil
 	}
 	return 0, err
@@ -412,7 +412,9 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 					return err
 				}
 			}
-			if err := t.runClosure(c, lent, f); err != nil {
+			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() {
+				return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // no fault of the closure's
+			} else if err != nil {
 				return &closureError{ch, err}
 			}
 		}

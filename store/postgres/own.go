@@ -100,7 +100,7 @@ const sqlNothing = `select`
 func lend(ctx context.Context, c *pgxpool.Conn) (pgx.Tx, error) {
 	tx, err := c.Conn().BeginTx(ctx, pgx.TxOptions{BeginQuery: sqlNothing})
 	if err != nil {
-		return nil, err
+		return nil, outage(ctx, err)
 	}
 	return lentTx{tx}, nil
 }

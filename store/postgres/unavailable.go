@@ -27,7 +27,11 @@ const (
 	idleSession        = "57P05"
 	idleInTransaction  = "25P03" // this process was stopped, or slept
 	tooManyConnections = "53300"
-	classConnection    = "08" // PgBouncer says so of all that it refuses
+	// The server is reached, but others were in the way for longer than it waits for them:
+	// one that was stopped may hold what we need, until the server ends its transaction.
+	queryCanceled        = "57014" // statement_timeout; not ours to cancel, else ctx is done
+	serializationFailure = "40001"
+	classConnection      = "08" // PgBouncer says so of all that it refuses
 )
 
 // outage makes an error of the driver match store.ErrUnavailable if it means that the
@@ -51,7 +55,8 @@ func outage(ctx context.Context, err error) error {
 func isOutage(err error) bool {
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch fault.Code {
-		case adminShutdown, crashShutdown, cannotConnectNow, idleSession, idleInTransaction, tooManyConnections:
+		case adminShutdown, crashShutdown, cannotConnectNow, idleSession, idleInTransaction, tooManyConnections,
+			queryCanceled, serializationFailure, deadlockDetected, lockNotAvailable:
 			return true
 		}
 		return len(fault.Code) == 5 && fault.Code[:2] == classConnection

@@ -36,13 +36,14 @@ func TestOutage(t *testing.T) {
 		{&pgconn.PgError{Code: "08P01"}, true},
 		{&pgconn.PgError{Code: "53300"}, true},
 		{&pgconn.PgError{Code: "25P03"}, true},
+		{&pgconn.PgError{Code: "57014"}, true}, // a limit of ours, on the server
+		{&pgconn.PgError{Code: "55P03"}, true},
+		{&pgconn.PgError{Code: "40P01"}, true},
 		{fmt.Errorf("%w: standby", store.ErrUnavailable), true},
 
 		{&pgconn.PgError{Code: "28P01"}, false},                                // wrong password
 		{errors.Join(&pgconn.PgError{Code: "3D000"}, refused), false},          // no such database
-		{&pgconn.PgError{Code: "57014"}, false},                                // statement cancelled
 		{&pgconn.PgError{Code: "42P01"}, false},                                // no such table
-		{&pgconn.PgError{Code: "40P01"}, false},                                // deadlock
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: bad")}, false}, // our certificate is refused
 		{errors.New("anything"), false},
 		{store.ErrLeaseLost, false},
