@@ -23,8 +23,9 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer // err is for progress and errors
 	json     bool
-	store    string // the journal's file, or its database's URL
-	schema   string // in that database
+	store    string                 // the journal's file, or its database's URL
+	schema   string                 // in that database
+	given    func(flag string) bool // on the command line, not by the environment
 }
 
 // open opens the journal for reading and operating. One that is not there is refused:
@@ -46,8 +47,10 @@ func (a *app) open() (*weir.Engine, error) {
 }
 
 // onServer reports whether the store is a PostgreSQL database: a URL, not a file.
-func (a *app) onServer() bool {
-	return strings.HasPrefix(a.store, "postgres://") || strings.HasPrefix(a.store, "postgresql://")
+func (a *app) onServer() bool { return isServer(a.store) }
+
+func isServer(store string) bool {
+	return strings.HasPrefix(store, "postgres://") || strings.HasPrefix(store, "postgresql://")
 }
 
 // checkStore says what to do when there is no file.

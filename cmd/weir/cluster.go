@@ -21,13 +21,20 @@ func (a *app) database(ctx context.Context) (url string, release func() error, e
 	case a.store != throwAway:
 		return "", func() error { return nil }, nil
 	}
-	a.progress("starting a PostgreSQL server of our own")
-	s, err := pgtest.Start(ctx)
-	if errors.Is(err, pgtest.ErrNoBinaries) {
-		return "", nil, fmt.Errorf("--store postgres starts a server of its own: %w with --store postgres://…", err)
-	}
+	s, err := a.ownServer(ctx)
 	if err != nil {
 		return "", nil, err
 	}
 	return s.URL("postgres"), s.Stop, nil
+}
+
+// ownServer starts a PostgreSQL server from the binaries that it finds, for whoever said
+// --store postgres. Stop ends and removes it.
+func (a *app) ownServer(ctx context.Context) (*pgtest.Server, error) {
+	a.progress("starting a PostgreSQL server of our own")
+	s, err := pgtest.Start(ctx)
+	if errors.Is(err, pgtest.ErrNoBinaries) {
+		return nil, fmt.Errorf("--store postgres starts a server of its own: %w with --store postgres://…", err)
+	}
+	return s, err
 }

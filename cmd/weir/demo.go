@@ -15,13 +15,13 @@ import (
 	"time"
 
 	weir "github.com/weir-go/weir"
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/examples/restaurant"
-	"github.com/weir-go/weir/store/sqlite"
 )
 
 // demoCmd shows weir at work.
 type demoCmd struct {
-	Restaurant     demoRestaurantCmd `cmd:"" default:"withargs" help:"Wait staff and kitchen work an order book. The engine runs in a process of its own, which --kill kills."`
+	Restaurant     demoRestaurantCmd `cmd:"" default:"withargs" help:"Wait staff and kitchen work an order book. The engine runs in processes of its own, which --kill kills."`
 	Fulfilment     demoFulfilmentCmd `cmd:"" help:"Orders are fulfilled by four outside systems that fail, are silent and slow. Processes of their own, which --kill kills."`
 	Work           demoWorkCmd       `cmd:"" hidden:"" help:"The process that runs the engine."`
 	FulfilmentWork fulfilmentWorkCmd `cmd:"" hidden:"" help:"The process that runs the fulfilment's engine."`
@@ -32,13 +32,12 @@ type demoCmd struct {
 type demoRestaurantCmd struct {
 	Orders string `placeholder:"FILE" help:"Order book: CSV with order_details_id, order_id, order_date, order_time, item_id. Default: one is made up."`
 	Menu   string `placeholder:"FILE" help:"Its menu: CSV with menu_item_id, item_name."`
-	Kill   int    `placeholder:"N" help:"Kill the engine's process (SIGKILL) that often, at random moments of its work, and start it again."`
-	Dir    string `placeholder:"DIR" help:"Keep the files there, to look around. Default: a temporary directory, which is removed."`
-	Seed   uint64 `default:"1" help:"Of what is random: the made-up orders, what goes wrong in the kitchen, the moments of the kills."`
+	demoFlags
 }
 
-// demoResult is what weir demo restaurant prints with --json. All but dead, kills and
-// seconds are counted by SQL from the tables of the restaurant, not asked of the engine.
+// demoResult is what weir demo restaurant prints with --json. The orders, the lines, and what
+// was lost or done twice are counted by SQL from the tables of the restaurant, not asked of
+// the engine.
 type demoResult struct {
 	Orders      int     `json:"orders"`
 	Lines       int     `json:"lines"`
@@ -53,12 +52,23 @@ type demoResult struct {
 	CookedTwice int `json:"cooked_twice"`
 	Unservable  int `json:"unservable"`
 
+	demoRunResult
+
 	reasons map[string]int // of the dead letters
+}
+
+// demoRunResult is how a demo was run.
+type demoRunResult struct {
+	Store    string `json:"store"` // sqlite, postgres
+	Workers  int    `json:"workers"`
+	KillsDB  int    `json:"kills_db"`
+	Restarts int    `json:"restarts"` // of workers that ended by themselves, and were started again
 }
 
 const (
 	demoOrders = 300 // of a made-up book: a second or two of work
 	demoFile   = "restaurant.db"
+	demoSchema = "weir_demo_restaurant"
 )
 
 // Run works the order book to its end and counts.
@@ -66,12 +76,20 @@ func (c *demoRestaurantCmd) Run(a *app) (err error) {
 	if (c.Orders == "") != (c.Menu == "") {
 		return usageError(errors.New("--orders and --menu go together: the menu tells what can be cooked"))
 	}
+	if err := c.check(a); err != nil {
+		return usageError(err)
+	}
 	dir, remove, err := demoDirectory(c.Dir, demoFile)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	d, err := c.prepare(a, dir)
+	p, err := c.place(a, dir, demoFile, demoSchema)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.release()) }()
+	d, err := c.prepare(a, p, dir)
 	if err != nil {
 		return err
 	}
@@ -84,7 +102,7 @@ func (c *demoRestaurantCmd) Run(a *app) (err error) {
 		return err
 	}
 	r.Seconds = float64(time.Since(started).Milliseconds()) / 1000
-	if err := a.print(r, func(w *tabwriter.Writer) { c.summary(w, r) }); err != nil {
+	if err := a.print(r, func(w *tabwriter.Writer) { c.summary(w, r, p) }); err != nil {
 		return err
 	}
 	if r.Lost != 0 || r.ServedTwice != 0 || r.CookedTwice != 0 {
@@ -110,33 +128,52 @@ func demoDirectory(given, main string) (dir string, remove func() error, err err
 	return given, func() error { return nil }, nil
 }
 
+// demo is a restaurant's day.
+type demo struct {
+	*stage
+	work demoWorkCmd
+	book restaurant.Book
+}
+
 // prepare reads the order book, making one up if there is none, and makes the store.
-func (c *demoRestaurantCmd) prepare(a *app, dir string) (*demo, error) {
-	d := &demo{
-		demoWorkCmd: demoWorkCmd{File: filepath.Join(dir, demoFile), Orders: c.Orders, Menu: c.Menu, Seed: c.Seed},
-		kills:       c.Kill, app: a,
-	}
+func (c *demoRestaurantCmd) prepare(a *app, p *demoPlace, dir string) (_ *demo, err error) {
+	d := &demo{stage: newStage(a, p, c.demoFlags)}
+	d.work = demoWorkCmd{Dir: dir, Orders: c.Orders, Menu: c.Menu, Seed: c.Seed, Workers: c.Workers}
 	if c.Orders == "" {
-		d.Orders, d.Menu = filepath.Join(dir, "orders.csv"), filepath.Join(dir, "menu.csv")
+		d.work.Orders, d.work.Menu = filepath.Join(dir, "orders.csv"), filepath.Join(dir, "menu.csv")
 		if err := errors.Join(
-			writeNew(d.Orders, restaurant.GenerateBook(c.Seed, demoOrders)),
-			writeNew(d.Menu, restaurant.GenerateMenu()),
+			writeNew(d.work.Orders, restaurant.GenerateBook(c.Seed, demoOrders)),
+			writeNew(d.work.Menu, restaurant.GenerateMenu()),
 		); err != nil {
 			return nil, err
 		}
 	}
-	var err error
-	if d.book, err = restaurant.OpenBook(d.Orders); err != nil {
+	if d.book, err = restaurant.OpenBook(d.work.Orders); err != nil {
 		return nil, err
 	}
-	if c.Kill < 0 || c.Kill > len(d.book.Orders)/2 {
-		return nil, usageError(fmt.Errorf("--kill is %d, want 0 to %d: half as many as there are orders", c.Kill, len(d.book.Orders)/2))
+	if err := c.checkKills(len(d.book.Orders)); err != nil {
+		return nil, err
 	}
-	r, err := d.open(a, slog.New(slog.DiscardHandler)) // what is wrong with the menu or the file is better said before a process is started
+	db, err := p.open()
 	if err != nil {
 		return nil, err
 	}
-	return d, r.Close()
+	// What is wrong with the menu or the store is better said before a process is started.
+	r, err := d.work.open(a, db, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	d.orders, d.look = len(d.book.Orders), d.lookAt
+	d.effort = 2 * float64(d.book.Lines) / float64(max(1, d.orders)) // each line is cooked and served
+	return d, errors.Join(r.Close(), db.Close(), d.cast(c.Workers, d.work.arguments))
+}
+
+// lookAt tells how far the work is.
+func (d *demo) lookAt(ctx context.Context, db *database.Database) (outlook, error) {
+	now, err := restaurant.Look(ctx, db)
+	return outlook{taken: now.Orders, open: now.Open, done: now.Cooked + now.Servings, line: func() string {
+		return fmt.Sprintf("orders %d of %d, %d open; lines cooked %d, served %d", now.Orders, d.orders, now.Open, now.Cooked, now.Servings)
+	}}, err
 }
 
 func writeNew(path string, text []byte) error {
@@ -149,21 +186,23 @@ func writeNew(path string, text []byte) error {
 }
 
 // count counts by SQL what became of the book, and by the engine's API its dead letters.
-func (d *demo) count(ctx context.Context) (*demoResult, error) {
-	db, err := sqlite.OpenDB(d.File)
+func (d *demo) count(ctx context.Context) (_ *demoResult, err error) {
+	db, err := d.place.open()
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	n, err := restaurant.CountAll(ctx, db)
-	if err := errors.Join(err, db.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	r := &demoResult{
 		Orders: n.Orders, Lines: n.Lines, LinesBad: n.LinesBad, Served: n.Served,
-		Kills: d.killed, Lost: n.Lost + d.book.Lines - n.Lines, // a line that was never taken is lost, too
+		Kills: d.processesKilled(), Lost: n.Lost + d.book.Lines - n.Lines, // a line that was never taken is lost, too
 		ServedTwice: n.ServedTwice, CookedTwice: n.CookedTwice, Unservable: n.Unservable,
+		demoRunResult: d.result(),
 	}
-	eng, err := weir.Open(ctx, sqlite.File(d.File), weir.Config{})
+	eng, err := weir.Open(ctx, db.Journal, weir.Config{})
 	if err != nil {
 		return nil, err
 	}
@@ -196,23 +235,15 @@ func deadReasons(ctx context.Context, eng *weir.Engine) (map[string]int, error) 
 
 const reasonsShown = 5
 
-func (c *demoRestaurantCmd) summary(w *tabwriter.Writer, r *demoResult) {
+func (c *demoRestaurantCmd) summary(w *tabwriter.Writer, r *demoResult, p *demoPlace) {
 	fmt.Fprintf(w, "orders\t%d\t%d served, %d unservable\n", r.Orders, r.Orders-r.Unservable, r.Unservable)
 	fmt.Fprintf(w, "lines\t%d\t%d served, %d bad\n", r.Lines, r.Served, r.LinesBad)
 	fmt.Fprintf(w, "dead letters\t%d\t%s\n", r.Dead, topReasons(r.reasons))
-	fmt.Fprintf(w, "kills\t%d\n", r.Kills)
+	fmt.Fprintf(w, "kills\t%d\t%s\n", r.Kills, r.text())
 	fmt.Fprintf(w, "lost\t%d\n", r.Lost)
 	fmt.Fprintf(w, "served twice\t%d\t%d cooked twice\n", r.ServedTwice, r.CookedTwice)
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
-	if c.Dir == "" {
-		fmt.Fprintf(w, "\nTry it with --kill 20, or with --dir DIR to look around afterwards.\n")
-		return
-	}
-	file := filepath.Join(c.Dir, demoFile)
-	fmt.Fprintf(w, "\nLook around:\n")
-	for _, command := range []string{"status", "trace order-1", "dead ls"} {
-		fmt.Fprintf(w, "  weir --store %s %s\n", file, command)
-	}
+	fmt.Fprint(w, "\n", p.lookAround(c.Dir != "", "status", "trace order-1", "dead ls"))
 }
 
 // topReasons lists the most frequent ones.

@@ -96,29 +96,33 @@ func TestDemoFulfilmentRefuses(t *testing.T) {
 }
 
 // Each kill comes while there is work to be done, and all come before its end.
-func TestFulfilmentKillsComeInTime(t *testing.T) {
-	for _, c := range []struct{ orders, kills int }{{10, 5}, {300, 5}, {5370, 60}, {7, 0}} {
-		d := &fulfilmentDemo{book: make([]fulfilment.Want, c.orders), kills: c.kills, killed: map[string]int{}, luck: newLuck(1, c.kills)}
+func TestKillsComeInTime(t *testing.T) {
+	for _, c := range []struct{ orders, kills, killsDB int }{{10, 5, 0}, {300, 5, 5}, {5370, 60, 0}, {7, 0, 0}} {
+		d := &stage{orders: c.orders, effort: 2.5, kills: c.kills, killsDB: c.killsDB, killed: map[string]int{}, luck: newLuck(1, c.kills)}
 		for d.release(); d.killAt >= 0; d.release() {
-			if d.killAt <= d.settled || d.killAt > d.upTo || d.upTo > c.orders {
-				t.Fatalf("%+v: after %d kills and %d settled orders, of %d the next kill is at %d", c, d.allKilled(), d.settled, d.upTo, d.killAt)
+			if d.killAt <= d.done || d.killAt > max(1, d.upTo*5/2) || d.upTo > c.orders {
+				t.Fatalf("%+v: after %d kills and %d done, the next kill of %d orders is at %d", c, d.allKilled(), d.done, d.upTo, d.killAt)
 			}
-			d.settled = d.killAt
-			d.killed["engine"]++
+			d.done = d.killAt
+			if d.killedDB < d.killsDB {
+				d.killedDB++
+			} else {
+				d.killed["engine"]++
+			}
 		}
-		if d.upTo != c.orders || d.allKilled() != c.kills {
+		if d.upTo != c.orders || d.allKilled() != c.kills+c.killsDB {
 			t.Errorf("%+v: in the end %d orders are given out after %d kills", c, d.upTo, d.allKilled())
 		}
 	}
 }
 
 // docs/cli.md names every field of what --json prints.
-func TestDemoFulfilmentDocs(t *testing.T) {
+func TestDemoDocs(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range []any{demoFulfilmentResult{}, fulfilment.Listed{}} {
+	for _, v := range []any{demoResult{}, demoFulfilmentResult{}, demoRunResult{}, fulfilment.Listed{}} {
 		for f := range reflect.TypeOf(v).Fields() {
 			name := f.Tag.Get("json")
 			if name != "" && !strings.Contains(string(docs), "`"+name+"`") {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,14 +12,16 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/examples/fulfilment"
 	"github.com/weir-go/weir/examples/fulfilment/outside"
 	"github.com/weir-go/weir/examples/restaurant"
 )
 
-// fulfilmentWorkCmd is the process that runs the engine and takes the orders: as many of the
-// book's first as the last line of its standard input says. It stops when that ends. It knows
-// nothing of kills: started again, it takes all orders again.
+// fulfilmentWorkCmd is a process that runs the engine and takes the orders of its share: of as
+// many of the book's first as the last line of its standard input says. It stops when that ends.
+// It knows nothing of kills: started again, it takes all orders again. Its store is in the
+// environment.
 type fulfilmentWorkCmd struct {
 	Dir       string
 	Orders    string
@@ -29,12 +30,15 @@ type fulfilmentWorkCmd struct {
 	Payments  string
 	Billing   string
 	Mail      string
+	Worker    int
+	Workers   int
 }
 
-// arguments are the command line of this process.
-func (c *fulfilmentWorkCmd) arguments() []string {
+// arguments are the command line of this process, as one of the workers.
+func (c *fulfilmentWorkCmd) arguments(worker int) []string {
 	return []string{"demo", "fulfilment-work", "--dir", c.Dir, "--orders", c.Orders, "--menu=" + c.Menu,
-		"--warehouse", c.Warehouse, "--payments", c.Payments, "--billing", c.Billing, "--mail", c.Mail}
+		"--warehouse", c.Warehouse, "--payments", c.Payments, "--billing", c.Billing, "--mail", c.Mail,
+		"--worker", strconv.Itoa(worker), "--workers", strconv.Itoa(c.Workers)}
 }
 
 // book reads the order book for the fulfilment.
@@ -53,13 +57,13 @@ func (c *fulfilmentWorkCmd) book() ([]fulfilment.Want, error) {
 	return wants, nil
 }
 
-// open opens the shop. Without a log nothing is logged.
-func (c *fulfilmentWorkCmd) open(ctx context.Context, log *slog.Logger) (*fulfilment.Shop, error) {
-	config := fulfilment.Config{File: c.files().Orders, Menu: fulfilment.AnyItem, Log: log, Addresses: fulfilment.Addresses{
-		Warehouse: "http://" + c.Warehouse, Payments: "http://" + c.Payments, Billing: "http://" + c.Billing, Mail: "http://" + c.Mail,
-	}}
-	if log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
+// open opens the shop.
+func (c *fulfilmentWorkCmd) open(ctx context.Context, db *database.Database, log *slog.Logger) (*fulfilment.Shop, error) {
+	config := fulfilment.Config{
+		Database: db, Menu: fulfilment.AnyItem, Log: log, Takes: share(c.Worker, c.Workers),
+		Addresses: fulfilment.Addresses{
+			Warehouse: "http://" + c.Warehouse, Payments: "http://" + c.Payments, Billing: "http://" + c.Billing, Mail: "http://" + c.Mail,
+		},
 	}
 	if c.Menu != "" {
 		menu, err := restaurant.OpenMenu(c.Menu)
@@ -72,7 +76,7 @@ func (c *fulfilmentWorkCmd) open(ctx context.Context, log *slog.Logger) (*fulfil
 }
 
 // Run works until the book is settled or the standard input ends.
-func (c *fulfilmentWorkCmd) Run(a *app) error {
+func (c *fulfilmentWorkCmd) Run(a *app) (err error) {
 	book, err := c.book()
 	if err != nil {
 		return err
@@ -82,28 +86,18 @@ func (c *fulfilmentWorkCmd) Run(a *app) error {
 		return err
 	}
 	defer closeLog()
-	shop, err := c.open(a.ctx, log)
+	db, err := openDemo(a.store, a.schema)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	shop, err := c.open(a.ctx, db, log.With("worker", c.Worker))
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(a.ctx)
 	defer stop()
-	upTo := make(chan int)
-	go func() {
-		defer stop() // whatever ends it, an end it is
-		for lines := bufio.NewScanner(a.in); lines.Scan(); {
-			n, err := strconv.Atoi(lines.Text())
-			if err != nil {
-				return
-			}
-			select {
-			case upTo <- n:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	err = shop.Work(ctx, book, upTo)
+	err = shop.Work(ctx, book, told(ctx, a.in, stop))
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // as it was told
 	}

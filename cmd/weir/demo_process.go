@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"time"
 )
@@ -23,6 +24,7 @@ type program struct {
 	name string // what it is, for people
 	self string
 	args []string
+	env  []string  // beside our own
 	out  io.Writer // nil: nowhere
 	err  io.Writer
 }
@@ -30,6 +32,7 @@ type program struct {
 func (g program) start() (*process, error) {
 	p := &process{name: g.name, cmd: exec.Command(g.self, g.args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = g.out, g.err
+	p.cmd.Env = append(os.Environ(), g.env...)
 	life, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err

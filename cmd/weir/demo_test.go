@@ -67,7 +67,7 @@ func TestDemoSurvivesKills(t *testing.T) {
 		got.Dead != got.LinesBad || got.Seconds <= 0 {
 		t.Errorf("weir demo --kill 3 = %+v, want 200 orders, %d lines, the good ones served, the bad ones dead, 3 kills, nothing lost or twice", got, book.Lines)
 	}
-	if n := strings.Count(progress.String(), "; killed\n"); n != 3 {
+	if n := strings.Count(progress.String(), "; killed engine\n"); n != 3 {
 		t.Errorf("the progress tells of %d kills, want 3:\n%s", n, &progress)
 	}
 	status := exec.CommandContext(t.Context(), weir, "--store", filepath.Join(dir, "restaurant.db"), "trace", "order-1")
@@ -81,13 +81,14 @@ func TestDemoInterrupted(t *testing.T) {
 	weir := builtWeir(t)
 	_, files := smallBook(t, 3000)
 	for _, demo := range []string{"restaurant", "fulfilment"} {
-		t.Run(demo, func(t *testing.T) { interruptDemo(t, weir, append([]string{"demo", demo}, files...)) })
+		t.Run(demo, func(t *testing.T) { interruptDemo(t, weir, t.TempDir(), append([]string{"demo", demo}, files...)) })
 	}
 }
 
-func interruptDemo(t *testing.T, weir string, args []string) {
+// interruptDemo interrupts a demo once it has begun. The directory for its temporary files is
+// empty, and must be afterwards.
+func interruptDemo(t *testing.T, weir, temporary string, args []string) {
 	t.Helper()
-	temporary := t.TempDir()
 	cmd := exec.Command(weir, args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temporary, "TMP="+temporary)
 	out := &awaited{text: "orders ", seen: make(chan struct{})}
@@ -138,6 +139,11 @@ func TestDemoRefuses(t *testing.T) {
 		{[]string{"--orders", files[3], "--menu", files[3]}, exitError, "read menu.csv: its first line does not name the columns"},
 		{[]string{"--orders", files[1], "--menu", files[1]}, exitError, "read orders.csv: its first line does not name the columns"},
 		{[]string{"--dir", used}, exitError, "is of another run"},
+		{[]string{"--workers", "4"}, exitUsage, "one process works a file of SQLite, with all its cores: use --store postgres"},
+		{[]string{"--workers", "17", "--store", "postgres"}, exitUsage, "--workers is 17, want 1 to 16"},
+		{[]string{"--kill-db", "1"}, exitUsage, "--kill-db is for --store postgres"},
+		{[]string{"--kill-db", "1", "--store", "postgres://me@nowhere/db"}, exitUsage, "--kill-db is for --store postgres"},
+		{[]string{"--store", "weir.db"}, exitUsage, "a demo makes its own file"},
 	} {
 		var out, said bytes.Buffer
 		code := run(t.Context(), append([]string{"demo"}, c.args...), streams{strings.NewReader(""), &out, &said})

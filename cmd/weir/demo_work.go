@@ -1,74 +1,94 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/examples/restaurant"
 )
 
-// demoWorkCmd is the process that runs the engine and takes the orders. It knows
-// nothing of kills: started again, it goes on from its tables. It stops when its
-// standard input ends, so it does not outlive the one who started it.
+// demoWorkCmd is a process that runs the engine and takes the orders of its share: of as many
+// of the book's first as the last line of its standard input says. It stops when that ends, so
+// it does not outlive the one who started it. It knows nothing of kills: started again, it
+// goes on from its tables. Its store is in the environment.
 type demoWorkCmd struct {
-	File   string
-	Orders string
-	Menu   string
-	Seed   uint64
-	Take   int `default:"-1"` // how many orders more to take at the most; -1: all
+	Dir     string // of the log
+	Orders  string
+	Menu    string
+	Seed    uint64
+	Worker  int
+	Workers int
 }
 
-// arguments are the command line of this process.
-func (c *demoWorkCmd) arguments() []string {
-	return []string{"demo", "work", "--file", c.File, "--orders", c.Orders, "--menu", c.Menu,
-		"--seed", strconv.FormatUint(c.Seed, 10), "--take=" + strconv.Itoa(c.Take)}
+// arguments are the command line of this process, as one of the workers.
+func (c *demoWorkCmd) arguments(worker int) []string {
+	return []string{"demo", "work", "--dir", c.Dir, "--orders", c.Orders, "--menu", c.Menu,
+		"--seed", strconv.FormatUint(c.Seed, 10), "--worker", strconv.Itoa(worker), "--workers", strconv.Itoa(c.Workers)}
 }
 
-func (c *demoWorkCmd) open(a *app, log *slog.Logger) (*restaurant.Restaurant, error) {
+func (c *demoWorkCmd) open(a *app, db *database.Database, log *slog.Logger) (*restaurant.Restaurant, error) {
 	menu, err := restaurant.OpenMenu(c.Menu)
 	if err != nil {
 		return nil, err
 	}
-	return restaurant.Open(a.ctx, restaurant.Config{File: c.File, Menu: menu, Seed: c.Seed, Log: log})
+	return restaurant.Open(a.ctx, restaurant.Config{Database: db, Menu: menu, Seed: c.Seed, Log: log, Takes: share(c.Worker, c.Workers)})
+}
+
+// share is which orders one of the workers takes.
+func share(worker, workers int) func(order int64) bool {
+	return func(order int64) bool { return uint64(order)%uint64(workers) == uint64(worker) }
 }
 
 // Run works until the book is settled or the standard input ends.
-func (c *demoWorkCmd) Run(a *app) error {
+func (c *demoWorkCmd) Run(a *app) (err error) {
 	book, err := restaurant.OpenBook(c.Orders)
 	if err != nil {
 		return err
 	}
-	// Beside the store: each kill and each dead letter has a line in it, which is no
-	// news to whoever watches the demo.
-	to, err := os.OpenFile(filepath.Join(filepath.Dir(c.File), "restaurant.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, closeLog, err := demoLog(c.Dir, "restaurant")
 	if err != nil {
 		return err
 	}
-	defer to.Close()
-	r, err := c.open(a, slog.New(slog.NewTextHandler(to, nil)))
+	defer closeLog()
+	db, err := openDemo(a.store, a.schema)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	r, err := c.open(a, db, log.With("worker", c.Worker))
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(a.ctx)
 	defer stop()
-	go func() {
-		_, _ = io.Copy(io.Discard, a.in) // whatever ends it, an end it is
-		stop()
-	}()
-	most := restaurant.All
-	if c.Take >= 0 {
-		most = c.Take
-	}
-	err = r.Work(ctx, book, most)
-	if ctx.Err() != nil && context.Cause(ctx) == err {
+	err = r.Work(ctx, book, told(ctx, a.in, stop))
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // as it was told
 	}
-	if closing := r.Close(); err == nil {
-		err = closing
-	}
-	return err
+	return errors.Join(err, r.Close())
+}
+
+// told are the numbers that are read, a line each. It calls stop when there are no more.
+func told(ctx context.Context, in io.Reader, stop func()) <-chan int {
+	numbers := make(chan int)
+	go func() {
+		defer stop() // whatever ends it, an end it is
+		for lines := bufio.NewScanner(in); lines.Scan(); {
+			n, err := strconv.Atoi(lines.Text())
+			if err != nil {
+				return
+			}
+			select {
+			case numbers <- n:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return numbers
 }

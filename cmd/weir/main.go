@@ -93,6 +93,9 @@ func run(ctx context.Context, args []string, std streams) int {
 		return a.fail(usageError(parsing(err)))
 	}
 	a.store, a.schema, a.json = c.Store, c.Schema, c.JSON
+	a.given = func(flag string) bool {
+		return slices.ContainsFunc(parsed.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
+	}
 	return a.fail(parsed.Run(a))
 }
 

@@ -6,11 +6,8 @@ import (
 	"strings"
 )
 
-// Files are where everybody keeps his own.
-type Files struct {
-	Orders                             string // the engine's store, with the shop's tables
-	Warehouse, Payments, Billing, Mail string
-}
+// Files are where the outside systems keep their own.
+type Files struct{ Warehouse, Payments, Billing, Mail string }
 
 // Count is what became of a book's orders. What was done to the world is counted from the
 // outside systems' own files, what became of the runs is what the engine's store says.

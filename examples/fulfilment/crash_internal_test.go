@@ -3,7 +3,6 @@ package fulfilment
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/weirtest"
 )
 
@@ -87,9 +86,9 @@ func threeOrders(fulfil func(*Shop, *weir.Run, Order) (Receipt, error)) func(*te
 	}
 }
 
-func shopTables(t *testing.T, file string) *sql.DB {
+func shopTables(t *testing.T, file string) *database.Database {
 	t.Helper()
-	db, err := sqlite.OpenDB(file)
+	db, err := database.File(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,14 +97,14 @@ func shopTables(t *testing.T, file string) *sql.DB {
 			t.Error(err)
 		}
 	})
-	if _, err := db.ExecContext(t.Context(), sqlShop); err != nil {
+	if err := db.MakeTables(t.Context(), "orders_book", sqlShop); err != nil {
 		t.Fatal(err)
 	}
 	return db
 }
 
 // reportBook tells how each order stands in the shop's own table.
-func reportBook(ctx context.Context, db *sql.DB, w *weirtest.World) error {
+func reportBook(ctx context.Context, db *database.Database, w *weirtest.World) error {
 	rows, err := db.QueryContext(ctx, sqlBook)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/store/sqlite"
 )
 
@@ -19,7 +20,7 @@ const (
 	sqlAsked        = `select '', count(*) from invoices_refused`
 	sqlDeclines     = `select '', count(*) from declines`
 	sqlLeftOut      = `select '', count(*) from orders_left_out`
-	sqlOmitted      = `select id, 1 from orders_book where state = 'fulfilled' and mailed = 0`
+	sqlOmitted      = `select id, 1 from orders_book where state = 'fulfilled' and not mailed`
 )
 
 // tables reads a file's answers to queries of a text and a number, by the text.
@@ -29,11 +30,19 @@ func tables(ctx context.Context, file string, queries ...string) ([]map[string]i
 		return nil, err
 	}
 	defer db.Close()
+	all, err := tablesOf(ctx, db, queries...)
+	if err != nil {
+		return nil, fmt.Errorf("count in %s: %w", file, err)
+	}
+	return all, nil
+}
+
+func tablesOf(ctx context.Context, db *sql.DB, queries ...string) ([]map[string]int, error) {
 	var all []map[string]int
 	for _, q := range queries {
 		m, err := table(ctx, db, q)
 		if err != nil {
-			return nil, fmt.Errorf("count in %s: %w", file, err)
+			return nil, err
 		}
 		all = append(all, m)
 	}
@@ -58,17 +67,17 @@ func table(ctx context.Context, db *sql.DB, query string) (map[string]int, error
 	return m, rows.Err()
 }
 
-// CountAll counts what became of a book.
-func CountAll(ctx context.Context, eng *weir.Engine, f Files, orders []string) (*Count, error) {
-	ended, err := runFates(ctx, eng)
+// CountAll counts what became of a book, in the shop's database and the others' files.
+func CountAll(ctx context.Context, db *database.Database, f Files, orders []string) (*Count, error) {
+	ended, err := runFates(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	book, err := bookFates(ctx, f.Orders)
+	book, err := bookFates(ctx, db.DB)
 	if err != nil {
 		return nil, err
 	}
-	own, ownErr := tables(ctx, f.Orders, sqlLeftOut, sqlOmitted)
+	own, ownErr := tablesOf(ctx, db.DB, sqlLeftOut, sqlOmitted)
 	warehouse, warehouseErr := tables(ctx, f.Warehouse, sqlReservations)
 	payments, paymentsErr := tables(ctx, f.Payments, sqlCharges, sqlSilent, sqlDeclines)
 	billing, billingErr := tables(ctx, f.Billing, sqlInvoices, sqlAsked)
@@ -85,7 +94,12 @@ func CountAll(ctx context.Context, eng *weir.Engine, f Files, orders []string) (
 }
 
 // runFates is where the runs stand, by order.
-func runFates(ctx context.Context, eng *weir.Engine) (map[string]fate, error) {
+func runFates(ctx context.Context, db *database.Database) (_ map[string]fate, err error) {
+	eng, err := weir.Open(ctx, db.Journal, weir.Config{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, eng.Close()) }()
 	fates := map[string]fate{}
 	q := weir.RunQuery{Workflow: Fulfil.Name(), Max: pageRows}
 	for {
@@ -115,12 +129,7 @@ func runFates(ctx context.Context, eng *weir.Engine) (map[string]fate, error) {
 const pageRows = 1000
 
 // bookFates is where the orders stand, by what the shop has written.
-func bookFates(ctx context.Context, file string) (map[string]fate, error) {
-	db, err := sqlite.OpenDB(file)
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
+func bookFates(ctx context.Context, db *sql.DB) (map[string]fate, error) {
 	rows, err := db.QueryContext(ctx, sqlBook)
 	if err != nil {
 		return nil, err

@@ -13,27 +13,27 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 )
 
-// The shop's tables, in the file of the runs: the start of a run commits with its order's
+// The shop's tables, in the database of the runs: the start of a run commits with its order's
 // row, the end of an order with its last step.
 const sqlShop = `
 create table if not exists orders_book (
   id      text primary key,
   state   text not null,               -- open, fulfilled, failed, refused
-  cents   integer not null,
+  cents   bigint not null,
   reason  text not null default '',    -- why it is failed or refused
   charge  text not null default '',
   invoice text not null default '',
-  mailed  integer not null default 0
-) strict;
+  mailed  boolean not null default false
+);
 create index if not exists orders_book_open on orders_book (id) where state = 'open';
 create table if not exists orders_left_out ( -- bad lines of the book
-  line    integer primary key,         -- of the file
+  line    bigint primary key,          -- of the file
   ordered text not null,
   reason  text not null
-) strict;
+);
 `
 
 // The states of an order.
@@ -45,54 +45,58 @@ const (
 )
 
 const (
-	sqlTakeOrder = `insert into orders_book (id, state, cents, reason) values (?1, ?2, ?3, ?4) on conflict (id) do nothing`
-	sqlLeaveOut  = `insert into orders_left_out (line, ordered, reason) values (?1, ?2, ?3) on conflict (line) do nothing`
-	sqlClose     = `update orders_book set state = ?2, charge = ?3, invoice = ?4, mailed = ?5, reason = ?6 where id = ?1`
+	sqlTakeOrder = `insert into orders_book (id, state, cents, reason) values ($1, $2, $3, $4) on conflict (id) do nothing`
+	sqlLeaveOut  = `insert into orders_left_out (line, ordered, reason) values ($1, $2, $3) on conflict (line) do nothing`
+	sqlClose     = `update orders_book set state = $1, charge = $2, invoice = $3, mailed = $4, reason = $5 where id = $6`
 	sqlBook      = `select id, state, reason from orders_book`
 	sqlProgress  = `select (select count(*) from orders_book), (select count(*) from orders_book where state = 'open')`
 )
 
 // Config is what a shop is made of.
 type Config struct {
-	File      string // the store, with the shop's tables; made if there is none
+	Database  *database.Database // of the journal and the shop's tables
 	Addresses Addresses
 	Menu      Menu // default AnyItem
 	// AtATime is how many runs are worked at a time: the systems, too, have limits. Default 100.
 	AtATime int
 	Log     *slog.Logger
+
+	// Takes says which orders this process takes, when several work the same book: each
+	// must be taken by one. Default: all.
+	Takes func(order int64) bool
 }
 
 const atATimeDefault = 100
 
 // Shop is the boundary orders. It speaks for the boundary warehouse, too, which has only HTTP.
 type Shop struct {
-	eng  *weir.Engine
-	db   *sql.DB // of the engine's file
-	out  *Systems
-	menu Menu
-	log  *slog.Logger
+	eng   *weir.Engine
+	db    *database.Database // the engine's
+	out   *Systems
+	menu  Menu
+	takes func(order int64) bool
+	log   *slog.Logger
 }
 
 // Open opens the store, makes the tables if they are not there, and registers the workflow.
-// Close it when done.
+// Close it when done; the database is the caller's to close.
 func Open(ctx context.Context, c Config) (*Shop, error) {
-	eng, err := weir.Open(ctx, sqlite.File(c.File), weir.Config{Owns: []string{"orders", "warehouse"}, Log: c.Log})
+	eng, err := weir.Open(ctx, c.Database.Journal, weir.Config{Owns: []string{"orders", "warehouse"}, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlite.OpenDB(c.File)
-	if err != nil {
-		return nil, errors.Join(err, eng.Close())
+	if err := c.Database.MakeTables(ctx, "orders_book", sqlShop); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the shop's tables: %w", err), eng.Close())
 	}
 	if c.AtATime == 0 {
 		c.AtATime = atATimeDefault
 	}
-	s := &Shop{eng: eng, db: db, out: Connect(c.Addresses), menu: c.Menu, log: c.Log}
+	s := &Shop{eng: eng, db: c.Database, out: Connect(c.Addresses), menu: c.Menu, takes: c.Takes, log: c.Log}
 	if s.menu == nil {
 		s.menu = AnyItem
 	}
-	if _, err := db.ExecContext(ctx, sqlShop); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the tables in %s: %w", c.File, err), s.Close())
+	if s.takes == nil {
+		s.takes = func(int64) bool { return true }
 	}
 	weir.Register(eng, Fulfil, s.fulfil, weir.Runs{Concurrency: c.AtATime}, patient(), weir.Timeout(attemptMax))
 	return s, nil
@@ -101,7 +105,7 @@ func Open(ctx context.Context, c Config) (*Shop, error) {
 // Close ends all use of the shop.
 func (s *Shop) Close() error {
 	s.out.Close()
-	return errors.Join(s.eng.Close(), s.db.Close())
+	return s.eng.Close()
 }
 
 // Work runs the engine, and takes the orders of a book, as many of its first as the last
@@ -145,7 +149,7 @@ func (s *Shop) Work(ctx context.Context, book []Want, upTo <-chan int) error {
 
 const lookEvery = 50 * time.Millisecond
 
-// work takes orders as it is told to, until all are taken and settled.
+// work takes orders as it is told to, until all are taken, by whomever, and settled.
 func (s *Shop) work(ctx context.Context, book []Want, upTo <-chan int) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -158,7 +162,7 @@ func (s *Shop) work(ctx context.Context, book []Want, upTo <-chan int) error {
 			if n <= taken {
 				continue
 			}
-			if err := s.TakeAll(ctx, book[taken:n]); err != nil {
+			if err := s.TakeAll(ctx, s.ours(book[taken:n])); err != nil {
 				return err
 			}
 			taken = n
@@ -166,11 +170,21 @@ func (s *Shop) work(ctx context.Context, book []Want, upTo <-chan int) error {
 			if taken < len(book) {
 				continue
 			}
-			if ok, err := s.settled(ctx); ok || err != nil {
+			if ok, err := s.settled(ctx, len(book)); ok || err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// ours are the orders that this process takes.
+func (s *Shop) ours(orders []Want) (ours []Want) {
+	for _, o := range orders {
+		if s.takes(o.ID) {
+			ours = append(ours, o)
+		}
+	}
+	return ours
 }
 
 // takeAtOnce is how many orders are taken in one transaction, while which nothing else commits.
@@ -180,7 +194,7 @@ const takeAtOnce = 100
 // whether it was, after a crash, takes it again.
 func (s *Shop) TakeAll(ctx context.Context, orders []Want) error {
 	for some := range slices.Chunk(orders, takeAtOnce) {
-		if err := s.take(ctx, some); err != nil {
+		if err := s.db.Patient(ctx, func(ctx context.Context) error { return s.take(ctx, some) }); err != nil {
 			return err
 		}
 	}
@@ -211,7 +225,7 @@ func (s *Shop) take(ctx context.Context, orders []Want) error {
 		if state == stateRefused {
 			continue
 		}
-		if _, err := weir.Start(ctx, s.eng.In(sqlite.Tx(tx)), Fulfil, o.ID, o); err != nil { // once, however often
+		if _, err := weir.Start(ctx, s.eng.In(s.db.In(tx)), Fulfil, o.ID, o); err != nil { // once, however often
 			return fmt.Errorf("take %s: %w", o.ID, err)
 		}
 	}
@@ -226,10 +240,18 @@ func because(faults []Fault) string {
 	return faults[0].Reason
 }
 
-// settled says whether no run goes on by itself.
-func (s *Shop) settled(ctx context.Context) (bool, error) {
-	counts, err := s.eng.RunCounts(ctx)
-	if err != nil {
+// settled says whether all orders are taken, and no run goes on by itself.
+func (s *Shop) settled(ctx context.Context, orders int) (bool, error) {
+	var p Progress
+	var counts []weir.RunCount
+	err := s.db.Patient(ctx, func(ctx context.Context) (err error) {
+		if p, err = Look(ctx, s.db); err != nil {
+			return err
+		}
+		counts, err = s.eng.RunCounts(ctx)
+		return err
+	})
+	if err != nil || p.Taken < orders {
 		return false, err
 	}
 	for _, c := range counts {
@@ -246,14 +268,14 @@ func (s *Shop) settled(ctx context.Context) (bool, error) {
 // Progress is how far the work is, at the price of a look.
 type Progress struct{ Taken, Open int }
 
-// Look reads how far the work is from the shop's file.
+// Look reads how far the work is from the shop's table.
 func Look(ctx context.Context, db Querier) (Progress, error) {
 	var p Progress
 	err := db.QueryRowContext(ctx, sqlProgress).Scan(&p.Taken, &p.Open)
 	return p, err
 }
 
-// Querier is a *sql.DB, *sql.Conn or *sql.Tx on the shop's file: see sqlite.OpenDB.
+// Querier is the shop's *database.Database, or a *sql.Conn or *sql.Tx of it.
 type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }

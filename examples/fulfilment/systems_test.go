@@ -20,6 +20,7 @@ import (
 
 // world is the outside systems, in this process.
 type world struct {
+	orders    string // the shop's file
 	files     fulfilment.Files
 	addresses fulfilment.Addresses
 }
@@ -50,7 +51,7 @@ func openWorld(t *testing.T, dir string, c outside.Config) world {
 		return "http://" + l.Addr().String(), c.File
 	}
 	var w world
-	w.files.Orders = filepath.Join(dir, "orders.db")
+	w.orders = filepath.Join(dir, "orders.db")
 	w.addresses.Warehouse, w.files.Warehouse = at(outside.Warehouse)
 	w.addresses.Payments, w.files.Payments = at(outside.Payments)
 	w.addresses.Billing, w.files.Billing = at(outside.Billing)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
 )
 
 // How long one attempt of a step may take, unless it says otherwise. What has not been done after twice as long never will be:
@@ -109,7 +108,7 @@ func (s *Shop) enough(item Item) func(context.Context) (weir.Met, error) {
 // close writes the end of an order into the shop's own table, in the step's transaction.
 func (s *Shop) close(r *weir.Run, id, state string, receipt Receipt, reason string) error {
 	_, err := weir.StepTx(r, "close-order", func(ctx context.Context, tx weir.Tx) (struct{}, error) {
-		res, err := sqlite.SQL(tx).ExecContext(ctx, sqlClose, id, state, receipt.Charge, receipt.Invoice, receipt.Mailed, reason)
+		res, err := s.db.SQL(tx).ExecContext(ctx, sqlClose, state, receipt.Charge, receipt.Invoice, receipt.Mailed, reason, id)
 		if err != nil {
 			return struct{}{}, err
 		}

@@ -5,7 +5,7 @@
 //	takes an order ── kitchen.prepare-food ─▶ cooks it, or refuses it
 //	serves it     ◀─ kitchen.food-ready ──── (subscriber wait-staff.serve-food)
 //
-// Each boundary has tables of its own, in the file of the messages. What belongs
+// Each boundary has tables of its own, in the database of the messages. What belongs
 // together commits together:
 //
 //   - the wait staff's transaction holds the order, its lines and a command for
@@ -17,7 +17,8 @@
 //
 // So the process may be killed at any moment: started again, it takes the orders
 // that it had not taken and works the messages that it had not worked, and nothing
-// is lost or served twice. count.go counts that, from the boundaries' own tables.
+// is lost or served twice. On PostgreSQL several processes work side by side, and any of
+// them, or the database, may be killed. count.go counts that, from the boundaries' own tables.
 //
 // All messages of an order have its key, so that weir trace order-42 tells its story.
 package restaurant

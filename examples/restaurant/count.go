@@ -36,11 +36,11 @@ const sqlCount = `select
 		l.state = 'served'
 		and exists (select 1 from kitchen_cooked where line = l.id)
 		and exists (select 1 from wait_staff_servings where line = l.id)))
-	+ (select coalesce(sum(lines), 0) from wait_staff_orders) - (select count(*) from wait_staff_lines),
+	+ (select cast(coalesce(sum(lines), 0) as bigint) from wait_staff_orders) - (select count(*) from wait_staff_lines),
 	(select count(*) from wait_staff_servings),
 	(select count(*) from kitchen_cooked)`
 
-// Querier is a *sql.DB, *sql.Conn or *sql.Tx on the restaurant's file: see sqlite.OpenDB.
+// Querier is the restaurant's *database.Database, or a *sql.Conn or *sql.Tx of it.
 type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
@@ -64,8 +64,8 @@ type Progress struct {
 const sqlProgress = `select
 	(select count(*) from wait_staff_orders),
 	(select count(*) from wait_staff_orders where state = 'open'),
-	(select coalesce(max(rowid), 0) from kitchen_cooked),
-	(select coalesce(max(rowid), 0) from wait_staff_servings)`
+	(select count(*) from kitchen_cooked),
+	(select count(*) from wait_staff_servings)`
 
 // Look reads how far the work is.
 func Look(ctx context.Context, db Querier) (Progress, error) {

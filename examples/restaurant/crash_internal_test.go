@@ -3,12 +3,11 @@ package restaurant
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"fmt"
 	"testing"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/weirtest"
 )
 
@@ -64,11 +63,11 @@ func smallDay(register func(*Kitchen, *weir.Engine)) func(*testing.T, *weirtest.
 			Config: weir.Config{Owns: []string{"wait-staff", "kitchen"}},
 			Register: func(eng *weir.Engine) {
 				(&WaitStaff{eng: eng, db: db, menu: menu}).register()
-				register(&Kitchen{menu: menu, seed: 1}, eng)
+				register(&Kitchen{db: db, menu: menu, seed: 1}, eng)
 			},
 			Act: func(ctx context.Context, e *weirtest.Engine) error {
 				staff := &WaitStaff{eng: e.Engine, db: db, menu: menu}
-				return staff.TakeAll(ctx, book, All)
+				return staff.TakeAll(ctx, book.Orders)
 			},
 			Look: func(ctx context.Context, _ *weirtest.Engine) error { return report(ctx, db, w) },
 		}
@@ -76,9 +75,9 @@ func smallDay(register func(*Kitchen, *weir.Engine)) func(*testing.T, *weirtest.
 }
 
 // tables opens the boundaries' tables in a file, and makes them.
-func tables(t *testing.T, file string) *sql.DB {
+func tables(t *testing.T, file string) *database.Database {
 	t.Helper()
-	db, err := sqlite.OpenDB(file)
+	db, err := database.File(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,16 +86,14 @@ func tables(t *testing.T, file string) *sql.DB {
 			t.Error(err)
 		}
 	})
-	for _, schema := range []string{sqlWaitStaff, sqlKitchen} {
-		if _, err := db.ExecContext(t.Context(), schema); err != nil {
-			t.Fatal(err)
-		}
+	if err := db.MakeTables(t.Context(), "wait_staff_orders", sqlWaitStaff+sqlKitchen); err != nil {
+		t.Fatal(err)
 	}
 	return db
 }
 
 // report tells of all that was done, from the boundaries' own logs.
-func report(ctx context.Context, db *sql.DB, w *weirtest.World) error {
+func report(ctx context.Context, db *database.Database, w *weirtest.World) error {
 	for what, query := range map[string]string{
 		"taken":  `select id from wait_staff_orders`,
 		"closed": `select id from wait_staff_orders where state = 'served'`,

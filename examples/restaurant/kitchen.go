@@ -8,25 +8,26 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 )
 
 // The kitchen's table: a log of what was cooked, in which a line cooked twice
 // would be seen twice.
 const sqlKitchen = `
 create table if not exists kitchen_cooked (
-  line    integer not null,
+  line    bigint not null,
   dish    text not null,
   message text not null,
-  attempt integer not null
-) strict;
+  attempt bigint not null
+);
 create index if not exists kitchen_cooked_line on kitchen_cooked (line);
 `
 
-const sqlCooked = `insert into kitchen_cooked (line, dish, message, attempt) values (?1, ?2, ?3, ?4)`
+const sqlCooked = `insert into kitchen_cooked (line, dish, message, attempt) values ($1, $2, $3, $4)`
 
 // Kitchen is the boundary kitchen: it cooks what is on the menu.
 type Kitchen struct {
+	db   *database.Database // the engine's
 	menu Menu
 	seed uint64 // of the stove's luck
 }
@@ -57,7 +58,7 @@ func (k *Kitchen) prepare(ctx context.Context, m *weir.Message[Ticket]) error {
 		return err // tried again, with backoff
 	}
 	m.OnCommit(func(ctx context.Context, tx weir.Tx) error {
-		_, err := sqlite.SQL(tx).ExecContext(ctx, sqlCooked, t.Line, dish, m.ID, m.Attempt)
+		_, err := k.db.SQL(tx).ExecContext(ctx, sqlCooked, t.Line, dish, m.ID, m.Attempt)
 		return err
 	})
 	return weir.Publish(ctx, m, FoodReady, Plate{Order: t.Order, Line: t.Line, Dish: dish})

@@ -2,55 +2,56 @@ package restaurant
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 )
 
 // Config is what a restaurant is made of.
 type Config struct {
-	File string // the store, with the boundaries' tables; made if there is none
-	Menu Menu
-	Seed uint64 // of the stove's luck
-	Log  *slog.Logger
+	Database *database.Database // of the journal and the boundaries' tables
+	Menu     Menu
+	Seed     uint64 // of the stove's luck
+	Log      *slog.Logger
+
+	// Takes says which orders this process takes, when several work the same book: each
+	// must be taken by one. Default: all.
+	Takes func(order int64) bool
 }
 
-// Restaurant is both boundaries in one process, on one store.
+// Restaurant is both boundaries in one process, on one store. Others may work beside it.
 type Restaurant struct {
 	Staff   *WaitStaff
 	Kitchen *Kitchen
 
-	eng *weir.Engine
-	db  *sql.DB
+	eng   *weir.Engine
+	db    *database.Database
+	takes func(order int64) bool
 }
 
 // Open opens the store, makes the tables if they are not there, and puts the
-// boundaries to it. Close it when done.
+// boundaries to it. Close it when done; the database is the caller's to close.
 func Open(ctx context.Context, c Config) (*Restaurant, error) {
-	eng, err := weir.Open(ctx, sqlite.File(c.File), weir.Config{Owns: []string{"wait-staff", "kitchen"}, Log: c.Log})
+	db := c.Database
+	eng, err := weir.Open(ctx, db.Journal, weir.Config{Owns: []string{"wait-staff", "kitchen"}, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlite.OpenDB(c.File)
-	if err != nil {
-		return nil, errors.Join(err, eng.Close())
+	if err := db.MakeTables(ctx, "wait_staff_orders", sqlWaitStaff+sqlKitchen); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the restaurant's tables: %w", err), eng.Close())
 	}
 	r := &Restaurant{
 		Staff:   &WaitStaff{eng: eng, db: db, menu: c.Menu},
-		Kitchen: &Kitchen{menu: c.Menu, seed: c.Seed},
-		eng:     eng, db: db,
+		Kitchen: &Kitchen{db: db, menu: c.Menu, seed: c.Seed},
+		eng:     eng, db: db, takes: c.Takes,
 	}
-	for _, schema := range []string{sqlWaitStaff, sqlKitchen} {
-		if _, err := db.ExecContext(ctx, schema); err != nil {
-			return nil, errors.Join(fmt.Errorf("make the tables in %s: %w", c.File, err), r.Close())
-		}
+	if r.takes == nil {
+		r.takes = func(int64) bool { return true }
 	}
 	r.Staff.register()
 	r.Kitchen.register(eng)
@@ -58,15 +59,12 @@ func Open(ctx context.Context, c Config) (*Restaurant, error) {
 }
 
 // Close ends all use of the restaurant.
-func (r *Restaurant) Close() error { return errors.Join(r.eng.Close(), r.db.Close()) }
+func (r *Restaurant) Close() error { return r.eng.Close() }
 
-// All is the number of orders for a day that ends with the book.
-const All = math.MaxInt
-
-// Work runs the engine and takes the orders of the book that are not taken yet,
-// most of them at the most. It returns nil when the whole book is settled, or else
-// when ctx is done, with its error.
-func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
+// Work runs the engine, and takes the orders of a book that are not taken yet, as many of its
+// first as the last number from upTo says. It returns nil when the whole book is settled, or
+// else when ctx is done, with its error.
+func (r *Restaurant) Work(ctx context.Context, b Book, upTo <-chan int) error {
 	day, end := context.WithCancel(ctx)
 	defer end()
 	run := make(chan error, 1)
@@ -74,12 +72,12 @@ func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
 		defer end() // without a kitchen no orders are taken
 		run <- r.eng.Run(day)
 	}()
-	err := until(day, r.kitchenKnown)
+	err := r.until(day, r.kitchenKnown)
 	if err == nil {
-		err = r.Staff.TakeAll(day, b, most)
+		err = r.takeAll(day, b, upTo)
 	}
 	if err == nil {
-		err = until(day, func(ctx context.Context) (bool, error) { return r.settled(ctx, b) })
+		err = r.until(day, func(ctx context.Context) (bool, error) { return r.settled(ctx, b) })
 	}
 	end()
 	if failure := <-run; failure != nil {
@@ -91,15 +89,46 @@ func (r *Restaurant) Work(ctx context.Context, b Book, most int) error {
 	return err
 }
 
+// takeAll takes orders as it is told to, until there are no more in the book.
+func (r *Restaurant) takeAll(ctx context.Context, b Book, upTo <-chan int) error {
+	for told := 0; told < len(b.Orders); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case n := <-upTo:
+			n = min(n, len(b.Orders))
+			if n <= told {
+				continue
+			}
+			var ours []Order
+			for _, o := range b.Orders[told:n] {
+				if r.takes(o.ID) {
+					ours = append(ours, o)
+				}
+			}
+			if err := r.Staff.TakeAll(ctx, ours); err != nil {
+				return err
+			}
+			told = n
+		}
+	}
+	return nil
+}
+
 // lookEvery is how often until looks.
 const lookEvery = 20 * time.Millisecond
 
 // until waits for what there is no signal of.
-func until(ctx context.Context, holds func(context.Context) (bool, error)) error {
+func (r *Restaurant) until(ctx context.Context, holds func(context.Context) (bool, error)) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if ok, err := holds(ctx); ok || err != nil {
+		var ok bool
+		err := r.db.Patient(ctx, func(ctx context.Context) (err error) {
+			ok, err = holds(ctx)
+			return err
+		})
+		if ok || err != nil {
 			return err
 		}
 		select {

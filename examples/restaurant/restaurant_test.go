@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/examples/restaurant"
 	"github.com/weir-go/weir/store/sqlite"
 )
@@ -34,7 +35,7 @@ func TestWorkInShifts(t *testing.T) {
 	first := openRestaurant(t, file, menu)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- first.Work(ctx, book, 25) }()
+	go func() { ended <- first.Work(ctx, book, upTo(25)) }()
 	await(t, file, func(c restaurant.Count) bool { return c.Orders == 25 && c.Open < 25 })
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -102,7 +103,7 @@ func TestFullKitchen(t *testing.T) {
 	}
 	r = openRestaurant(t, file, menu)
 	ended := make(chan error, 1)
-	go func() { ended <- r.Work(t.Context(), book, restaurant.All) }()
+	go func() { ended <- r.Work(t.Context(), book, upTo(len(book.Orders))) }()
 	await(t, file, func(c restaurant.Count) bool { return c.Orders == 1+fill })
 	full, ok := errors.AsType[*weir.FullError](r.Staff.Take(t.Context(), book.Orders[1+fill]))
 	if !ok || full.Depth != 1000 || full.Capacity != 1000 {
@@ -224,7 +225,7 @@ func workAll(t *testing.T, r *restaurant.Restaurant, book restaurant.Book) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := r.Work(ctx, book, restaurant.All); err != nil {
+	if err := r.Work(ctx, book, upTo(len(book.Orders))); err != nil {
 		t.Fatalf("Work = %v, want nil", err)
 	}
 }
@@ -258,16 +259,27 @@ func await(t *testing.T, file string, done func(restaurant.Count) bool) {
 
 func openRestaurant(t *testing.T, file string, menu restaurant.Menu) *restaurant.Restaurant {
 	t.Helper()
-	r, err := restaurant.Open(t.Context(), restaurant.Config{File: file, Menu: menu, Seed: 1, Log: slog.New(slog.DiscardHandler)})
+	db, err := database.File(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := restaurant.Open(t.Context(), restaurant.Config{Database: db, Menu: menu, Seed: 1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
+		if err := errors.Join(r.Close(), db.Close()); err != nil {
 			t.Errorf("Close = %v, want nil", err)
 		}
 	})
 	return r
+}
+
+// upTo tells to take that many orders, and no more.
+func upTo(n int) <-chan int {
+	c := make(chan int, 1)
+	c <- n
+	return c
 }
 
 func openEngine(t *testing.T, file string) *weir.Engine {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/examples/database"
 )
 
 // The wait staff's tables. A line has a reason when it cannot be served. Of the
@@ -16,39 +16,39 @@ import (
 // would be seen twice.
 const sqlWaitStaff = `
 create table if not exists wait_staff_orders (
-  id       integer primary key,
+  id       bigint primary key,
   taken_at text not null,
-  lines    integer not null,
+  lines    bigint not null,
   state    text not null,  -- open, served, unservable
   reason   text            -- why it is unservable
-) strict;
+);
 create index if not exists wait_staff_orders_open on wait_staff_orders (id) where state = 'open';
 create table if not exists wait_staff_lines (
-  id      integer primary key,
-  ordered integer not null references wait_staff_orders (id),
+  id      bigint primary key,
+  ordered bigint not null references wait_staff_orders (id),
   item    text not null,
   state   text not null,  -- ordered, served, bad
   reason  text            -- why it is bad
-) strict;
+);
 create index if not exists wait_staff_lines_ordered on wait_staff_lines (ordered);
 create table if not exists wait_staff_servings (
-  line    integer not null,
+  line    bigint not null,
   dish    text not null,
   message text not null,
-  attempt integer not null
-) strict;
+  attempt bigint not null
+);
 create index if not exists wait_staff_servings_line on wait_staff_servings (line);
 `
 
 const (
-	sqlTakeOrder = `insert into wait_staff_orders (id, taken_at, lines, state, reason) values (?1, ?2, ?3, ?4, ?5)
+	sqlTakeOrder = `insert into wait_staff_orders (id, taken_at, lines, state, reason) values ($1, $2, $3, $4, $5)
 		on conflict (id) do nothing`
-	sqlTakeLine   = `insert into wait_staff_lines (id, ordered, item, state, reason) values (?1, ?2, ?3, ?4, ?5)`
+	sqlTakeLine   = `insert into wait_staff_lines (id, ordered, item, state, reason) values ($1, $2, $3, $4, $5)`
 	sqlTaken      = `select id from wait_staff_orders`
-	sqlServe      = `insert into wait_staff_servings (line, dish, message, attempt) values (?1, ?2, ?3, ?4)`
-	sqlServeLine  = `update wait_staff_lines set state = 'served' where id = ?1 and ordered = ?2`
-	sqlCloseOrder = `update wait_staff_orders set state = 'served' where id = ?1
-		and not exists (select 1 from wait_staff_lines where ordered = ?1 and state = 'ordered')`
+	sqlServe      = `insert into wait_staff_servings (line, dish, message, attempt) values ($1, $2, $3, $4)`
+	sqlServeLine  = `update wait_staff_lines set state = 'served' where id = $1 and ordered = $2`
+	sqlCloseOrder = `update wait_staff_orders set state = 'served' where id = $1
+		and not exists (select 1 from wait_staff_lines where ordered = $1 and state = 'ordered')`
 )
 
 // WaitStaff is the boundary wait-staff: it takes orders and serves what the
@@ -56,7 +56,7 @@ const (
 // never come: an order does not wait for them.
 type WaitStaff struct {
 	eng  *weir.Engine
-	db   *sql.DB // of the engine's file: its transactions hold rows and messages
+	db   *database.Database // the engine's: its transactions hold rows and messages
 	menu Menu
 }
 
@@ -86,7 +86,7 @@ func (w *WaitStaff) Take(ctx context.Context, o Order) error {
 	for i, line := range o.Lines {
 		tickets[i] = Ticket{Order: o.ID, Line: line.ID, Item: line.Item}
 	}
-	if err := weir.SendAll(ctx, w.eng.In(sqlite.Tx(tx)), PrepareFood, tickets); err != nil {
+	if err := weir.SendAll(ctx, w.eng.In(w.db.In(tx)), PrepareFood, tickets); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -128,10 +128,11 @@ func (w *WaitStaff) write(ctx context.Context, tx *sql.Tx, o Order) (isNew bool,
 }
 
 // serve brings a plate to its table: in the transaction that acknowledges the
-// event, or not at all.
+// event, or not at all. An order's plates have its key, so they are served one after
+// another, and the last one sees that all others are.
 func (w *WaitStaff) serve(_ context.Context, m *weir.Message[Plate]) error {
 	m.OnCommit(func(ctx context.Context, tx weir.Tx) error {
-		db, p := sqlite.SQL(tx), m.Body
+		db, p := w.db.SQL(tx), m.Body
 		res, err := db.ExecContext(ctx, sqlServeLine, p.Line, p.Order)
 		if err != nil {
 			return err
@@ -148,19 +149,20 @@ func (w *WaitStaff) serve(_ context.Context, m *weir.Message[Plate]) error {
 	return nil
 }
 
-// TakeAll takes the orders of a book that are not taken yet, most of them at the
-// most, and waits when the kitchen has too much to do.
-func (w *WaitStaff) TakeAll(ctx context.Context, b Book, most int) error {
-	taken, err := w.taken(ctx)
+// TakeAll takes those of the orders that are not taken yet, and waits when the kitchen has
+// too much to do.
+func (w *WaitStaff) TakeAll(ctx context.Context, orders []Order) error {
+	var taken map[int64]bool
+	err := w.db.Patient(ctx, func(ctx context.Context) (err error) {
+		taken, err = w.taken(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	for _, o := range b.Orders {
+	for _, o := range orders {
 		if taken[o.ID] {
 			continue
-		}
-		if most--; most < 0 {
-			return nil
 		}
 		if err := w.takeWhenRoom(ctx, o); err != nil {
 			return fmt.Errorf("take order %d: %w", o.ID, err)
@@ -178,7 +180,7 @@ const waitMax = 50 * time.Millisecond
 // while it is open the kitchen cannot go on.)
 func (w *WaitStaff) takeWhenRoom(ctx context.Context, o Order) error {
 	for {
-		err := w.Take(ctx, o)
+		err := w.db.Patient(ctx, func(ctx context.Context) error { return w.Take(ctx, o) })
 		full, ok := errors.AsType[*weir.FullError](err)
 		if !ok {
 			return err

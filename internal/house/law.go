@@ -48,7 +48,9 @@ var law = map[string]rule{
 	// Programs. cmd/weir is the only wiring, and nobody imports it. The drivers are for
 	// weir bench, which measures what they do alone.
 	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
-	"examples/...": {ours: []string{".", "store/sqlite"}, kin: true},
+	"examples/...": {ours: []string{".", "store/sqlite", "examples/database"}, kin: true},
+	// Where the examples meet the two stores.
+	"examples/database": {ours: []string{".", "store", "store/sqlite", "store/postgres"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"bench/...":    {ours: []string{".", "store", "store/sqlite"}, kin: true},
 	"test/...":     {ours: []string{".", "store", "store/sqlite"}, third: []string{"github.com/jackc/pgx/v5"}, kin: true},
 }
