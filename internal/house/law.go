@@ -51,8 +51,8 @@ var law = map[string]rule{
 	"examples/...": {ours: []string{".", "store/sqlite", "examples/database"}, kin: true},
 	// Where the examples meet the two stores.
 	"examples/database": {ours: []string{".", "store", "store/sqlite", "store/postgres"}, third: []string{"github.com/jackc/pgx/v5"}},
-	"bench/...":    {ours: []string{".", "store", "store/sqlite"}, kin: true},
-	"test/...":     {ours: []string{".", "store", "store/sqlite"}, third: []string{"github.com/jackc/pgx/v5"}, kin: true},
+	"bench/...":         {ours: []string{".", "store", "store/sqlite"}, kin: true},
+	"test/...":          {ours: []string{".", "store", "store/sqlite"}, third: []string{"github.com/jackc/pgx/v5"}, kin: true},
 }
 
 // testsMayAlso is what test files may import beyond their package's own rule.
