@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -37,7 +36,7 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	state.Lock()
 	defer state.Unlock()
 	for tries := 0; ; {
-		k := &claim{s: s, request: r, process: process}
+		k := &claim{s: s, request: r, process: process, state: state}
 		err := s.claimTx(ctx, k.run)
 		switch {
 		case err != nil:
@@ -50,14 +49,13 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 			continue
 		case k.claimed.Batch != nil || !k.claimed.More:
 			s.watched.keep(k.watch)
+			state.learn(k)
 			return k.claimed, nil
 		}
 		// All that was looked at had to go behind others; there is more to look at.
+		state.learn(k)
 	}
 }
-
-// claimState has the claims of a process from a queue stand in line.
-type claimState struct{ sync.Mutex }
 
 const (
 	claimTries = 20 // for a queue that another process claims from
@@ -86,6 +84,7 @@ type claim struct {
 	s       *Store
 	request store.ClaimRequest
 	process int64
+	state   *claimState
 	t       *tx
 
 	taken  bool // another process is at it
@@ -94,6 +93,7 @@ type claim struct {
 	lanes  laneBook
 	open   []openBatch
 
+	ahead    *search // asked for before it was known whether it fits
 	keys     keyring
 	blockers map[string]blocker
 	filed    filed
@@ -134,11 +134,11 @@ const (
 	sqlTryQueueLock = `select pg_try_advisory_xact_lock($1)`
 	sqlClaimRow     = `select q.topic, t.name, t.kind, q.on_dead, q.paused_us is not null or q.parked_us is not null
 		from weir.queues q join weir.topics t on t.id = q.topic where q.id = $1`
+	// The batches known to be open, and those that are not known.
 	sqlOpen = `select b.no, b.owner, b.state, b.lanes, coalesce(p.ended_us is not null or p.lost_us is not null, true)
-		from weir.batches b left join weir.processes p on p.id = b.owner where b.queue = $1 and b.state < 2 order by b.no`
-	sqlDue = `select pos, kind, lane, attempt, crashes, coalesce(first_us, 0), coalesce(key, '') from weir.deferred
-		where queue = $1 and due_us <= $2 and ($3::int >> lane) & 1 = 1 order by due_us, pos limit $4`
-	sqlNextDue = `select due_us from weir.deferred where queue = $1 and due_us > $2 order by due_us limit 1`
+		from (select o.* from unnest($2::bigint[]) as u(no)
+				cross join lateral (select * from weir.batches x where x.queue = $1 and x.no = u.no and x.state < 2 limit 1) o
+			union all select * from weir.batches where queue = $1 and no >= $3 and state < 2) b left join weir.processes p on p.id = b.owner`
 	sqlUndefer = `delete from weir.deferred where queue = $1 and pos = any($2::bigint[])`
 	sqlEdits   = `select pos, body, headers from weir.edits where queue = $1 and pos = any($2::bigint[])`
 	// In the order of the positions given, and no more than fit into memory.
@@ -176,7 +176,7 @@ func (k *claim) run(t *tx) error {
 
 // begin takes the lock and reads, in one round trip, what does not depend on who asks.
 func (k *claim) begin() error {
-	t, found := k.t, false
+	t, found, known := k.t, false, k.state.batches()
 	t.ask(sqlTryQueueLock, func(read scan) error {
 		var ours bool
 		err := read(&ours)
@@ -194,91 +194,17 @@ func (k *claim) begin() error {
 		err := read(&b.no, &b.owner, &b.state, &b.lanes, &b.gone)
 		k.open = append(k.open, b)
 		return err
-	}, k.queueID())
+	}, k.queueID(), known.open, known.next)
 	k.lanes.ask(t, k.queueID())
+	k.searchAhead()
 	if err := t.flush(); err != nil {
 		return err
 	}
 	if !found {
 		return fmt.Errorf("claim from queue %d: %w", k.queueID(), store.ErrNotFound)
 	}
+	slices.SortFunc(k.open, func(a, b openBatch) int { return cmp.Compare(a.no, b.no) })
 	return nil
-}
-
-func (k *claim) askNextDue() error {
-	return k.t.get(sqlNextDue, k.readNextDue, k.queueID(), k.t.now)
-}
-
-func (k *claim) readNextDue(read scan) error {
-	var next int64
-	err := read(&next)
-	k.claimed.NextDue = at(next)
-	return err
-}
-
-// lease makes a batch of what is due, what is late and what is fresh.
-func (k *claim) lease() error {
-	t, q := k.t, k.queueID()
-	within, rest := k.cursor.split(k.lanes.mask)
-	var due []dueRow
-	t.ask(sqlDue, func(read scan) error {
-		var d dueRow
-		err := read(&d.pos, &d.kind, &d.lane, &d.attempt, &d.crashes, &d.first, &d.key)
-		due = append(due, d)
-		return err
-	}, q, t.now, k.lanes.mask, k.request.Max+1)
-	l := k.look(within, k.cursor.floor, k.request.Max)
-	k.askKeys()
-	t.ask(sqlNextDue, k.readNextDue, q, t.now)
-	if err := t.flush(); err != nil {
-		return err
-	}
-	l.sorted()
-	moreDue := len(due) > k.request.Max
-	if moreDue {
-		due = due[:k.request.Max]
-	}
-	messages, short, err := k.loadDue(due)
-	if err != nil {
-		return err
-	}
-	due = due[:len(due)-short]
-	fresh, groups, more := l.take(within, k.request.Max-len(due), k.row.topic)
-	if short > 0 {
-		fresh, groups, more = nil, within, true
-	}
-	if len(due) == 0 && len(fresh) == 0 && l.whole && !worthwhile(within, groups) {
-		k.claimed.More = more
-		t.quit = !k.lanes.changed
-		return nil
-	}
-	k.batch = newBatch{groups: merge(append(rest, groups...)), floor: k.cursor.floor, high: k.cursor.high}
-	if err := k.file(due, messages, fresh); err != nil {
-		return err
-	}
-	k.claimed.More = more || moreDue
-	return k.deliver(fresh)
-}
-
-// worthwhile reports whether a cursor has moved so far, past messages of others' lanes, that
-// it is to be kept though nothing was claimed: else the next claim passes over them again.
-func worthwhile(before, after []group) bool {
-	for i := range before {
-		if after[i].high-before[i].high > worthwhileMoves || before[i].target != after[i].target {
-			return true
-		}
-	}
-	return false
-}
-
-const worthwhileMoves = 2_000
-
-func (k *claim) askKeys() {
-	q := []int32{int32(k.queueID())}
-	k.keys.load(k.t, sqlDeferredKeys, q)
-	if k.row.onDead != store.Skip { // else the dead are in nobody's way
-		k.keys.load(k.t, sqlDeadKeys, q)
-	}
 }
 
 // loadDue reads the messages of what is due, by their index in due. short is how many of the
@@ -478,7 +404,7 @@ func (k *claim) finish(ref store.BatchRef) error {
 		err := k.s.aside.QueryRow(ctx, k.s.text(sqlClaimedBy), int64(ref.Queue), ref.No, ref.Epoch, k.process).Scan(&ours)
 		return ours, err
 	}
-	k.t.ask(sqlNextDue, k.readNextDue, k.queueID(), k.t.now)
+	k.t.ask(sqlNextDue, k.readNextDue, k.queueID(), k.clock())
 	return nil
 }
 

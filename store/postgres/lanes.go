@@ -25,8 +25,8 @@ type laneBook struct {
 }
 
 const (
-	sqlLanes = `select l.lane, coalesce(l.owner, 0), coalesce(p.id is null or p.ended_us is not null or p.lost_us is not null, true)
-		from weir.lanes l left join weir.processes p on p.id = l.owner where l.queue = $1`
+	sqlLanes = `select l.lanes, coalesce(l.owner, 0), coalesce(p.id is null or p.ended_us is not null or p.lost_us is not null, true)
+		from (select owner, bit_or(1 << lane) as lanes from weir.lanes where queue = $1 group by owner) l left join weir.processes p on p.id = l.owner`
 	sqlWorkers = `select w.process from weir.workers w join weir.processes p on p.id = w.process
 		where w.queue = $1 and p.ended_us is null and p.lost_us is null`
 	sqlNewWorker = `insert into weir.workers (queue, process) values ($1, $2) on conflict do nothing`
@@ -37,14 +37,14 @@ const (
 // ask queues the reading.
 func (b *laneBook) ask(t *tx, queue int64) {
 	t.ask(sqlLanes, func(read scan) error {
-		var lane, owner int64
+		var lanes, owner int64
 		var gone bool
-		err := read(&lane, &owner, &gone)
+		err := read(&lanes, &owner, &gone)
 		switch {
 		case owner == t.process:
-			b.ours |= 1 << lane
+			b.ours |= lanes
 		case gone:
-			b.free |= 1 << lane
+			b.free |= lanes
 		}
 		return err
 	}, queue)

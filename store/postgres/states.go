@@ -17,12 +17,32 @@ const sqlStates = `select q.id, q.name, t.name, t.kind, q.capacity, q.required, 
 	from weir.queues q join weir.topics t on t.id = q.topic order by q.name`
 
 const (
-	sqlOpenBatches = `select queue, manifest, bits from weir.batches where state < 2`
-	sqlSentAt      = `select u.pos, m.sent_us from unnest($1::bigint[]) as u(pos)
+	// $1 to $4: what this process knows, see knownBatches.
+	sqlOpenBatches = `with u as (select * from unnest($1::int[], $2::bigint[]) as u(queue, next))
+		select b.* from unnest($3::int[], $4::bigint[]) as k(queue, no) cross join lateral (
+			select x.queue, x.manifest, x.bits from weir.batches x where x.queue = k.queue and x.no = k.no and x.state < 2 limit 1) b
+		union all
+		select b.* from weir.queues q left join u on u.queue = q.id cross join lateral (
+			select x.queue, x.manifest, x.bits from weir.batches x where x.queue = q.id and x.no >= coalesce(u.next, 0) and x.state < 2 offset 0) b`
+	sqlSentAt = `select u.pos, m.sent_us from unnest($1::bigint[]) as u(pos)
 		cross join lateral (
 			select sent_us from weir.messages where topic = (u.pos >> 40)::int and seq = u.pos & 1099511627775
 			union all select sent_us from weir.kept where topic = (u.pos >> 40)::int and seq = u.pos & 1099511627775 limit 1) m`
 )
+
+// openBatches is what this process knows of the batches of queues: from which numbers on it knows
+// nothing, and which of those below are open.
+func (s *Store) openBatches() (queues []int32, nexts []int64, of []int32, nos []int64) {
+	s.claiming.Range(func(queue, state any) bool {
+		id, known := int32(queue.(store.QueueID)), state.(*claimState).batches()
+		queues, nexts = append(queues, id), append(nexts, known.next)
+		for _, no := range known.open {
+			of, nos = append(of, id), append(nos, no)
+		}
+		return true
+	})
+	return queues, nexts, of, nos
+}
 
 // readStates reads all queues' states, by name, in the transaction's snapshot.
 func readStates(t *tx) ([]store.QueueState, error) {
@@ -34,6 +54,7 @@ func readStates(t *tx) ([]store.QueueState, error) {
 		}
 	}
 	index := map[int64]int{}
+	t.do(sqlByIndex)
 	t.ask(sqlStates, func(read scan) error {
 		var q store.QueueState
 		var id, deferred, fresh int64
@@ -52,6 +73,7 @@ func readStates(t *tx) ([]store.QueueState, error) {
 		least(len(states)-1, fresh)
 		return err
 	})
+	queues, nexts, of, nos := t.s.openBatches()
 	err := t.get(sqlOpenBatches, func(read scan) error {
 		var queue int64
 		var manifest, set []byte
@@ -70,7 +92,7 @@ func readStates(t *tx) ([]store.QueueState, error) {
 			}
 		}
 		return err
-	})
+	}, queues, nexts, of, nos)
 	if err != nil {
 		return nil, err
 	}

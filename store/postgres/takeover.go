@@ -70,7 +70,7 @@ func (k *claim) leaseRest(b *leasedBatch) (list []store.Delivery, lanes int64, e
 	if len(rest) == 0 {
 		return nil, 0, nil
 	}
-	k.askKeys()
+	k.askKeys(&k.keys)
 	messages, err := k.loadAll(positions)
 	if err != nil {
 		return nil, 0, err

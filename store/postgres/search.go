@@ -1,0 +1,181 @@
+package postgres
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-go/weir/store"
+)
+
+// claimState is what a process remembers of its claims from a queue, which stand in line. All of
+// it are hints: what the last claim saw, under the queue's lock.
+type claimState struct {
+	sync.Mutex
+	known atomic.Pointer[knownBatches]
+
+	// What the next claim will find, if nobody else claims before it.
+	cursor  cursor
+	topic   int64
+	onDead  store.OnDead
+	guessed bool // the last claim found what had been expected
+}
+
+// knownBatches is the batches with numbers below next that were open: the others of them are
+// closed, and stay so. Who looked for those that are open, without knowing, would pass over all
+// that were closed since the oldest transaction began.
+type knownBatches struct {
+	open []int64
+	next int64
+}
+
+// batches is what is known of a queue's.
+func (c *claimState) batches() knownBatches {
+	if k := c.known.Load(); k != nil {
+		return *k
+	}
+	return knownBatches{}
+}
+
+// learn remembers what a claim that is over has seen and done.
+func (c *claimState) learn(k *claim) {
+	c.guessed = c.cursor.batch == k.cursor.batch
+	known := &knownBatches{next: k.cursor.batch + 1}
+	for _, b := range k.open {
+		known.open = append(known.open, b.no)
+	}
+	c.known.Store(known)
+	c.cursor, c.topic, c.onDead = k.cursor, k.row.topic, k.row.onDead
+	if k.batch.ref.No != 0 {
+		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, floor: k.batch.floor, groups: k.batch.groups}
+	}
+}
+
+// search is the look for what can be leased.
+type search struct {
+	due  []dueRow
+	look *lookup
+	keys keyring
+	next int64 // when the next deferred message is due
+}
+
+const (
+	sqlNow = `coalesce($2::bigint, (extract(epoch from now()) * 1000000)::bigint)`
+	sqlDue = `select pos, kind, lane, attempt, crashes, coalesce(first_us, 0), coalesce(key, '') from weir.deferred
+		where queue = $1 and due_us <= ` + sqlNow + ` and ($3::int >> lane) & 1 = 1 order by due_us, pos limit $4`
+	sqlNextDue = `select due_us from weir.deferred where queue = $1 and due_us > ` + sqlNow + ` order by due_us limit 1`
+)
+
+// clock is the time as statements take it that may go out before it is known: null is the server's.
+func (k *claim) clock() *int64 {
+	if k.t.s.clock == nil {
+		return nil
+	}
+	now := us(k.t.s.clock())
+	return &now
+}
+
+// searchAhead queues, with what a claim begins with, the search as it will be if nobody else
+// has claimed since this process did: that saves a round trip.
+func (k *claim) searchAhead() {
+	c := k.state
+	if !c.guessed || k.request.Abandoned || len(c.cursor.groups) != 1 || c.cursor.groups[0].mask != maskAll {
+		return
+	}
+	k.row.topic, k.row.onDead, k.lanes.mask = c.topic, c.onDead, maskAll
+	k.ahead = k.search(c.cursor.groups, c.cursor.floor)
+}
+
+// fits reports whether a search that was asked ahead is what is to be searched for.
+func (k *claim) fits(h *search) bool {
+	c := k.state
+	return h != nil && k.lanes.mask == maskAll && k.row.topic == c.topic && k.row.onDead == c.onDead &&
+		k.cursor.batch == c.cursor.batch && k.cursor.floor == c.cursor.floor && slices.Equal(k.cursor.groups, c.cursor.groups)
+}
+
+// search queues the search in the groups of a cursor, which are what the claim may take.
+func (k *claim) search(groups []group, floor int64) *search {
+	h := &search{}
+	k.t.ask(sqlDue, func(read scan) error {
+		var d dueRow
+		err := read(&d.pos, &d.kind, &d.lane, &d.attempt, &d.crashes, &d.first, &d.key)
+		h.due = append(h.due, d)
+		return err
+	}, k.queueID(), k.clock(), k.lanes.mask, k.request.Max+1)
+	h.look = k.look(groups, floor, k.request.Max)
+	k.askKeys(&h.keys)
+	k.t.ask(sqlNextDue, func(read scan) error { return read(&h.next) }, k.queueID(), k.clock())
+	return h
+}
+
+func (k *claim) askKeys(keys *keyring) {
+	q := []int32{int32(k.queueID())}
+	keys.load(k.t, sqlDeferredKeys, q)
+	if k.row.onDead != store.Skip { // else the dead are in nobody's way
+		keys.load(k.t, sqlDeadKeys, q)
+	}
+}
+
+func (k *claim) askNextDue() error {
+	return k.t.get(sqlNextDue, k.readNextDue, k.queueID(), k.clock())
+}
+
+func (k *claim) readNextDue(read scan) error {
+	var next int64
+	err := read(&next)
+	k.claimed.NextDue = at(next)
+	return err
+}
+
+// lease makes a batch of what is due, what is late and what is fresh.
+func (k *claim) lease() error {
+	t := k.t
+	within, rest := k.cursor.split(k.lanes.mask)
+	h := k.ahead
+	if !k.fits(h) {
+		h = k.search(within, k.cursor.floor)
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	due, l := h.due, h.look
+	k.keys, k.claimed.NextDue = h.keys, at(h.next)
+	l.sorted()
+	moreDue := len(due) > k.request.Max
+	if moreDue {
+		due = due[:k.request.Max]
+	}
+	messages, short, err := k.loadDue(due)
+	if err != nil {
+		return err
+	}
+	due = due[:len(due)-short]
+	fresh, groups, more := l.take(within, k.request.Max-len(due), k.row.topic)
+	if short > 0 {
+		fresh, groups, more = nil, within, true
+	}
+	if len(due) == 0 && len(fresh) == 0 && l.whole && !worthwhile(within, groups) {
+		k.claimed.More = more
+		t.quit = !k.lanes.changed
+		return nil
+	}
+	k.batch = newBatch{groups: merge(append(rest, groups...)), floor: k.cursor.floor, high: k.cursor.high}
+	if err := k.file(due, messages, fresh); err != nil {
+		return err
+	}
+	k.claimed.More = more || moreDue
+	return k.deliver(fresh)
+}
+
+// worthwhile reports whether a cursor has moved so far, past messages of others' lanes, that
+// it is to be kept though nothing was claimed: else the next claim passes over them again.
+func worthwhile(before, after []group) bool {
+	for i := range before {
+		if after[i].high-before[i].high > worthwhileMoves || before[i].target != after[i].target {
+			return true
+		}
+	}
+	return false
+}
+
+const worthwhileMoves = 2_000
