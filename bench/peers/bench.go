@@ -103,10 +103,43 @@ func (b *bench) prepare(ctx context.Context) error {
 		b.closing = append(b.closing, b.server.close)
 		b.peers = append(b.peers, weirPeer(weirPostgres, weirOnServer(b.server)))
 	}
+	if b.wanted(weirSQLite) || b.wanted("backlite") {
+		b.peers = append(b.peers, weirPeer(weirSQLite, weirOnFile(b.dir)))
+	}
 	if b.wanted("river") {
 		b.peers = append(b.peers, riverPeer(b.server, weirPostgres))
 	}
+	if b.wanted("watermill") {
+		b.peers = append(b.peers, watermillPeer(b.server, weirPostgres))
+	}
+	if b.wanted("backlite") {
+		b.peers = append(b.peers, backlitePeer(b.dir, weirSQLite))
+	}
+	if b.wanted("dbos") {
+		b.peers = append(b.peers, dbosPeer(b.server, weirPostgres))
+	}
+	b.withServers(ctx)
 	return nil
+}
+
+// withServers makes the peers that have a server of their own.
+func (b *bench) withServers(ctx context.Context) {
+	if b.wanted("asynq") {
+		if s, err := startRedis(ctx, b.dir); err != nil {
+			b.skip("asynq", err)
+		} else {
+			b.closing = append(b.closing, s.close)
+			b.peers = append(b.peers, asynqPeer(s, weirPostgres))
+		}
+	}
+	if b.wanted("restate") {
+		if p, shutdown, err := restatePeer(ctx, b.dir, weirPostgres); err != nil {
+			b.skip("restate", err)
+		} else {
+			b.closing = append(b.closing, shutdown)
+			b.peers = append(b.peers, p)
+		}
+	}
 }
 
 // record keeps a value of a figure.
@@ -131,7 +164,7 @@ func (b *bench) all(ctx context.Context) error {
 				continue
 			}
 			for _, p := range b.order(round) {
-				if phase.has(p) {
+				if b.needs(phase, p) {
 					b.measure(ctx, phase, p)
 				}
 				if ctx.Err() != nil {
@@ -141,6 +174,24 @@ func (b *bench) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// needs reports whether a phase of a peer is measured: weir's only where it is compared, unless there
+// is nobody to compare it with.
+func (b *bench) needs(phase phase, p *peer) bool {
+	if !phase.has(p) {
+		return false
+	}
+	alone := true
+	for _, other := range b.peers {
+		if other.against == p.name {
+			alone = false
+			if phase.has(other) {
+				return true
+			}
+		}
+	}
+	return alone
 }
 
 // order is the peers, each round from the other end.
@@ -173,20 +224,26 @@ func (b *bench) variant(ctx context.Context, phase phase, p *peer) (int, error) 
 	if v, ok := b.best[phase.name][p.name]; ok {
 		return v, nil
 	}
-	best, most := 0, -1.0
+	best, most := 0, 0.0
+	var errs []error
 	names := phase.settings(p)
-	for v := range names {
+	for v, name := range names {
 		if len(names) == 1 {
 			break
 		}
 		rate, err := phase.try(ctx, p, v)
-		if err != nil {
-			return 0, fmt.Errorf("with %s: %w", names[v], err)
+		if err != nil { // one that fails is not the best
+			errs = append(errs, fmt.Errorf("with %s: %w", name, err))
+			b.tell("%-18s %-12s %v", "try "+phase.name, p.name, errs[len(errs)-1])
+			continue
 		}
-		b.tell("%-18s %-12s %s with %s", "try "+phase.name, p.name, number(rate), names[v])
+		b.tell("%-18s %-12s %s with %s", "try "+phase.name, p.name, number(rate), name)
 		if rate > most {
 			best, most = v, rate
 		}
+	}
+	if len(errs) > 0 && len(errs) == len(names) {
+		return 0, errors.Join(errs...)
 	}
 	if b.best[phase.name] == nil {
 		b.best[phase.name] = map[string]int{}

@@ -21,18 +21,17 @@ type report struct {
 
 // figure is one figure of weir and of a peer, medians of the rounds.
 type figure struct {
-	Name  string  `json:"figure"`
-	Peer  string  `json:"peer"`
-	Weir  float64 `json:"weir"`
-	Value float64 `json:"peer_value"`
+	Name    string  `json:"figure"`
+	Peer    string  `json:"peer"` // or weir itself, where nobody is compared with it: then there is no ratio
+	Value   float64 `json:"peer_value"`
+	Setting string  `json:"peer_setting,omitempty"`
+	Against string  `json:"against,omitempty"` // which weir
+	Weir    float64 `json:"weir_value,omitzero"`
 	// Ratio is the median of the rounds' ratios weir/peer. Rates are good when it is high, times when it is low.
-	Ratio     float64   `json:"ratio"`
-	RatioLow  float64   `json:"ratio_low"`
-	RatioHigh float64   `json:"ratio_high"`
-	Setting   string    `json:"setting,omitempty"` // of the peer
-	WeirSet   string    `json:"weir_setting,omitempty"`
-	Against   string    `json:"against"` // which weir
-	Weirs     []float64 `json:"weir_rounds"`
+	Ratio     float64   `json:"ratio,omitzero"`
+	RatioLow  float64   `json:"ratio_low,omitzero"`
+	RatioHigh float64   `json:"ratio_high,omitzero"`
+	Weirs     []float64 `json:"weir_rounds,omitempty"`
 	Values    []float64 `json:"peer_rounds"`
 }
 
@@ -66,7 +65,7 @@ func (b *bench) report() *report {
 	for _, p := range b.measured {
 		for _, name := range b.names {
 			mine, theirs := b.values[name][p.against], b.values[name][p.name]
-			if len(theirs) == 0 {
+			if len(theirs) == 0 || b.compared(name, p) {
 				continue
 			}
 			f := figure{
@@ -84,6 +83,13 @@ func (b *bench) report() *report {
 		}
 	}
 	return r
+}
+
+// compared reports whether a figure of weir stands in the line of a peer.
+func (b *bench) compared(figure string, p *peer) bool {
+	return slices.ContainsFunc(b.measured, func(other *peer) bool {
+		return other.against == p.name && len(b.values[figure][other.name]) > 0
+	})
 }
 
 // setting is the setting with which a figure of a peer was taken.
