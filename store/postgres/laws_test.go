@@ -115,9 +115,15 @@ func openHarness(t testing.TB, now func() time.Time) storetest.Harness {
 		}
 	})
 	// What parallel laws open together stays far below the server's limit.
-	h.open = DB(server+" pool_max_conns=6", Schema(h.schema), Clock(now))
+	h.open = DB(server+" pool_max_conns=6 user="+worker+" password="+worker, Schema(h.schema), Clock(now))
 	return h
 }
+
+// worker is the role that the laws hold for: it owns nothing.
+const (
+	worker    = "weir_test_worker"
+	sqlWorker = `do $$ begin create role weir_test_worker login password 'weir_test_worker'; exception when duplicate_object or unique_violation then null; end $$`
+)
 
 func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 	t.Helper()
@@ -127,10 +133,13 @@ func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 	default:
 	}
 	schema := fmt.Sprintf("t%d_%d", os.Getpid(), schemas.Add(1))
-	for _, q := range []string{"create schema " + schema, "create table " + schema + ".notes (n bigserial, word text not null)"} {
+	for _, q := range []string{sqlWorker, "create schema " + schema, "create table " + schema + ".notes (n bigserial, word text not null)"} {
 		if _, err := db.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := Migrate(t.Context(), dsn(t), Roles{Worker: worker}, Schema(schema)); err != nil {
+		t.Fatal(err)
 	}
 	return schema
 }
