@@ -13,9 +13,11 @@ const (
 	sqlNewProcess = `insert into weir.processes (id, pid, host, version, owns, started_us, beat_us)
 		values (nextval('weir.process_id'), $1, $2, $3, $4, $5, $5) returning id`
 	sqlBeat = `update weir.processes set beat_us = $2 where id = $1`
-	// Rows that another process is marking, or that are beating, are passed over.
+	// Rows that another process is marking, or that are beating, are passed over. Who has not
+	// beaten for a lease himself marks nobody: the server was away, and the others are about to beat.
 	sqlMarkLost = `update weir.processes set lost_us = $1::bigint where id in (
 		select id from weir.processes where ended_us is null and lost_us is null and beat_us < $1::bigint - $2::bigint and id <> $3::bigint
+		and ($3::bigint = 0 or exists (select 1 from weir.processes me where me.id = $3::bigint and me.beat_us >= $1::bigint - $2::bigint))
 		order by id for update skip locked)`
 	sqlEnd        = `update weir.processes set beat_us = $2, ended_us = $2 where id = $1`
 	sqlNoStarts   = `delete from weir.starts where process = $1`
@@ -76,8 +78,8 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
-		t.do(sqlBeat, process, t.now)
 		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
+		t.do(sqlBeat, process, t.now)
 		t.do(sqlForgetWorkers)
 		t.ask(sqlServer, func(read scan) error {
 			var v server
