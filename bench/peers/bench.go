@@ -29,7 +29,7 @@ const (
 	figRuns    = "runs_per_s"
 	figRunP50  = "run_p50_ms"
 	figRunP99  = "run_p99_ms"
-	tryFor     = 1.0 // seconds that a setting is tried
+	tryFor     = 1.0 // seconds that a setting is tried, at most those of a phase
 	workAtMost = 30 * time.Second
 )
 

@@ -67,7 +67,6 @@ func restatePeer(ctx context.Context, dir, against string) (*peer, func() error,
 type restateRig struct {
 	dir, binary string
 	cmd         *exec.Cmd
-	serving     net.Listener
 	client      *ingress.Client
 }
 
