@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -36,9 +37,9 @@ default_pool_size = %[5]d
 max_client_conn = 500
 `
 
-// StartPooler starts a PgBouncer that has so many connections to a database of a server,
-// which it names by the folder of its socket and its port.
-func StartPooler(ctx context.Context, socket string, serverPort, connections int) (*Pooler, error) {
+// StartPooler starts a PgBouncer for a server, named by the folder of its socket and its
+// port, that lets roles in without a password. It has so many connections for each of them.
+func StartPooler(ctx context.Context, socket string, serverPort, connections int, roles ...string) (*Pooler, error) {
 	bin, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		bin = "/usr/sbin/pgbouncer"
@@ -55,7 +56,7 @@ func StartPooler(ctx context.Context, socket string, serverPort, connections int
 		return nil, err
 	}
 	p := &Pooler{dir: dir, done: make(chan struct{})}
-	if err := p.start(bin, user, fmt.Sprintf(poolerConfig, socket, serverPort, poolerPort, dir, connections)); err != nil {
+	if err := p.start(bin, user, fmt.Sprintf(poolerConfig, socket, serverPort, poolerPort, dir, connections), roles); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := p.await(ctx); err != nil {
@@ -64,8 +65,12 @@ func StartPooler(ctx context.Context, socket string, serverPort, connections int
 	return p, nil
 }
 
-func (p *Pooler) start(bin string, user *owner, config string) error {
-	files := map[string]string{"ini": config, "users": `"postgres" ""` + "\n"}
+func (p *Pooler) start(bin string, user *owner, config string, roles []string) error {
+	var users strings.Builder
+	for _, role := range roles {
+		fmt.Fprintf(&users, "%q \"\"\n", role)
+	}
+	files := map[string]string{"ini": config, "users": users.String()}
 	for name, text := range files {
 		path := filepath.Join(p.dir, name)
 		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), user.own(path)); err != nil {
@@ -113,9 +118,9 @@ func (p *Pooler) await(ctx context.Context) error {
 	}
 }
 
-// DSN is how to connect to a database through the pooler, as the server's superuser.
-func (p *Pooler) DSN(database string) string {
-	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", p.dir, poolerPort, database)
+// DSN is how to connect to a database through the pooler, as one of its roles.
+func (p *Pooler) DSN(database, role string) string {
+	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", p.dir, poolerPort, role, database)
 }
 
 // Stop ends the pooler.
