@@ -37,11 +37,11 @@ func (s *settings) flags() {
 	flag.StringVar(&s.only, "only", "", "only these `peers`, comma-separated: "+strings.Join(peerNames(), ", ")+"; weir is measured wherever one is compared with it")
 	flag.StringVar(&s.figures, "figures", "", "only these `figures`, comma-separated: "+strings.Join(figureNames(), ", "))
 	flag.StringVar(&s.dir, "dir", "", "where files are made, and removed again; default: the temporary directory")
-	flag.Float64Var(&s.seconds, "seconds", 3, "how long a phase sends, 0.2 to 60")
+	flag.Float64Var(&s.seconds, "seconds", 2, "how long a phase sends, 0.2 to 60")
 	flag.IntVar(&s.rounds, "rounds", 3, "how often each phase is measured, 1 to 20; the median counts")
 	flag.DurationVar(&s.openTx, "open-tx", 0, "instead: how long messages are sent at --rate and worked, once without and once beside an open REPEATABLE READ transaction, 5s to 1h")
 	flag.IntVar(&s.rate, "rate", 2_000, "messages a second with --open-tx, 100 to 20,000")
-	flag.Int64Var(&s.backlog, "backlog", 0, "instead: how many messages a second are worked of a backlog of so many, beside one of a hundredth, 100,000 to 20,000,000")
+	flag.Int64Var(&s.backlog, "backlog", 0, "instead: how many messages a second are worked of a backlog of so many, beside one of a tenth, 100,000 to 20,000,000")
 	flag.BoolVar(&s.json, "json", false, "print one JSON object on the last line of standard output")
 	flag.Parse()
 }

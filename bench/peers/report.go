@@ -106,6 +106,15 @@ func (b *bench) setting(figure string, p *peer) string {
 		if ok && v < len(names) {
 			return names[v]
 		}
+		return ""
+	}
+	return p.setting(b.best["both"]) // beside an open transaction, and behind a backlog
+}
+
+// setting names the one that was best.
+func (p *peer) setting(best map[string]int) string {
+	if v, ok := best[p.name]; ok && v < len(p.variants) {
+		return p.variants[v]
 	}
 	return ""
 }

@@ -101,8 +101,8 @@ func (b *bench) steady(ctx context.Context, p *peer, variant int) (f steadyFigur
 	return f, err
 }
 
-// behindBacklog measures the work of a backlog, and of one of a hundredth. Of the large one it is
-// what is worked in a phase's time.
+// behindBacklog measures the work of a backlog, and of one of a tenth: what is worked of it in a
+// phase's time.
 func (b *bench) behindBacklog(ctx context.Context) error {
 	for round := range b.rounds {
 		b.tell("round %d of %d", round+1, b.rounds)
@@ -112,7 +112,7 @@ func (b *bench) behindBacklog(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			limit := time.Duration(b.seconds * float64(time.Second))
-			small, err := p.work(ctx, v, b.backlog/100, limit)
+			small, err := p.work(ctx, v, b.backlog/10, limit)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
