@@ -48,13 +48,17 @@ func (b *bench) phases() []phase {
 	}
 	return []phase{
 		{"both", []string{figBoth}, hasQueue, variants,
-			func(ctx context.Context, p *peer, v int) (float64, error) { return p.both(ctx, v, min(tryFor, b.seconds)) },
+			func(ctx context.Context, p *peer, v int) (float64, error) {
+				return p.both(ctx, v, min(tryFor, b.seconds))
+			},
 			func(ctx context.Context, p *peer, v int) error {
 				rate, err := p.both(ctx, v, b.seconds)
 				return keep(figBoth, p, rate, err)
 			}},
 		{"single", []string{figSingle}, hasQueue, variants,
-			func(ctx context.Context, p *peer, v int) (float64, error) { return p.single(ctx, v, min(tryFor, b.seconds)) },
+			func(ctx context.Context, p *peer, v int) (float64, error) {
+				return p.single(ctx, v, min(tryFor, b.seconds))
+			},
 			func(ctx context.Context, p *peer, v int) error {
 				rate, err := p.single(ctx, v, b.seconds)
 				return keep(figSingle, p, rate, err)
