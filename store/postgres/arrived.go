@@ -12,7 +12,9 @@ const (
 	sqlAnyArrived = `select exists (select 1 from weir.arrived)`
 	sqlNewArrived = `select a.topic, a.seq, t.name, t.kind, coalesce(m.key, ''), coalesce(m.cause, ''), coalesce(m.sent_us, 0)
 		from (select topic, seq from weir.arrived order by seq limit 500 for update skip locked) a
-		join weir.topics t on t.id = a.topic left join weir.messages m on m.topic = a.topic and m.seq = a.seq order by a.seq`
+		join weir.topics t on t.id = a.topic left join lateral (
+			select key, cause, sent_us from weir.messages where topic = a.topic and seq = a.seq
+			union all select key, cause, sent_us from weir.kept where topic = a.topic and seq = a.seq limit 1) m on true order by a.seq`
 	sqlBrought = `delete from weir.arrived where topic = any($1::int[]) and seq = any($2::bigint[])`
 )
 
@@ -48,7 +50,7 @@ func (s *Store) bringArrived(ctx context.Context) error {
 			var topic, seq, sent int64
 			err := read(&topic, &seq, &m.Topic, &m.Kind, &m.Key, &m.Cause, &sent)
 			m.Pos, m.SentAt = store.Pos(posOf(topic, seq)), at(sent)
-			if sent == 0 { // retention was faster
+			if sent == 0 { // it is nowhere, so nobody could read it
 				topics, seqs = append(topics, int32(topic)), append(seqs, seq)
 			} else {
 				list = append(list, m)

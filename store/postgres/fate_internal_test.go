@@ -76,9 +76,9 @@ func plateReady() *store.Message {
 }
 
 // open opens the store of a schema by a line, working.
-func (d *deeds) open(dsn string) {
+func (d *deeds) open(dsn string, options ...Option) {
 	d.t.Helper()
-	s, err := DB(dsn, Schema(d.h.schema))(d.t.Context())
+	s, err := DB(dsn, append(options, Schema(d.h.schema))...)(d.t.Context())
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -76,7 +76,9 @@ const (
 				and ((u.topic << 40) | m.seq) > u.after and m.sent_us >= u.since),
 			(select min((u.topic << 40) | m.seq) from weir.kept m where m.key = u.key and m.topic * 1 = u.topic
 				and ((u.topic << 40) | m.seq) > u.after and m.sent_us >= u.since)) as pos) p where p.pos is not null`
-	sqlReplyTo = `select ($1::bigint << 40) | m.seq from weir.messages m where m.topic = $1::bigint and m.seq > $2 and m.cause = $3 order by m.seq limit 1`
+	sqlReplyTo = `select ($1::bigint << 40) | m.seq from (
+			(select seq from weir.messages where topic = $1::bigint and seq > $2 and cause = $3 order by seq limit 1)
+			union all (select seq from weir.kept where topic = $1::bigint and seq > $2 and cause = $3 order by seq limit 1)) m order by m.seq limit 1`
 	sqlUnwait  = `delete from weir.waits w using unnest($1::bigint[], $2::int[]) as u(run, n) where w.run = u.run and w.n = u.n`
 	sqlNewWait = `insert into weir.waits (run, n, topic, key, reply, since_us, after_pos)
 		select u.run, u.n, u.topic, nullif(u.key, ''), nullif(u.reply, 0), u.since, u.after
