@@ -30,12 +30,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
@@ -126,78 +124,6 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	return s, nil
 }
 
-// await connects for the first time. A server that cannot be reached yet is waited for:
-// services start beside their database.
-func (s *Store) await(ctx context.Context, dsn string) (direct bool, err error) {
-	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return false, err // pgx takes care not to show the password
-	}
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTime
-	}
-	began := time.Now()
-	for wait := awaitMin; ; wait = min(2*wait, awaitMax) {
-		direct, err = s.first(ctx, config.ConnConfig)
-		// Jitter, so that all processes of a service do not knock at once.
-		pause := wait/2 + rand.N(wait/2)
-		if !errors.Is(err, store.ErrUnavailable) || time.Since(began)+pause > s.wait {
-			return direct, err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}
-}
-
-// first connects, looks at the server, and reports whether there is no pooler between us and
-// it: a pooler makes up the number of the backend that it tells its clients.
-func (s *Store) first(ctx context.Context, config *pgx.ConnConfig) (direct bool, err error) {
-	config = config.Copy()
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	c, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return false, outage(ctx, err)
-	}
-	var pid uint32
-	err = c.QueryRow(ctx, sqlBackend).Scan(&pid)
-	if err == nil {
-		err = s.greet(ctx, c)
-	}
-	return pid == c.PgConn().PID(), errors.Join(outage(ctx, err), c.Close(ctx))
-}
-
-const sqlBackend = `select pg_backend_pid()`
-
-// connect makes a pool. Connections are opened by need.
-func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
-	c, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	if most != poolMax || !mentions(dsn, "pool_max_conns") {
-		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
-	}
-	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
-		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	}
-	if c.ConnConfig.ConnectTimeout == 0 {
-		c.ConnConfig.ConnectTimeout = connectTime
-	}
-	if c.ConnConfig.RuntimeParams["application_name"] == "" {
-		c.ConnConfig.RuntimeParams["application_name"] = "weir"
-	}
-	c.AfterConnect = s.welcome
-	if s.name == "" {
-		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
-	}
-	return pgxpool.NewWithConfig(ctx, c)
-}
-
 func (s *Store) pools() []*pgxpool.Pool { return []*pgxpool.Pool{s.pool, s.pulse, s.aside} }
 
 // Info implements store.Store.
@@ -236,10 +162,7 @@ func (s *Store) checkOpen() error {
 }
 
 const (
-	poolMax     = 12 // connections of one store, unless the DSN says otherwise; besides one for heartbeats, and asideMax
-	asideMax    = 4
-	connectTime = 10 * time.Second
-	awaitMin    = 50 * time.Millisecond
-	awaitMax    = time.Second
-	closeTime   = 2 * time.Second // that Close waits for connections in use
+	poolMax   = 12 // connections of one store, unless the DSN says otherwise; besides one for heartbeats, and asideMax
+	asideMax  = 4
+	closeTime = 2 * time.Second // that Close waits for connections in use
 )

@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+)
+
+const (
+	connectTime = 10 * time.Second // for one connection, unless the DSN says otherwise
+	awaitMin    = 50 * time.Millisecond
+	awaitMax    = time.Second
+)
+
+// parse reads a DSN.
+func parse(dsn string) (*pgxpool.Config, error) {
+	c, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, err // pgx takes care not to show the password
+	}
+	if c.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+		return nil, errors.New("default_query_exec_mode=simple_protocol does not tell the server the types of values: leave it out (a pooler is noticed), or use exec")
+	}
+	if c.ConnConfig.ConnectTimeout == 0 {
+		c.ConnConfig.ConnectTimeout = connectTime
+	}
+	if c.ConnConfig.RuntimeParams["application_name"] == "" {
+		c.ConnConfig.RuntimeParams["application_name"] = "weir"
+	}
+	if suits := c.ConnConfig.ValidateConnect; suits != nil { // target_session_attrs
+		c.ConnConfig.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error {
+			err := suits(ctx, c)
+			if _, worse := errors.AsType[*pgconn.NotPreferredError](err); err == nil || worse {
+				return err
+			}
+			return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // one of the standbys may be promoted
+		}
+	}
+	return c, nil
+}
+
+// await connects for the first time. A server that cannot be reached yet is waited for:
+// services start beside their database.
+func (s *Store) await(ctx context.Context, dsn string) (direct bool, err error) {
+	config, err := parse(dsn)
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	for wait := awaitMin; ; wait = min(2*wait, awaitMax) {
+		direct, err = s.first(ctx, config.ConnConfig)
+		// Jitter, so that all processes of a service do not knock at once.
+		pause := wait/2 + rand.N(wait/2)
+		if !errors.Is(err, store.ErrUnavailable) || time.Since(began)+pause > s.wait {
+			return direct, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// first connects, looks at the server, and reports whether there is no pooler between us and
+// it: a pooler makes up the number of the backend that it tells its clients.
+func (s *Store) first(ctx context.Context, config *pgx.ConnConfig) (direct bool, err error) {
+	config = config.Copy()
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, outage(ctx, err)
+	}
+	var pid uint32
+	err = c.QueryRow(ctx, sqlBackend).Scan(&pid)
+	if err == nil {
+		err = s.greet(ctx, c)
+	}
+	return pid == c.PgConn().PID(), errors.Join(outage(ctx, err), c.Close(ctx))
+}
+
+const sqlBackend = `select pg_backend_pid()`
+
+// connect makes a pool. Connections are opened by need.
+func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
+	c, err := parse(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if most != poolMax || !mentions(dsn, "pool_max_conns") {
+		c.MaxConns, c.MinConns, c.MinIdleConns = most, 0, 0
+	}
+	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	c.AfterConnect = s.welcome
+	if s.name == "" {
+		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}
