@@ -16,11 +16,13 @@ const (
 	sqlTryProcess  = `select pg_try_advisory_xact_lock($1)`
 	sqlHoldProcess = `select pg_advisory_xact_lock($1)`
 	// One that ends hands its runs back: what is leased then was left uncleanly.
-	sqlTakeRuns = `update weir.runs r set crashes = r.crashes + 1, wake = $2::bigint - (least(r.crashes + 1, $3::int)::bigint << $4::int)
-		from (select no from weir.runs where workflow in (select id from weir.workflows) and wake = $1 order by no for no key update) o where r.no = o.no`
-	sqlHandBackRuns = `update weir.runs r set wake = case when r.crashes = 0 then $2::bigint | $3::bigint
+	// Found and locked once, whatever is joined with what.
+	leasedRuns  = `with o as materialized (select no from weir.runs where workflow in (select id from weir.workflows) and wake = $1 order by no for no key update) `
+	sqlTakeRuns = leasedRuns + `update weir.runs r set crashes = r.crashes + 1, wake = $2::bigint - (least(r.crashes + 1, $3::int)::bigint << $4::int)
+		from o where r.no = o.no`
+	sqlHandBackRuns = leasedRuns + `update weir.runs r set wake = case when r.crashes = 0 then $2::bigint | $3::bigint
 			else $3::bigint - (least(r.crashes, $4::int)::bigint << $5::int) end
-		from (select no from weir.runs where workflow in (select id from weir.workflows) and wake = $1 order by no for no key update) o where r.no = o.no`
+		from o where r.no = o.no`
 )
 
 // beginRuns makes ready what lost processes had leased, with one crash more. The
