@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -44,5 +45,36 @@ func TestArrivedOutlastsRetention(t *testing.T) {
 	c, err := d.s.Claim(t.Context(), store.ClaimRequest{Workflow: crowdFlow, Max: 1})
 	if err != nil || len(c.Runs) != 1 || len(c.Runs[0].Mail) != 1 || c.Runs[0].Mail[0].Message == nil || c.Runs[0].Mail[0].Message.ID != m.ID {
 		t.Errorf("Claim() = %+v, %v, want the run with message %s", c.Runs, err, m.ID)
+	}
+}
+
+// Who waits looks back by the key and the time, so that a key of many messages costs only
+// what was sent since.
+func TestLookBackIsByTime(t *testing.T) {
+	t.Parallel()
+	h := openHarness(t, nil).(*harness)
+	s, err := DB(dsn(t)+" pool_max_conns=2", Schema(h.schema))(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var plan strings.Builder
+	err = s.(*Store).write(t.Context(), func(tx *tx) error {
+		return tx.get("explain "+sqlLookBack, func(read scan) error {
+			var line string
+			err := read(&line)
+			plan.WriteString(line + "\n")
+			return err
+		}, []int64{1}, []string{"table 7"}, []int64{1}, []int64{0})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(plan.String(), "Index Cond: ((key = u.key) AND (sent_us >= u.since))"); n < 2 {
+		t.Errorf("%d scans by key and time, want one of the journal's partition and one of what is kept:\n%s", n, &plan)
 	}
 }
