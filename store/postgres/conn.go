@@ -157,13 +157,15 @@ const (
 	sqlRollback = `rollback`
 
 	// The time, the transaction, whether the process has been taken for lost, and what
-	// holds for the transaction alone: a pooler may give the connection to others next.
+	// holds for the transaction alone: a pooler may give the connection to others next, and may
+	// have had it from those who left synchronous_commit off.
 	// Queries of ours are short; compiling them costs more than running them.
 	sqlHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
 		case when $4 then pg_current_xact_id()::text else '' end,
 		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
 		set_config('jit', 'off', true) || set_config('statement_timeout', $3, true)
-			|| set_config('idle_in_transaction_session_timeout', $3, true) || set_config('lock_timeout', $3, true),
+			|| set_config('idle_in_transaction_session_timeout', $3, true) || set_config('lock_timeout', $3, true)
+			|| case when $5 and current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', true) else '' end,
 		pg_postmaster_start_time()::text`
 	// What is written is found row by row, by an index. While a table is young the planner
 	// would rather read the whole of it, and keeps to that when it has grown. A plan is made
@@ -187,7 +189,7 @@ func (t *tx) head(begin string, writes bool) {
 	t.ask(sqlHead, func(read scan) error {
 		var skip any
 		return read(&t.now, &t.xid, &t.lost, &skip, &t.server)
-	}, now, t.process, limit, writes)
+	}, now, t.process, limit, writes, writes && !t.s.unsafe)
 	if writes {
 		t.do(sqlByIndex)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
@@ -21,13 +22,19 @@ type (
 func (callersPgx) StoreKind() string { return kind }
 func (callersSQL) StoreKind() string { return kind }
 
-// Tx lets messages be appended in the caller's own transaction on the store's
-// database: eng.In(postgres.Tx(tx)). While the transaction is open, other senders of
-// the keys, and of the deduplication keys, that it has sent with wait for its end:
-// keep it short. Two such transactions that send with the same keys in another order
-// may deadlock, as any two may: PostgreSQL then ends one of them, and its caller tries
-// again. It should run under READ COMMITTED, else it may not see topics declared since
-// it began.
+// Tx lets messages be sent, and runs be started, in the caller's own transaction on the
+// store's database: eng.In(postgres.Tx(tx)). They come about when it commits, with the
+// caller's rows, or not at all; a savepoint that is rolled back takes what was sent since
+// with it.
+//
+// A keyed send in an open transaction holds back other senders of that key: they wait for
+// its end, as do those with the same deduplication key, so keep it short. One that is
+// forgotten delays these only; other keys, unkeyed messages and all who work go on. Two
+// such transactions that send with the same keys in another order may deadlock, as any two
+// may: PostgreSQL then ends one of them, and its caller tries again.
+//
+// It should run under READ COMMITTED, else it may not see topics declared since it began.
+// A transaction that is over, or of another database, is refused.
 func Tx(tx pgx.Tx) store.Tx { return callersPgx{tx} }
 
 // SQLTx is Tx for a transaction of database/sql, by the driver of pgx (package
@@ -143,6 +150,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) err
 }
 
 const (
+	sqlLife        = `select ` + lifeNow
 	sqlCallersHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
 		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0)`
 )
@@ -153,8 +161,8 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 	t := &tx{s: s, ctx: ctx, process: s.process.Load()}
 	switch own := theirs.(type) {
 	case callersPgx:
-		if own.tx == nil {
-			return nil, errors.New("append in a transaction: it is nil")
+		if own.tx == nil || own.tx.Conn() == nil {
+			return nil, errors.New("append in a transaction: it is nil, or one of a pool that is closed")
 		}
 		t.w = pgxWire{own.tx, own.tx.Conn()}
 	case callersSQL:
@@ -170,6 +178,16 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		v := us(s.clock())
 		now = &v
 	}
+	t.ask(sqlLife, func(read scan) error {
+		var life string
+		if err := read(&life); err != nil {
+			return err
+		}
+		if known := s.life.Load().(string); life != known {
+			return fmt.Errorf("%w: %s, and the store is %s", errOtherDatabase, life, known)
+		}
+		return nil
+	})
 	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, now, t.process)
 	return t, nil
 }
@@ -178,7 +196,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 // nothing, so the caller's transaction can go on.
 func (a *appender) appendIn(ch *store.Change) error {
 	if err := a.flush(); err != nil {
-		return err
+		return callersFault(err)
 	}
 	if len(ch.Sends) > store.MaxSends || len(ch.Runs) > store.MaxSends {
 		return fmt.Errorf("%d messages and %d runs in one change, at most %d", len(ch.Sends), len(ch.Runs), store.MaxSends)
@@ -233,6 +251,34 @@ func (a *appender) appendIn(ch *store.Change) error {
 	return d.tellOwn()
 }
 
+var (
+	errOtherDatabase = errors.New("the transaction is of another database than the store, or the database was restored or failed over")
+	errNotOpen       = errors.New("the transaction is over: it was committed or rolled back, or its context is done")
+)
+
+const (
+	undefinedTable    = "42P01"
+	undefinedFunction = "42883"
+	failedTransaction = "25P02"
+)
+
+// callersFault says what is wrong with a transaction that cannot be used at all.
+func callersFault(err error) error {
+	if errors.Is(err, pgx.ErrTxClosed) || errors.Is(err, sql.ErrTxDone) {
+		return fmt.Errorf("append in a transaction: %w: %w", errNotOpen, err)
+	}
+	fault, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && (fault.Code == undefinedTable || fault.Code == undefinedFunction):
+		return fmt.Errorf("append in a transaction: %w: %w", errOtherDatabase, err)
+	case ok && fault.Code == failedTransaction:
+		return fmt.Errorf("append in a transaction: a statement before failed in it: roll it back, or to a savepoint: %w", err)
+	case errors.Is(err, errOtherDatabase):
+		return fmt.Errorf("append in a transaction: %w", err)
+	}
+	return err
+}
+
 // makeRoomFor makes partitions ahead of what was appended.
 func (s *Store) makeRoomFor(ctx context.Context, a *appender) error {
 	if len(a.appended) == 0 {
@@ -247,7 +293,7 @@ type sqlWire struct{ tx *sql.Tx }
 func (w sqlWire) carry(ctx context.Context, questions []question) error {
 	for i := range questions {
 		if err := w.one(ctx, &questions[i]); err != nil {
-			return err
+			return fmt.Errorf("by database/sql: %w", err)
 		}
 	}
 	return nil

@@ -11,11 +11,15 @@ import (
 // After a restore, or when a standby was promoted, the database lives on where
 // transaction numbers, and what sequences have given out, may have gone back. So positions
 // go on far above all known ones, under a new incarnation, so that no ID is given out
-// twice; and each queue gets a batch whose snapshot is of this life, with a floor: positions
-// up to it are never again looked for as late. Those that were late then are made due.
+// twice; rows whose numbers this cluster has yet to give out get one that is visible to
+// all; and each queue gets a batch whose snapshot is of this life. What was late is made due.
+//
+// Whoever writes meanwhile waits: what he commits is late, then, as always.
 const (
-	sqlSkipSeq = `select setval('weir.seq', greatest((select last_value from weir.seq),
-		(select coalesce(max(seq), 0) from weir.messages), (select coalesce(max(high & $1), 0) from weir.batches)) + $2)`
+	sqlHoldStill = `lock table weir.messages, weir.batches, weir.tally in share row exclusive mode`
+	sqlSkipSeq   = `select setval('weir.seq', greatest((select last_value from weir.seq),
+		(select coalesce(max(m.seq), 0) from weir.topics t cross join lateral (
+			select seq from weir.messages where topic = t.id order by seq desc limit 1) m), (select coalesce(max(high & $1), 0) from weir.batches)) + $2)`
 	sqlSkipNumbers = `select setval('weir.process_id', (select last_value from weir.process_id) + $1),
 		setval('weir.run_no', (select last_value from weir.run_no) + $1), setval('weir.mail_no', (select last_value from weir.mail_no) + $1)`
 	sqlLose = `update weir.processes set lost_us = (extract(epoch from clock_timestamp()) * 1000000)::bigint
@@ -27,17 +31,22 @@ const (
 		from ` + sqlNewest + ` b
 		cross join lateral unnest(b.masks, b.highs, b.seens, b.targets, b.uptos) as e(mask, high, seen, target, upto)
 		join weir.queues q on q.id = b.queue
-		join weir.messages m on m.topic = q.topic and m.seq <= (e.high & $1) and m.seq > (b.floor & $1) and (e.mask >> m.lane) & 1 = 1
-		where not pg_visible_in_snapshot(m.xid, e.seen)
+		cross join lateral (
+			select * from weir.messages where (topic + 0) = q.topic and xid >= pg_snapshot_xmax(e.seen)
+			union all select * from weir.messages where (topic + 0) = q.topic and xid = any(array(select pg_snapshot_xip(e.seen)))) m
+		where m.seq <= (e.high & $1) and m.seq > (b.floor & $1) and (e.mask >> m.lane) & 1 = 1
 		and not (e.target is not null and pg_visible_in_snapshot(m.xid, e.target) and m.seq <= (e.upto & $1))
 		on conflict do nothing`
 	sqlNewLife = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor,
 			lanes, open, claimed_us, done_us, manifest, bits, times)
 		select b.queue, b.no + 1, 1, 0, 2, b.high, b.masks, b.highs,
 			array_fill(pg_current_snapshot(), array[cardinality(b.masks)]), array_fill(null::pg_snapshot, array[cardinality(b.masks)]),
-			array_fill(0::bigint, array[cardinality(b.masks)]), q.topic::bigint << 40 | (select last_value from weir.seq),
-			0, 0, b.claimed_us, b.claimed_us, '', '', ''
-		from ` + sqlNewest + ` b join weir.queues q on q.id = b.queue`
+			array_fill(0::bigint, array[cardinality(b.masks)]), b.floor, 0, 0, b.claimed_us, b.claimed_us, '', '', ''
+		from ` + sqlNewest + ` b`
+	// Visible in every snapshot, so never late.
+	sqlAge     = `update weir.messages m set xid = '3' from weir.topics t where (m.topic + 0) = t.id and m.xid >= pg_snapshot_xmin(pg_current_snapshot())`
+	sqlAgeKept = `update weir.kept set xid = '3' where xid >= pg_snapshot_xmin(pg_current_snapshot())`
+	sqlFoldNew = `update weir.folds set seen = pg_current_snapshot()`
 
 	lifeSkip = 1 << 24 // far above what a lost tail of the log can have held
 )
@@ -49,13 +58,17 @@ func (s *Store) rebirth(ctx context.Context, tx pgx.Tx) (store.Incarnation, erro
 		query string
 		args  []any
 	}{
+		{sqlHoldStill, nil},
 		{sqlSetMeta, []any{"incarnation", string(inc)}},
 		{sqlSkipSeq, []any{int64(seqMask), int64(lifeSkip)}},
 		{sqlSkipNumbers, []any{int64(lifeSkip)}},
 		{sqlLose, nil},
 		{sqlReleaseLate, []any{int64(seqMask)}},
 		{sqlNewLife, nil},
+		{sqlAge, nil},
+		{sqlAgeKept, nil},
 		{sqlFoldAll, nil},
+		{sqlFoldNew, nil},
 	} {
 		if _, err := tx.Exec(ctx, s.text(step.query), step.args...); err != nil {
 			return "", err

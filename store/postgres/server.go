@@ -25,7 +25,9 @@ const (
 
 	sqlServer = `select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),
 		current_setting('synchronous_commit'), pg_is_in_recovery(),
-		case when pg_is_in_recovery() then '' else (select system_identifier::text from pg_control_system()) || '/' ||
+		` + lifeNow
+	// As any role may ask, of any database.
+	lifeNow = `case when pg_is_in_recovery() then '' else (select system_identifier::text from pg_control_system()) || '/' ||
 			substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '/' ||
 			(select oid::text from pg_database where datname = current_database()) || '/' ||
 			coalesce(to_regclass('weir.meta')::oid::text, '') end`
