@@ -16,7 +16,7 @@ const (
 )
 
 func peerNames() []string {
-	return []string{weirPostgres, weirSQLite, "river", "watermill", "asynq", "backlite", "restate", "dbos"}
+	return []string{weirPostgres, weirSQLite, "pgx", "river", "river-default", "watermill", "asynq", "backlite", "restate", "dbos"}
 }
 
 // The figures, in the order in which they are measured.
@@ -93,7 +93,7 @@ func (b *bench) figure(name string) bool {
 // had is left out.
 func (b *bench) prepare(ctx context.Context) error {
 	onServer := func() bool {
-		return slices.ContainsFunc([]string{weirPostgres, "river", "watermill", "dbos", "asynq", "restate"}, b.wanted)
+		return slices.ContainsFunc([]string{weirPostgres, "pgx", "river", "river-default", "watermill", "dbos", "asynq", "restate"}, b.wanted)
 	}
 	if onServer() {
 		var err error
@@ -106,8 +106,14 @@ func (b *bench) prepare(ctx context.Context) error {
 	if b.wanted(weirSQLite) || b.wanted("backlite") {
 		b.peers = append(b.peers, weirPeer(weirSQLite, weirOnFile(b.dir)))
 	}
+	if b.wanted("pgx") {
+		b.peers = append(b.peers, driverPeer(b.server, weirPostgres))
+	}
 	if b.wanted("river") {
 		b.peers = append(b.peers, riverPeer(b.server, weirPostgres))
+	}
+	if b.wanted("river-default") {
+		b.peers = append(b.peers, riverDefaultPeer(b.server, weirPostgres))
 	}
 	if b.wanted("watermill") {
 		b.peers = append(b.peers, watermillPeer(b.server, weirPostgres))
@@ -179,14 +185,15 @@ func (b *bench) all(ctx context.Context) error {
 // needs reports whether a phase of a peer is measured: weir's only where it is compared, unless there
 // is nobody to compare it with.
 func (b *bench) needs(phase phase, p *peer) bool {
-	if !phase.has(p) {
+	has := func(p *peer) bool { return phase.has(p) && (p.only == nil || slices.Contains(p.only, phase.name)) }
+	if !has(p) {
 		return false
 	}
 	alone := true
 	for _, other := range b.peers {
 		if other.against == p.name {
 			alone = false
-			if phase.has(other) {
+			if has(other) {
 				return true
 			}
 		}

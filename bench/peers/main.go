@@ -33,7 +33,7 @@ type settings struct {
 }
 
 func (s *settings) flags() {
-	flag.StringVar(&s.store, "store", "postgres", "the PostgreSQL `database`, postgres://…; or postgres: a throw-away server from the binaries found")
+	flag.StringVar(&s.store, "store", ownServer, "the PostgreSQL `database`, postgres://…; or postgres: a throw-away server from the binaries found")
 	flag.StringVar(&s.only, "only", "", "only these `peers`, comma-separated: "+strings.Join(peerNames(), ", ")+"; weir is measured wherever one is compared with it")
 	flag.StringVar(&s.figures, "figures", "", "only these `figures`, comma-separated: "+strings.Join(figureNames(), ", "))
 	flag.StringVar(&s.dir, "dir", "", "where files are made, and removed again; default: the temporary directory")
@@ -61,6 +61,9 @@ func (s *settings) check() error {
 	}
 	if s.backlog != 0 {
 		within("backlog", float64(s.backlog), 100_000, 20_000_000)
+	}
+	if s.store != ownServer && !strings.HasPrefix(s.store, "postgres://") && !strings.HasPrefix(s.store, "postgresql://") {
+		errs = append(errs, fmt.Errorf("--store is %q, want postgres://…, or %s for a server of its own", s.store, ownServer))
 	}
 	if s.openTx != 0 && s.backlog != 0 {
 		errs = append(errs, errors.New("--open-tx and --backlog are measurements of their own: one at a time"))

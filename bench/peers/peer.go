@@ -36,6 +36,8 @@ type peer struct {
 	against string // the weir that it is compared with; empty for weir itself
 	// variants are the settings of which the best is taken, for each figure of its own.
 	variants []string
+	// only are the phases that mean something for it; nil: all.
+	only []string
 	// batch is the most messages that one call sends; 1: it has no batches.
 	batch int
 	// queue opens an empty queue; nil: it has none.

@@ -13,28 +13,43 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// riverSettings are tried; each figure takes its best.
-var riverSettings = []struct {
+// riverSetting is how River is set up.
+type riverSetting struct {
 	name    string
 	workers int
 	conns   int32
-}{
-	{"100 workers, 20 connections", 100, 20},
-	{"1,000 workers, 20 connections", 1_000, 20},
-	{"1,000 workers, 70 connections", 1_000, 70},
-	{"10,000 workers, 70 connections", river.QueueNumWorkersMax, 70},
+	fast    bool // looks for jobs as often as it may, and lets none of them time out, which costs a timer each
+}
+
+// riverSettings are tried; each figure takes its best.
+var riverSettings = []riverSetting{
+	{"100 workers, 20 connections", 100, 20, true},
+	{"1,000 workers, 20 connections", 1_000, 20, true},
+	{"1,000 workers, 70 connections", 1_000, 70, true},
+	{"10,000 workers, 70 connections", river.QueueNumWorkersMax, 70, true},
 }
 
 // riverPeer is River on its pgx driver.
 func riverPeer(s *server, against string) *peer {
 	p := &peer{
 		name: "river", against: against, batch: batchSize,
-		queue: func(ctx context.Context, variant int) (queue, error) { return newRiverQueue(ctx, s, variant) },
+		queue: func(ctx context.Context, variant int) (queue, error) {
+			return newRiverQueue(ctx, s, riverSettings[variant])
+		},
 	}
 	for _, v := range riverSettings {
 		p.variants = append(p.variants, v.name)
 	}
 	return p
+}
+
+// riverDefaultPeer is River as its documentation begins: 100 workers, and nothing else set.
+func riverDefaultPeer(s *server, against string) *peer {
+	v := riverSetting{"100 workers, 20 connections, defaults", 100, 20, false}
+	return &peer{
+		name: "river-default", against: against, batch: batchSize, variants: []string{v.name},
+		queue: func(ctx context.Context, _ int) (queue, error) { return newRiverQueue(ctx, s, v) },
+	}
 }
 
 type riverArgs struct{ body }
@@ -44,19 +59,19 @@ func (riverArgs) Kind() string { return "bench_work" }
 type riverQueue struct {
 	river.WorkerDefaults[riverArgs]
 	room    *room
-	variant int
+	setting riverSetting
 	pool    *pgxpool.Pool
 	client  *river.Client[pgx.Tx]
 	handled func(int64)
 }
 
-func newRiverQueue(ctx context.Context, s *server, variant int) (*riverQueue, error) {
+func newRiverQueue(ctx context.Context, s *server, setting riverSetting) (*riverQueue, error) {
 	r, err := s.room(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	q := &riverQueue{room: r, variant: variant}
-	if q.pool, err = r.pool(ctx, riverSettings[variant].conns); err != nil {
+	q := &riverQueue{room: r, setting: setting}
+	if q.pool, err = r.pool(ctx, setting.conns); err != nil {
 		return nil, errors.Join(err, r.drop())
 	}
 	m, err := rivermigrate.New(riverpgxv5.New(q.pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -72,20 +87,22 @@ func newRiverQueue(ctx context.Context, s *server, variant int) (*riverQueue, er
 	return q, nil
 }
 
-// open makes a client that looks for jobs as often as it may, lets none of them time out (which
-// costs a timer each), and logs nothing.
+// open makes a client that logs nothing.
 func (q *riverQueue) open() error {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, q)
+	config := &river.Config{
+		Logger:  slog.New(slog.DiscardHandler),
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: q.setting.workers}},
+		Workers: workers,
+	}
+	if q.setting.fast {
+		config.FetchCooldown = river.FetchCooldownMin
+		config.FetchPollInterval = 50 * time.Millisecond // new jobs are notified
+		config.JobTimeout = -1
+	}
 	var err error
-	q.client, err = river.NewClient(riverpgxv5.New(q.pool), &river.Config{
-		FetchCooldown:     river.FetchCooldownMin,
-		FetchPollInterval: 50 * time.Millisecond, // new jobs are notified
-		JobTimeout:        -1,
-		Logger:            slog.New(slog.DiscardHandler),
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: riverSettings[q.variant].workers}},
-		Workers:           workers,
-	})
+	q.client, err = river.NewClient(riverpgxv5.New(q.pool), config)
 	return err
 }
 

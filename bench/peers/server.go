@@ -25,10 +25,13 @@ type server struct {
 	release func() error
 }
 
+// ownServer is what --store says for a throw-away server.
+const ownServer = "postgres"
+
 // openServer connects to the database of a URL, or starts a server if that is "postgres".
 func openServer(ctx context.Context, store string) (*server, error) {
 	s := &server{dsn: store, release: func() error { return nil }}
-	if store == "postgres" {
+	if store == ownServer {
 		own, err := pgtest.Start(ctx)
 		if err != nil {
 			return nil, err

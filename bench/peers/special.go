@@ -13,7 +13,7 @@ import (
 func (b *bench) servers() []*peer {
 	var some []*peer
 	for _, p := range b.peers {
-		if p.queue != nil && p.batch > 1 && (p.against == weirPostgres || p.name == weirPostgres) {
+		if p.queue != nil && p.only == nil && p.batch > 1 && (p.against == weirPostgres || p.name == weirPostgres) {
 			some = append(some, p)
 		}
 	}
