@@ -18,6 +18,8 @@ type RunReader interface {
 	Story(ctx context.Context, workflow, id string) (RunStory, error)
 	// End is how a run ended, or that it has not (Running); ErrNotFound. Cheap.
 	End(ctx context.Context, workflow, id string) (RunEnd, error)
+	// Ends are how those of some runs ended that have, in no order; at most MaxList are asked for.
+	Ends(ctx context.Context, runs []RunNo) ([]RunEnd, error)
 	// Locks lists locks that are held, by name, with those who wait for them.
 	Locks(ctx context.Context, max int) ([]LockRow, error)
 }

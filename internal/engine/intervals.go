@@ -25,6 +25,9 @@ type Intervals struct {
 // lost, so that a beat that is late costs it nothing.
 const beatsOfLease = 5
 
+// resultInterval is for ends that this process is told of: it should not be needed.
+const resultInterval = 2 * time.Second
+
 func (i Intervals) withDefaults(keep, lease time.Duration) Intervals {
 	or := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
@@ -39,7 +42,7 @@ func (i Intervals) withDefaults(keep, lease time.Duration) Intervals {
 	or(&i.Reap, reapInterval)
 	or(&i.Watch, watchInterval)
 	or(&i.Poll, pollInterval)
-	or(&i.Result, resultPollHere)
+	or(&i.Result, resultInterval)
 	or(&i.Figures, figuresInterval)
 	or(&i.Prune, min(max(keep/10, time.Second), time.Minute))
 	return i

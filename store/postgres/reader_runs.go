@@ -319,3 +319,25 @@ func (r runReader) End(ctx context.Context, workflow, id string) (store.RunEnd, 
 	})
 	return end, err
 }
+
+// Ends are how those of some runs ended that have.
+func (r runReader) Ends(ctx context.Context, runs []store.RunNo) ([]store.RunEnd, error) {
+	if len(runs) > store.MaxList {
+		return nil, fmt.Errorf("ends of %d runs asked for, at most %d", len(runs), store.MaxList)
+	}
+	numbers := make([]int64, len(runs))
+	for i, no := range runs {
+		numbers[i] = int64(no)
+	}
+	var ends []store.RunEnd
+	err := r.s.read(ctx, func(t *tx) error {
+		found, err := readEnds(t, numbers)
+		for _, e := range found {
+			if e.Outcome != store.Running {
+				ends = append(ends, *e)
+			}
+		}
+		return err
+	})
+	return ends, err
+}

@@ -369,3 +369,25 @@ func (r runReader) End(ctx context.Context, workflow, id string) (store.RunEnd, 
 	})
 	return end, err
 }
+
+// Ends are how those of some runs ended that have.
+func (r runReader) Ends(ctx context.Context, runs []store.RunNo) ([]store.RunEnd, error) {
+	if len(runs) > store.MaxList {
+		return nil, fmt.Errorf("ends of %d runs asked for, at most %d", len(runs), store.MaxList)
+	}
+	var ends []store.RunEnd
+	err := r.s.read(ctx, func(c *conn) error {
+		p := postman{c: c}
+		for _, no := range runs {
+			e, err := p.end(int64(no))
+			if err != nil {
+				return err
+			}
+			if e != nil && e.Outcome != store.Running {
+				ends = append(ends, *e)
+			}
+		}
+		return nil
+	})
+	return ends, err
+}

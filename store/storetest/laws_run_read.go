@@ -304,6 +304,10 @@ func runReadOther(s *scene) {
 	if err != nil || end.Outcome != store.Completed || string(end.Result) != "out" {
 		s.Errorf("End(completed) by another process = %+v, %v, want how it ended", end, err)
 	}
+	ends, err := s.store.Reader().Runs().Ends(s.ctx(), []store.RunNo{a.No, end.No, end.No + 1_000_000})
+	if err != nil || len(ends) != 1 || ends[0].No != end.No || ends[0].Outcome != store.Completed || string(ends[0].Result) != "out" {
+		s.Errorf("Ends(one that runs, one completed, one there is not) = %+v, %v, want how the one ended", ends, err)
+	}
 }
 
 func runReadHealthy(s *scene) {
