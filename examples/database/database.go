@@ -31,8 +31,8 @@ type kind interface {
 	SQL(store.Tx) *sql.Tx
 	// makeTables runs statements that make tables, unless the table first is there.
 	makeTables(ctx context.Context, db *sql.DB, first, tables string) error
-	// away says of an error that the database cannot be reached, or ended the transaction
-	// for another's sake: it passes.
+	// away says of an error that the database cannot be reached, or ended the transaction for
+	// another's sake, or that this process was given up for lost and has yet to join again.
 	away(error) bool
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/examples/database"
+	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/postgres/pgtest"
 )
 
@@ -153,6 +155,15 @@ func TestPatient(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "nonsense") || tried != 1 {
 		t.Errorf("Patient with a wrong statement = %v after %d trials, want the error at once", err, tried)
+	}
+	tried = 0
+	if err := db.Patient(t.Context(), func(context.Context) error {
+		if tried++; tried == 1 {
+			return fmt.Errorf("take: %w", store.ErrLeaseLost)
+		}
+		return nil
+	}); err != nil || tried != 2 {
+		t.Errorf("Patient of a process that was given up for lost = %v after %d trials, want nil after 2", err, tried)
 	}
 	if err := db.Patient(t.Context(), func(context.Context) error { return sql.ErrNoRows }); !errors.Is(err, sql.ErrNoRows) {
 		t.Errorf("Patient with ErrNoRows = %v, want that", err)

@@ -90,7 +90,7 @@ func (schema) away(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return !errors.Is(err, context.DeadlineExceeded)
 	}
-	for _, lost := range []error{store.ErrUnavailable, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, driver.ErrBadConn, sql.ErrConnDone} {
+	for _, lost := range []error{store.ErrUnavailable, store.ErrLeaseLost, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, driver.ErrBadConn, sql.ErrConnDone} {
 		if errors.Is(err, lost) {
 			return true
 		}
