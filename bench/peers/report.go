@@ -144,6 +144,7 @@ func (r *report) print(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f to %.2f\t%s\n", f.Name, f.Against, number(f.Weir), f.Peer, number(f.Value), f.Ratio, f.RatioLow, f.RatioHigh, f.Setting)
 	}
+	fmt.Fprintln(w, "weir/peer: of rates the higher is the better for weir, of times (ms) the lower")
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(w, "left out: %s\n", l)
 	}
