@@ -173,6 +173,7 @@ type commit struct {
 	// declared: what could be declared of the topics sent to is; senders to others are refused.
 	declared bool
 	sent     bool // the messages are queued
+	doubtful bool // see runDesk
 
 	batches    map[batchKey]*leasedBatch
 	batch      *leasedBatch // of the settlement before: neighbours share it
@@ -201,11 +202,13 @@ func (t *commit) attempt(c *pgxpool.Conn) error {
 	if err != nil {
 		t.forget()
 		t.forgetRuns()
-		if !startedMeanwhile(err) {
+		doubtful := hadSteps(err)
+		if !doubtful && !startedMeanwhile(err) {
 			return err
 		}
 		again := s.newCommit(t.callers, t.g, t.changes)
 		again.patient, again.last, again.declared = t.patient, t.last, t.declared
+		again.doubtful = doubtful || t.doubtful
 		*t = *again
 		return t.attempt(c)
 	}

@@ -88,6 +88,7 @@ func (t *commit) askRuns() error {
 		return nil
 	}
 	r := &runCommit{runDesk: newDesk(t.tx), leave: func() {}, held: map[int64]bool{}}
+	r.doubtful = t.doubtful
 	t.book = r
 	if err := t.s.knowWorkflows(t.ctx, g.flows); err != nil {
 		return err
@@ -313,6 +314,16 @@ func (t *commit) keepRuns() {
 	if t.book == nil {
 		return
 	}
+	t.s.runs.mu.Lock()
+	for i := range t.book.starts.fresh {
+		if r := &t.book.starts.fresh[i]; r.epoch > 0 {
+			t.s.runs.written.know(r.no, nil)
+		}
+	}
+	for _, ch := range t.book.updates {
+		t.s.runs.written.note(ch.Run)
+	}
+	t.s.runs.mu.Unlock()
 	t.book.leave()
 	t.s.tallied.Add(int64(t.book.tallied))
 	for workflow := range t.book.woken {

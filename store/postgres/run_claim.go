@@ -284,6 +284,7 @@ func (k *runClaim) giveMail() error {
 		given[no] = handing{no <= k.request.MailAfter, k.t.now}
 	}
 	for _, r := range k.claimed.Runs {
+		s.runs.written.know(int64(r.No), r.Records)
 		for i := range r.Mail {
 			given[r.Mail[i].No] = handing{false, k.t.now}
 		}

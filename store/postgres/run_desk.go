@@ -19,6 +19,8 @@ type runDesk struct {
 	*tx
 	inc  store.Incarnation
 	lent bool // it is a caller's
+	// doubtful: a record that was taken for new was not.
+	doubtful bool
 
 	rows    map[int64]*runRow
 	wanted  map[int64]bool // to be locked

@@ -15,9 +15,10 @@ type runState struct {
 	workflows sync.Map // numbers, by name: they never change
 	topics    sync.Map // of waits: knownTopic by name, which never change either
 
-	mu    sync.Mutex
-	gates map[int64]*gate              // runs with an update under way in this process
-	given map[string]map[int64]handing // mail handed out, by workflow and number
+	mu      sync.Mutex
+	gates   map[int64]*gate              // runs with an update under way in this process
+	given   map[string]map[int64]handing // mail handed out, by workflow and number
+	written written                      // see run_steps.go
 }
 
 // knownTopic is a topic as waits know it.

@@ -29,7 +29,7 @@ const (
 // transaction is Begin's.
 func (s *Store) beginRuns(t *tx) error {
 	s.runs.mu.Lock()
-	s.runs.given = nil
+	s.runs.given, s.runs.written = nil, written{}
 	s.runs.mu.Unlock()
 	gone, err := t.numbers(sqlGoneOwners, runwake.Leased, runwake.Mail, 0)
 	if err != nil {
