@@ -82,6 +82,9 @@ func socketRoot() string {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
+// Host is where the server listens, as a DSN names it.
+func (s *Server) Host() string { return s.dir }
+
 // DSN is how to connect to a database of the server, as its superuser: "postgres" is there.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", s.dir, port, database)
