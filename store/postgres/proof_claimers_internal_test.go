@@ -15,7 +15,7 @@ func (o *order) claim(ctx context.Context, i int) {
 		o.fault(err)
 		return
 	}
-	for idle := 0; idle < idleLooks; {
+	for idle := 0; idle < idleLooks && !o.lostHope(); {
 		over := false
 		select {
 		case <-o.sent:
@@ -37,11 +37,21 @@ func (o *order) claim(ctx context.Context, i int) {
 		}
 		idle = 0
 		o.work(i, got.Batch)
+		rest(o.orderSize.work)
 		if err := o.settle(ctx, i, got.Batch); err != nil {
 			o.fault(err)
 		}
 	}
 	o.fault(s.End(ctx))
+}
+
+// worksMost is how often a message may come before the proof is over.
+const worksMost = 5
+
+func (o *order) lostHope() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.hopeless
 }
 
 // work does what a handler would: it notes what it sees.
@@ -55,6 +65,7 @@ func (o *order) work(i int, b *store.Batch) {
 		}
 		o.highest[i] = max(o.highest[i], m.Pos)
 		o.worked[string(m.Body)]++
+		o.hopeless = o.hopeless || o.worked[string(m.Body)] > worksMost
 		if m.Key == "" {
 			continue
 		}

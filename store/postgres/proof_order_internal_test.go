@@ -18,7 +18,7 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// long reports whether the long forms were asked for; docs/proofs.md has the commands.
+// long reports whether the long forms were asked for; CONTRIBUTING.md tells when.
 func long() bool { return os.Getenv("WEIR_TEST_LONG") != "" }
 
 // report prints figures as a line of JSON.
@@ -37,9 +37,9 @@ func report(t testing.TB, figures any) {
 // none comes twice, none that was rolled back comes, within a key they come in the order of their
 // commits and are worked in one place, and nothing that is committed is passed over by claims.
 func TestCommitOrder(t *testing.T) {
-	size := orderSize{messages: 20_000, lasts: 2 * time.Second, open: 1500 * time.Millisecond, every: 250 * time.Millisecond}
+	size := orderSize{messages: 20_000, keys: 40, lasts: 2 * time.Second, work: 5 * time.Millisecond, open: 1500 * time.Millisecond, every: 250 * time.Millisecond}
 	if long() {
-		size = orderSize{messages: 100_000, lasts: 75 * time.Second, open: 30 * time.Second, every: 5 * time.Second}
+		size = orderSize{messages: 100_000, keys: 40, lasts: 75 * time.Second, work: 10 * time.Millisecond, open: 30 * time.Second, every: 5 * time.Second}
 	}
 	o := newOrder(t, size, func(*Store) {})
 	o.run(t.Context())
@@ -59,12 +59,14 @@ func TestCommitOrder(t *testing.T) {
 // orderSize is how much a commit-order proof does.
 type orderSize struct {
 	messages    int
+	keys        int           // of a third of the writers' transactions
 	lasts       time.Duration // of the writers, about
+	work        time.Duration // of a batch
 	open, every time.Duration // a transaction stays open for so long, begun every so often
 }
 
 const (
-	orderWriters, orderClaimers, orderKeys = 16, 3, 40
+	orderWriters, orderClaimers = 16, 3
 
 	// looksMost is the bound of a stall: how many claims of each process may find nothing
 	// at all while a committed message waits. Lanes that move take a few.
@@ -105,16 +107,17 @@ type order struct {
 	sent   chan struct{}
 	longs  atomic.Int64
 
-	mu      sync.Mutex
-	faults  []error
-	books   map[string]*sentOne
-	worked  map[string]int
-	inside  map[string]bool   // keys between the send and the commit of a transaction
-	count   map[string]uint64 // committed, or about to be, with the key
-	last    map[string]uint64
-	holder  map[string]int // which claimer works the key
-	figures orderFigures
-	highest [orderClaimers]store.Pos
+	mu       sync.Mutex
+	faults   []error
+	books    map[string]*sentOne
+	worked   map[string]int
+	inside   map[string]bool   // keys between the send and the commit of a transaction
+	count    map[string]uint64 // committed, or about to be, with the key
+	last     map[string]uint64
+	holder   map[string]int // which claimer works the key
+	figures  orderFigures
+	highest  [orderClaimers]store.Pos
+	hopeless bool // the same messages come again and again
 }
 
 // newOrder opens the stores; spoil is done to each, see proof_mutants_internal_test.go.
@@ -124,6 +127,7 @@ func newOrder(t testing.TB, size orderSize, spoil func(*Store)) *order {
 		count: map[string]uint64{}, last: map[string]uint64{}, holder: map[string]int{},
 	}
 	h := openHarness(t, nil).(*harness)
+	h.spent = true
 	var err error
 	if o.db, err = pgxpool.New(t.Context(), dsn(t)+" pool_max_conns=40"); err != nil {
 		t.Fatal(err)
@@ -232,8 +236,8 @@ func (o *order) write(ctx context.Context, w int) {
 	for n, serial := 0, 0; n < each; serial++ {
 		p := ordered{name: fmt.Sprintf("%d-%d", w, serial), size: 1 + r.IntN(40), early: r.IntN(2) == 0, before: pause(), after: pause(), rollback: r.IntN(10) == 0}
 		if r.IntN(3) == 0 {
-			p.key = fmt.Sprint("k", r.IntN(orderKeys))
-			p.after /= 10 // others wait for it
+			p.key = fmt.Sprint("k", r.IntN(o.keys))
+			p.after /= 4 // others wait for it
 		}
 		send := o.transaction
 		if w%8 == 7 {

@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/storetest"
+)
+
+// mutant is the store with a guarantee broken that only this adapter has to give: what
+// several processes, and transactions that commit out of turn, ask of it. Package mutants
+// has those of all stores.
+type mutant struct {
+	does  string
+	edits []edit
+	// proof must fail with it, and does not without.
+	proof func(t testing.TB, spoil func(*Store))
+}
+
+// edit is a change of a statement.
+type edit struct{ query, old, by string }
+
+// spoil breaks a store.
+func (m mutant) spoil(t testing.TB) func(*Store) {
+	return func(s *Store) {
+		for _, e := range m.edits {
+			if !strings.Contains(e.query, e.old) {
+				t.Errorf("%s: the statement has no %q any more: %s", m.does, e.old, e.query)
+			}
+			s.texts.Store(e.query, inSchema(strings.ReplaceAll(e.query, e.old, e.by), s.schema))
+		}
+	}
+}
+
+func postgresMutants() []mutant {
+	return []mutant{
+		{"does not look for what is late", []edit{
+			{sqlLookAll, "m.seq + 0 <= $3", "false"}, {sqlLook, "m.seq + 0 <= g.high", "false"}, {sqlLook, "m.seq <= g.high", "false"},
+		}, proveOrder},
+		{"takes all up to the cursor for claimed", []edit{{sqlCursor, "select no, high, floor,", "select no, high, high,"}}, proveOrder},
+		{"forgets what its cursor has seen", []edit{
+			{sqlCursor, "seens::text[]", "array_fill('3:3:'::text, array[cardinality(seens)])"},
+		}, proveOrder},
+		{"locks no keys of senders", []edit{{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"}}, proveOrder},
+		{"works lanes of others", []edit{
+			{sqlLanes, "coalesce(p.id is null or p.ended_us is not null or p.lost_us is not null, true)", "true"}, {sqlOpen, "b.lanes,", "0,"},
+			{sqlWorkers, "where w.queue = $1", "where false and w.queue = $1"},
+		}, proveOrder},
+		{"keeps lanes that it does not work", []edit{{sqlGiveLanes, "set owner = null", "set owner = owner"}}, proveOrder},
+		{"takes batches over under the same epoch", []edit{{sqlBatch, "select epoch,", "select epoch - 1,"}}, proveLaws("fence", "lease")},
+		{"believes who is lost", []edit{{sqlHead, "lost_us is not null or ended_us is not null", "false"}}, proveLaws("fence", "lease", "run-fence")},
+		{"misses a message that commits beside its wait", []edit{
+			{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"},
+		}, proveMeeting},
+		{"goes on with the positions of another life", []edit{{sqlSkipSeq, sqlSkipSeq, "select $1::bigint, $2::bigint"}}, proveRebirth},
+		{"goes on with the incarnation of another life", []edit{{sqlSetMeta, "set v = excluded.v", "set v = meta.v"}}, proveRebirth},
+		{"skips what was late when its life ended", []edit{{sqlReleaseLate, sqlReleaseLate, "select $1::bigint"}}, proveRebirth},
+		{"compares with snapshots of another life", []edit{{sqlNewLife, sqlNewLife, "select"}, {sqlAge, sqlAge, "select"}}, proveRebirth},
+		{"compares with transactions of another life", []edit{{sqlAge, sqlAge, "select"}}, proveRebirth},
+	}
+}
+
+// TestPostgresMutants breaks each guarantee, and wants its proof to fail.
+func TestPostgresMutants(t *testing.T) {
+	for _, m := range postgresMutants() {
+		t.Run(m.does, func(t *testing.T) {
+			t.Parallel()
+			failures := storetest.Failures(t, func(w testing.TB) { m.proof(w, m.spoil(t)) })
+			if len(failures) == 0 {
+				t.Fatalf("the proof holds for a store that %s, want it to fail", m.does)
+			}
+			t.Log(failures[0])
+		})
+	}
+}
+
+// TestPostgresProofs wants those proofs that are no tests of their own to hold.
+func TestPostgresProofs(t *testing.T) {
+	for name, proof := range map[string]func(testing.TB, func(*Store)){"order": proveOrder, "meeting": proveMeeting, "rebirth": proveRebirth} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proof(t, func(*Store) {})
+		})
+	}
+}
+
+// proveOrder is a small proof of the commit order.
+func proveOrder(t testing.TB, spoil func(*Store)) {
+	o := newOrder(t, orderSize{messages: 4_000, keys: 4, lasts: 800 * time.Millisecond, work: 25 * time.Millisecond, open: 500 * time.Millisecond, every: 100 * time.Millisecond}, spoil)
+	o.run(t.Context())
+	if f := o.judge(); !f.good() {
+		t.Errorf("%+v", f)
+	}
+	for _, err := range o.faults {
+		t.Error(err)
+	}
+}
+
+// proveLaws checks the laws of some subjects.
+func proveLaws(subjects ...string) func(testing.TB, func(*Store)) {
+	return func(t testing.TB, spoil func(*Store)) {
+		open := func(t testing.TB, now func() time.Time) storetest.Harness {
+			h := openHarness(t, now).(*harness)
+			whole := h.open
+			h.open = func(ctx context.Context) (store.Store, error) {
+				s, err := whole(ctx)
+				if err == nil {
+					spoil(s.(*Store))
+				}
+				return s, err
+			}
+			return h
+		}
+		for _, l := range storetest.Laws() {
+			for _, subject := range subjects {
+				if strings.HasPrefix(l.Name, subject+"/") {
+					l.Check(t, open)
+				}
+			}
+		}
+	}
+}
