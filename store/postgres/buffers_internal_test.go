@@ -64,6 +64,15 @@ func TestReadsLittle(t *testing.T) {
 		x.quit = true
 		return err
 	})
+	countBlocks(t, s, w, func(x *tx) error {
+		x.quit = true
+		var some int
+		x.ask(sqlBatches, func(scan) error { some++; return nil }, []int32{int32(states[0].ID)}, []int64{rounds / 2})
+		if err := x.flush(); err != nil || some != 1 {
+			return fmt.Errorf("%d batches: %w", some, err)
+		}
+		return nil
+	})
 	for query, blocks := range w.most {
 		if blocks > blocksMost {
 			t.Errorf("%d blocks, want at most %d: %s", blocks, blocksMost, query)

@@ -13,7 +13,7 @@ import (
 // work of an insert, but it takes a round trip of its own.
 
 // copyMin is from how many messages on it is worth it.
-const copyMin = 32
+const copyMin = 100
 
 const (
 	sqlCopy     = `copy weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, headers, body) from stdin (format binary)`

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/internal/batchrow"
@@ -40,15 +42,15 @@ type leasedBatch struct {
 type batchKey struct{ queue, no int64 }
 
 const (
-	// In the order of their keys, so that no two transactions wait for each other.
-	sqlBatches = `select b.queue, b.no, b.epoch, b.owner, b.state, b.open, b.claimed_us, b.manifest, b.bits
-		from unnest($1::int[], $2::bigint[]) as u(queue, no) join weir.batches b on b.queue = u.queue and b.no = u.no
-		order by b.queue, b.no for update of b`
-	sqlSetBatches = `update weir.batches b set open = u.open, bits = u.bits, times = b.times || u.times,
-			lanes = case when u.open = 0 then 0 else b.lanes end,
-			state = case when u.open = 0 then 2 else b.state end, done_us = case when u.open = 0 then $1::bigint end
-		from unnest($2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::bytea[]) as u(queue, no, open, bits, times)
-		where b.queue = u.queue and b.no = u.no`
+	// In the order given, which is that of their keys, so that no two transactions wait for each
+	// other. Each by itself: joined, a young table would be read from its beginning.
+	sqlBatches = `select b.* from unnest($1::int[], $2::bigint[]) as u(queue, no) cross join lateral (
+			select b.queue, b.no, b.epoch, b.owner, b.state, b.open, b.claimed_us, b.manifest, b.bits
+			from weir.batches b where b.queue = u.queue and b.no = u.no for update) b`
+	sqlSetBatch = `update weir.batches set open = $3, bits = $4, times = times || $5::bytea,
+			lanes = case when $3 = 0 then 0 else lanes end,
+			state = case when $3 = 0 then 2 else state end, done_us = case when $3 = 0 then $6::bigint end
+		where queue = $1 and no = $2`
 
 	// n: all that was ever recorded. What else happened is of since the last death: a
 	// message that a person retried starts afresh.
@@ -85,13 +87,12 @@ const (
 
 // askBatches queues the reading and locking of all batches that changes act for.
 func (t *commit) askBatches(changes []*store.Change) {
-	var queues []int32
-	var nos []int64
+	var keys []batchKey
 	seen := map[batchKey]bool{}
 	note := func(r store.BatchRef) {
 		k := batchKey{int64(r.Queue), r.No}
 		if !seen[k] && int64(int32(r.Queue)) == int64(r.Queue) {
-			queues, nos = append(queues, int32(r.Queue)), append(nos, r.No)
+			keys = append(keys, k)
 		}
 		seen[k] = true
 	}
@@ -103,9 +104,15 @@ func (t *commit) askBatches(changes []*store.Change) {
 			note(s.Batch)
 		}
 	}
-	if len(nos) > 0 {
-		t.ask(sqlBatches, t.readBatch, queues, nos)
+	if len(keys) == 0 {
+		return
 	}
+	slices.SortFunc(keys, func(a, b batchKey) int { return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.no, b.no)) })
+	queues, nos := make([]int32, len(keys)), make([]int64, len(keys))
+	for i, k := range keys {
+		queues[i], nos[i] = int32(k.queue), k.no
+	}
+	t.ask(sqlBatches, t.readBatch, queues, nos)
 }
 
 func (t *commit) readBatch(read scan) error {
@@ -336,18 +343,10 @@ func verdictName(v store.Verdict) string {
 
 // writeBatches queues the batches that were settled in, and the starts of suspects.
 func (t *commit) writeBatches() {
-	var queues, opens []int32
-	var nos []int64
-	var sets, times [][]byte
 	for k, b := range t.batches {
-		if !b.dirty {
-			continue
+		if b.dirty {
+			t.do(sqlSetBatch, k.queue, k.no, b.open, []byte(b.bits), b.ran.AppendTo([]byte{}), t.now)
 		}
-		queues, nos, opens = append(queues, int32(k.queue)), append(nos, k.no), append(opens, int32(b.open))
-		sets, times = append(sets, b.bits), append(times, b.ran.AppendTo([]byte{}))
-	}
-	if len(nos) > 0 {
-		t.do(sqlSetBatches, t.now, queues, nos, opens, sets, times)
 	}
 	for queue, c := range t.settled {
 		t.tallies.settled(queue, c.done, c.gone, c.died)

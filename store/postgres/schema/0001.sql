@@ -450,7 +450,8 @@ create table weir.arrived (
   primary key (topic, seq)
 );
 
--- The lowest position of each part of a queue's cursor that has not been claimed.
+-- The lowest position of each part of a queue's cursor that has not been claimed; where many are
+-- late it is one of the lowest: of each transaction, and of what came since, some are looked at.
 create function weir.unclaimed(of_queue integer, of_topic integer) returns setof bigint language sql stable as $$
 	select of_topic::bigint << 40 | p.seq
 	from (select * from weir.batches x where x.queue = of_queue order by no desc limit 1) b
@@ -464,8 +465,13 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 					order by n.xid limit 1000)
 				union all
 				select n.* from pg_snapshot_xip(e.seen) as x cross join lateral (
-					select i.seq, i.lane, i.xid from weir.messages i where (i.topic + 0) = of_topic and i.xid = x offset 0) n) m
-			where m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+						select i.seq, i.lane, i.xid from weir.messages i where (i.topic + 0) = of_topic and i.xid = x limit 1000) n
+					where pg_visible_in_snapshot(x, pg_current_snapshot())
+				union all
+				(select n.seq, n.lane, n.xid from weir.messages n where e.target is not null and n.topic = of_topic
+					and n.seq > (e.upto & 1099511627775) and n.seq <= (e.high & 1099511627775) order by n.seq limit 1000)) m
+			where not pg_visible_in_snapshot(m.xid, e.seen)
+			and m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
 $$;
