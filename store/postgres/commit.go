@@ -32,12 +32,13 @@ func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 			break
 		}
 	}
-	c, err := s.acquire(ctx, s.pool)
-	if err != nil {
+	x := &seat{s: s}
+	defer x.leave()
+	if _, err := x.take(ctx); err != nil {
 		return failChanges(g.Changes, err)
 	}
-	written, err := s.commitGroup(ctx, c, g)
-	c.Release()
+	written, err := s.commitGroup(ctx, x, g)
+	x.leave()
 	if err != nil {
 		return err
 	}
@@ -52,15 +53,15 @@ func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 const roundsMax = 3
 
 // commitGroup commits all of a group, and says how many rows it tallied.
-func (s *Store) commitGroup(ctx context.Context, c *pgxpool.Conn, g *store.Group) (written int, err error) {
+func (s *Store) commitGroup(ctx context.Context, x *seat, g *store.Group) (written int, err error) {
 	todo, declared := g.Changes, false
 	for round := 0; round < roundsMax; {
 		t := s.newCommit(ctx, g, todo)
 		t.last, t.declared = true, declared
-		err := t.attempt(c)
+		err := t.attempt(x)
 		if err == nil {
 			written += t.tallies.count()
-			n, err := s.commitEach(ctx, c, g, t.apart)
+			n, err := s.commitEach(ctx, x, g, t.apart)
 			if err != nil && len(t.apart) < len(todo) {
 				err = nil // the others are committed, and these say why they are not
 			}
@@ -80,20 +81,20 @@ func (s *Store) commitGroup(ctx context.Context, c *pgxpool.Conn, g *store.Group
 		todo = without(todo, failed)
 		round++
 	}
-	n, err := s.commitEach(ctx, c, g, todo)
+	n, err := s.commitEach(ctx, x, g, todo)
 	if err != nil || len(g.Figures) == 0 {
 		return n, err
 	}
 	t := s.newCommit(ctx, g, nil)
 	t.last = true
-	return n, t.attempt(c)
+	return n, t.attempt(x)
 }
 
 // commitEach commits changes one by one. When the database fails after the first, those that
 // are committed stay so, and each of the others says that it is not.
-func (s *Store) commitEach(ctx context.Context, c *pgxpool.Conn, g *store.Group, changes []*store.Change) (written int, err error) {
+func (s *Store) commitEach(ctx context.Context, x *seat, g *store.Group, changes []*store.Change) (written int, err error) {
 	for i := range changes {
-		n, err := s.commitOne(ctx, c, g, changes[i])
+		n, err := s.commitOne(ctx, x, g, changes[i])
 		written += n
 		if err != nil {
 			err = failChanges(changes[i:], err)
@@ -107,10 +108,10 @@ func (s *Store) commitEach(ctx context.Context, c *pgxpool.Conn, g *store.Group,
 }
 
 // commitOne commits a change alone.
-func (s *Store) commitOne(ctx context.Context, c *pgxpool.Conn, g *store.Group, ch *store.Change) (written int, err error) {
+func (s *Store) commitOne(ctx context.Context, x *seat, g *store.Group, ch *store.Change) (written int, err error) {
 	t := s.newCommit(ctx, g, []*store.Change{ch})
 	t.patient, t.declared = true, true
-	err = t.attempt(c)
+	err = t.attempt(x)
 	if err == nil {
 		return t.tallies.count(), nil
 	}
@@ -192,13 +193,17 @@ func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.
 		batches: map[batchKey]*leasedBatch{}, settled: map[int64]*counted{}, moved: map[queueKey]bool{}}
 }
 
-func (t *commit) attempt(c *pgxpool.Conn) error {
+func (t *commit) attempt(x *seat) error {
+	c, err := x.take(t.callers)
+	if err != nil {
+		return err
+	}
 	s := t.store(c)
 	io, cancel := limited(t.callers, ioTime)
 	defer cancel()
 	t.tx.ctx = io
 	t.head(sqlBegin, true)
-	err := t.tx.run(c, func(*tx) error { return t.run(c) })
+	err = t.tx.run(c, func(*tx) error { return t.run(c) })
 	if err != nil {
 		t.forget()
 		t.forgetRuns()
@@ -210,7 +215,7 @@ func (t *commit) attempt(c *pgxpool.Conn) error {
 		again.patient, again.last, again.declared = t.patient, t.last, t.declared
 		again.doubtful = doubtful || t.doubtful
 		*t = *again
-		return t.attempt(c)
+		return t.attempt(x)
 	}
 	t.keep(s)
 	return nil
@@ -415,7 +420,7 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 					return err
 				}
 			}
-			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() {
+			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() && isLoss(err) {
 				return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // no fault of the closure's
 			} else if err != nil {
 				return &closureError{ch, err}

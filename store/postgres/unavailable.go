@@ -70,6 +70,12 @@ func isOutage(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
+// isLoss reports whether an error says that a connection was lost, and not that whoever used it
+// took too long: then the driver closes it, too.
+func isLoss(err error) bool {
+	return isOutage(err) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}
+
 // limited bounds what is done to end a transaction, whatever becomes of the caller. A
 // server that is silent for so long is as good as none.
 func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
