@@ -36,9 +36,39 @@ func newCrowd(t *testing.T, processes int) *crowd {
 				t.Error(err)
 			}
 		})
-		c.stores = append(c.stores, s)
+		c.stores = append(c.stores, patient{s})
 	}
 	return c
+}
+
+// patient is a store whose caller tries again what a busy server had no time for, as the
+// engine does.
+type patient struct{ store.Store }
+
+func (p patient) again(call func() error) error {
+	for {
+		err := call()
+		if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnresolved) {
+			return err
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func (p patient) Claim(ctx context.Context, r store.ClaimRequest) (c store.Claimed, err error) {
+	err = p.again(func() error {
+		c, err = p.Store.Claim(ctx, r)
+		return err
+	})
+	return c, err
+}
+
+func (p patient) Commit(ctx context.Context, g *store.Group) error {
+	return p.again(func() error { return p.Store.Commit(ctx, g) })
+}
+
+func (p patient) Heartbeat(ctx context.Context) error {
+	return p.again(func() error { return p.Store.Heartbeat(ctx) })
 }
 
 // begin has a process work, and beat until the function returned is called.
