@@ -104,6 +104,13 @@ type Store interface {
 	Close() error
 }
 
+// Waker is a Store that hears of what other processes send.
+type Waker interface {
+	// Wakes gives a signal when another process may have sent something. A hint, as
+	// Reader.Changed is, and sooner: signals are lost where they cannot be heard. One reader.
+	Wakes() <-chan struct{}
+}
+
 // Info describes a store.
 type Info struct {
 	Kind        string // "sqlite"

@@ -94,12 +94,7 @@ func (l *life) monitor(ctx context.Context) error {
 		}
 		active = active || changed
 		if changed {
-			for _, q := range l.queues {
-				q.more()
-			}
-			for _, w := range l.workflows {
-				w.more()
-			}
+			l.more()
 		}
 		if now := time.Now(); now.Sub(statesAt) >= stateInterval && (active || l.moves()) {
 			statesAt, active = now, false
@@ -107,6 +102,33 @@ func (l *life) monitor(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// more has all queues and workflows claim: there may be something new.
+func (l *life) more() {
+	for _, q := range l.queues {
+		q.more()
+	}
+	for _, w := range l.workflows {
+		w.more()
+	}
+}
+
+// waker has them claim when the store hears that others have sent something: sooner than
+// the monitor sees it.
+func (l *life) waker(ctx context.Context) error {
+	var wakes <-chan struct{} // nil: none ever comes
+	if w, ok := l.st.(store.Waker); ok {
+		wakes = w.Wakes()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wakes:
+			l.more()
+		}
+	}
 }
 
 // moves reports whether the queues' states may change without anybody else's doing.

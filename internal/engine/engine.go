@@ -13,6 +13,7 @@
 //	scribe     commits what runs write, many at a time
 //	reaper     writes off handlers that ignore their context
 //	monitor    sees what other processes did: sends, pauses
+//	waker      hears of their sends, where the store tells
 //	heartbeat, janitor, figures
 //
 // All that belongs to one process of the store is a life. Where several processes may

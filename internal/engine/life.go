@@ -171,6 +171,7 @@ func (l *life) operate(ctx context.Context) error {
 		}
 		member("suspects", l.suspicion.run)
 		member("monitor", l.monitor)
+		member("waker", l.waker)
 		member("figures", l.figures)
 		member("janitor", l.janitor)
 		return nil

@@ -386,6 +386,9 @@ func (t *commit) keep(s *Store) {
 		}
 	}
 	t.keepRuns()
+	if len(t.appended) > 0 || len(t.g.Woken) > 0 {
+		s.ring()
+	}
 }
 
 // closureError is a closure's failure, and whose it is.

@@ -63,7 +63,8 @@ type Store struct {
 	// aside is for what must be done while a connection is held: those who hold all of pool's
 	// would wait for each other. What uses it holds one only, and needs no other.
 	aside *pgxpool.Pool
-	texts sync.Map // statements by their text for the schema weir; of string to string
+	ear   *pgxpool.Pool // one connection, to listen on
+	texts sync.Map      // statements by their text for the schema weir; of string to string
 
 	closed  chan struct{}
 	closing sync.Once
@@ -75,6 +76,7 @@ type Store struct {
 	watched  watchlist
 	runs     runState
 	changes  changes
+	bell     bell
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
 	senders  sync.Mutex   // commits of sends that capacity may refuse, one at a time
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
@@ -104,6 +106,7 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 // meet makes a store that is connected, and has not looked into the schema.
 func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	s := &Store{closed: make(chan struct{})}
+	s.bell.wakes = make(chan struct{}, 1)
 	if err := s.apply(options); err != nil {
 		return nil, err
 	}
@@ -121,10 +124,13 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	if s.aside, err = s.connect(ctx, dsn, asideMax); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if s.ear, err = s.connect(ctx, dsn, 1); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
-func (s *Store) pools() []*pgxpool.Pool { return []*pgxpool.Pool{s.pool, s.pulse, s.aside} }
+func (s *Store) pools() []*pgxpool.Pool { return []*pgxpool.Pool{s.pool, s.pulse, s.aside, s.ear} }
 
 // Info implements store.Store.
 func (s *Store) Info() store.Info { return s.info }
@@ -133,6 +139,7 @@ func (s *Store) Info() store.Info { return s.info }
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		close(s.closed)
+		s.deafen()
 		gone := make(chan struct{})
 		go func() { // waits for the connections in use
 			defer close(gone)
@@ -162,7 +169,7 @@ func (s *Store) checkOpen() error {
 }
 
 const (
-	poolMax   = 12 // connections of one store, unless the DSN says otherwise; besides one for heartbeats, and asideMax
+	poolMax   = 12 // connections of one store, unless the DSN says otherwise; besides one for heartbeats, one to listen on, and asideMax
 	asideMax  = 4
 	closeTime = 2 * time.Second // that Close waits for connections in use
 )

@@ -49,6 +49,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 		}
 		now = t.now
 		t.do(sqlMarkLost, now, s.lease.Microseconds(), 0)
+		t.ask(sqlOthers, s.readOthers, 0)
 		t.ask(sqlNewProcess, func(read scan) error { return read(&id) },
 			p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
 		return s.beginRuns(t)
@@ -56,6 +57,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	if err != nil {
 		return err
 	}
+	s.listen(id)
 	s.watched.clear()
 	s.claiming.Clear()
 	s.process.Store(id)
@@ -81,6 +83,7 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
 		t.do(sqlBeat, process, t.now)
 		t.do(sqlForgetWorkers)
+		t.ask(sqlOthers, s.readOthers, process)
 		t.ask(sqlServer, func(read scan) error {
 			var v server
 			if err := read(v.into()...); err != nil {
@@ -127,5 +130,6 @@ func (s *Store) End(ctx context.Context) error {
 	s.process.Store(0)
 	s.watched.clear()
 	s.claiming.Clear()
+	s.deafen()
 	return nil
 }
