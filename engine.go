@@ -22,6 +22,7 @@ type Engine struct {
 
 // Open opens the store and an engine on it: weir.Open(ctx, sqlite.File("kitchen.db"), weir.Config{…}).
 // On SQLite several processes may open a file to send, read and operate; one at a time may Run.
+// On PostgreSQL any number may Run.
 // Close it when done.
 func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	c, err := c.withDefaults()
@@ -48,6 +49,12 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 // process works the file; later with nil after a stop, or with the error that made it
 // stop: on a failing store it stops rather than guess. At a stop it lets running handlers
 // finish (Config.StopTimeout), hands back what it had claimed, and joins its goroutines.
+//
+// On a store that several processes work it waits for a database that is away, for as long as
+// that takes. A process that others had to take for lost, since it was stopped or cut off for
+// longer than its lease, cancels its handlers with [ErrLeaseLost], has nothing accepted that
+// it still does for what others have taken over, and joins again as a new process. Handlers that
+// ignore their context for 5 s are left behind then, and what they do is refused.
 func (e *Engine) Run(ctx context.Context) error { return e.core.Run(ctx) }
 
 // Ready is closed once Run has made its queues known to the store, with their

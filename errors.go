@@ -35,8 +35,15 @@ var (
 	// ErrConflict is returned by an operator's act that the present state does not allow.
 	ErrConflict = store.ErrConflict
 	// ErrLeaseLost is the cause (context.Cause) of a handler's cancelled context when
-	// another process has taken over the store.
+	// another process has taken over the store, or, where several work it, what this one held.
 	ErrLeaseLost = store.ErrLeaseLost
+	// ErrUnavailable is returned by sends, starts and questions while the database cannot be
+	// reached. Nothing was written: try again after a pause. An engine that runs does so itself.
+	ErrUnavailable = store.ErrUnavailable
+	// ErrUnresolved is returned when the connection to the database was lost while a send or a
+	// start was committed, and for some seconds nobody could tell whether it was. To be able to
+	// try again, give messages a [Dedup]; a start with the same ID is the same run anyhow.
+	ErrUnresolved = store.ErrUnresolved
 	// ErrTimeout is the cause of a handler's context cancelled by [Queue].Timeout.
 	ErrTimeout = engine.ErrTimeout
 	// ErrStopping is the cause of a handler's context cancelled because the engine stops.
