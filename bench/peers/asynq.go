@@ -63,13 +63,7 @@ func (s *redisServer) options(conns int) *redis.Options {
 	return &redis.Options{Network: "unix", Addr: s.socket, PoolSize: conns}
 }
 
-func (s *redisServer) close() error {
-	if err := s.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	_ = s.cmd.Wait() // ended by a signal
-	return nil
-}
+func (s *redisServer) close() error { return endProcess(s.cmd) }
 
 func asynqPeer(s *redisServer, against string) *peer {
 	p := &peer{

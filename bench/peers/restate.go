@@ -185,13 +185,4 @@ func (r *restateRig) run(ctx context.Context, id int64) error {
 func (r *restateRig) close() error { return nil }
 
 // shutdown ends the server.
-func (r *restateRig) shutdown() error {
-	if r.cmd == nil || r.cmd.Process == nil {
-		return nil
-	}
-	if err := r.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	_ = r.cmd.Wait() // ended by a signal
-	return nil
-}
+func (r *restateRig) shutdown() error { return endProcess(r.cmd) }

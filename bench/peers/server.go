@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -137,3 +138,20 @@ func files(parent string) (dir string, remove func() error, err error) {
 	}
 	return dir, func() error { return os.RemoveAll(dir) }, nil
 }
+
+// endProcess ends a server that was started, if it was.
+func endProcess(cmd *exec.Cmd) error {
+	if cmd == nil || cmd.Process == nil {
+		return nil
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	kill := time.AfterFunc(endTime, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	_ = cmd.Wait() // ended by a signal
+	return nil
+}
+
+// endTime is how long a server may take to end by itself.
+const endTime = 10 * time.Second
