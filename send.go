@@ -242,7 +242,8 @@ func (e *Engine) engine() *Engine { return e }
 // In is a Sender whose messages commit with the caller's transaction, or not at
 // all: eng.In(sqlite.Tx(tx)). On SQLite nothing else commits while such a
 // transaction is open; its messages are picked up by polling, some milliseconds
-// after it has committed.
+// after it has committed. On PostgreSQL a keyed send in it holds back other senders of that
+// key until it ends, see postgres.Tx.
 func (e *Engine) In(tx Tx) Sender { return &inTx{e, tx} }
 
 type inTx struct {
