@@ -1,58 +1,81 @@
-package weir_test
+package many
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/weir-go/weir"
+	weir "github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/postgres"
-	"github.com/weir-go/weir/store/postgres/pgtest"
 )
 
 // A caller's transaction on PostgreSQL, of pgx or of database/sql, takes what is sent in it with
 // its rows, or leaves none of both; and a handler's rows commit with its acknowledgement.
-func TestTransactionOnPostgres(t *testing.T) {
-	dsn := postgresServer(t)
+func TestCallersTransactions(t *testing.T) {
+	dsn, schema := dsnOf(t), fmt.Sprintf("callers_%d", os.Getpid())
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.RuntimeParams["search_path"] = schema
 	db := stdlib.OpenDB(*config)
-	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.ExecContext(t.Context(), "create table orders (name text); create table cooked (name text)"); err != nil {
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.Background(), "drop schema "+schema+" cascade"); err != nil {
+			t.Error(err)
+		}
+		_ = db.Close()
+	})
+	for _, statement := range []string{"create schema " + schema, "create table orders (name text)", "create table cooked (name text)"} {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"kitchen"}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	e := openStore(t, postgres.DB(dsn), weir.Config{})
-	done := make(chan string, 9)
-	weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+	ctx, stop := context.WithCancel(t.Context())
+	done, over := make(chan string, 9), make(chan error, 1)
+	weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[string]) error {
 		m.OnCommit(func(ctx context.Context, tx weir.Tx) error {
-			_, err := postgres.Pgx(tx).Exec(ctx, "insert into cooked values ($1)", m.Body.Table)
+			_, err := postgres.Pgx(tx).Exec(ctx, "insert into "+schema+".cooked values ($1)", m.Body)
 			return err
 		})
-		done <- m.Body.Table
+		done <- m.Body
 		return nil
 	})
-	run(t, e)
+	go func() { over <- e.Run(ctx) }()
 	sendBySQL(t, e, db)
 	sendByPgx(t, e, config)
 	for _, want := range []string{"sql", "pgx"} {
-		if got := receive(t, done); got != want {
-			t.Errorf("worked %s, want %s", got, want)
+		select {
+		case got := <-done:
+			if got != want {
+				t.Errorf("worked %s, want %s", got, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s is not worked", want)
 		}
 	}
-	emptied(t, e, prepare.Name())
+	stop() // what was done is acknowledged first
+	if err := errors.Join(<-over, e.Close()); err != nil {
+		t.Errorf("Run() and Close() = %v, want nil", err)
+	}
 	var orders, cooked string
 	if err := db.QueryRowContext(t.Context(), `select (select string_agg(name, ' ' order by name) from orders),
 		(select string_agg(name, ' ' order by name) from cooked)`).Scan(&orders, &cooked); err != nil || orders != "pgx sql" || cooked != orders {
 		t.Errorf("orders %q, cooked %q, %v, want both pgx sql", orders, cooked, err)
 	}
 }
+
+var prepare = weir.NewCommand[string]("kitchen.prepare", weir.KeyedBy(func(name string) string { return name }))
 
 func sendBySQL(t *testing.T, e *weir.Engine, db *sql.DB) {
 	t.Helper()
@@ -66,11 +89,11 @@ func sendBySQL(t *testing.T, e *weir.Engine, db *sql.DB) {
 		if name != "sql" {
 			end = tx.Rollback
 		}
-		err = errors.Join(err, weir.Send(t.Context(), e.In(postgres.SQLTx(tx)), prepare, ticket{name, 1}), end())
+		err = errors.Join(err, weir.Send(t.Context(), e.In(postgres.SQLTx(tx)), prepare, name), end())
 		if err != nil {
 			t.Fatalf("%s: %v, want nil", name, err)
 		}
-		if err := weir.Send(t.Context(), e.In(postgres.SQLTx(tx)), prepare, ticket{name, 2}); err == nil {
+		if err := weir.Send(t.Context(), e.In(postgres.SQLTx(tx)), prepare, name); err == nil {
 			t.Errorf("%s: Send() in a transaction that is over = nil, want an error", name)
 		}
 	}
@@ -86,7 +109,7 @@ func sendByPgx(t *testing.T, e *weir.Engine, config *pgx.ConnConfig) {
 	for _, name := range []string{"pgx, undone", "pgx"} {
 		err := pgx.BeginFunc(t.Context(), c, func(tx pgx.Tx) error {
 			_, err := tx.Exec(t.Context(), "insert into orders values ($1)", name)
-			err = errors.Join(err, weir.Send(t.Context(), e.In(postgres.Tx(tx)), prepare, ticket{name, 1}))
+			err = errors.Join(err, weir.Send(t.Context(), e.In(postgres.Tx(tx)), prepare, name))
 			if err == nil && name != "pgx" {
 				return errUndone
 			}
@@ -99,21 +122,3 @@ func sendByPgx(t *testing.T, e *weir.Engine, config *pgx.ConnConfig) {
 }
 
 var errUndone = errors.New("undone")
-
-// postgresServer is the DSN of a database on a server of the test's own.
-func postgresServer(t *testing.T) string {
-	t.Helper()
-	server, err := pgtest.Start(t.Context())
-	if errors.Is(err, pgtest.ErrNoBinaries) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return server.DSN("postgres")
-}
