@@ -16,7 +16,8 @@ import (
 const (
 	kind = "postgres"
 
-	sqlHasMeta = `select to_regclass('weir.meta') is not null`
+	// Not to_regclass: a connection that has asked before remembers that there was none.
+	sqlHasMeta = `select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'meta')`
 	sqlMeta    = `select k, v from weir.meta`
 	sqlSetMeta = `insert into weir.meta (k, v) values ($1, $2) on conflict (k) do update set v = excluded.v`
 )
@@ -61,7 +62,7 @@ func (s *Store) migrate(ctx context.Context) error {
 // readMeta is the store's facts; nil when the schema holds no journal.
 func (s *Store) readMeta(ctx context.Context, tx pgx.Tx) (map[string]string, error) {
 	var there bool
-	if err := tx.QueryRow(ctx, s.text(sqlHasMeta)).Scan(&there); err != nil || !there {
+	if err := tx.QueryRow(ctx, sqlHasMeta, s.schema).Scan(&there); err != nil || !there {
 		return nil, err
 	}
 	rows, err := tx.Query(ctx, s.text(sqlMeta))
