@@ -67,11 +67,15 @@ func (s *suspicion) run(ctx context.Context) error {
 		case <-s.signal:
 		case <-again.C:
 		}
-		left := 0
 		for _, q := range s.e.queues {
 			if err := s.work(ctx, q); err != nil {
 				return ignoreStop(ctx, err)
 			}
+		}
+		// Counted when all were looked at: what tells of a suspect that came to one of them
+		// while another's was worked has been taken for the end of that.
+		left := 0
+		for _, q := range s.e.queues {
 			q.mu.Lock()
 			left += q.suspects.len()
 			q.mu.Unlock()
