@@ -13,6 +13,8 @@ type Group struct {
 	// up, the messages that this group appends are claimed for it in the same
 	// transaction. An adapter may leave it unanswered.
 	Eager []Eager
+	// Held says what becomes of changes whose keys others hold.
+	Held Held
 	// Figures are added to the queues' minutes.
 	Figures []FigureDelta
 	// Claimed holds, after Commit, the batches claimed for Eager.
@@ -21,6 +23,21 @@ type Group struct {
 	// gave mail to leased ones; each once.
 	Woken []string
 }
+
+// Held says what becomes of a change that sends with a key, or a deduplication key, with
+// which a transaction that is still open has sent, or starts a run that one starts. Only
+// where several may write at once.
+type Held uint8
+
+const (
+	// HeldWaits: it is waited for, 5 s at most, after the others of the group are committed.
+	HeldWaits Held = iota
+	// HeldIsRefused: its Err is ErrKeyHeld at once, so that it delays nobody.
+	HeldIsRefused
+	// HeldApart is HeldWaits for a caller that commits other groups meanwhile: they are not
+	// held up, but capacity may be overshot by what waits.
+	HeldApart
+)
 
 // Eager asks that what a group appends be claimed with it.
 type Eager struct {

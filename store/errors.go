@@ -17,6 +17,8 @@ var (
 	// and whether it did could not be found out. Doing the same again could do it twice.
 	// A process that works the store should End, Begin anew, and look what there is.
 	ErrUnresolved = errors.New("whether it was committed is not known")
+	// ErrKeyHeld refuses a change that needs a key which an open transaction holds; see Held.
+	ErrKeyHeld = errors.New("another transaction that is still open has sent with one of its keys")
 	// ErrNotFound is returned when what was asked for is not in the store.
 	ErrNotFound = errors.New("not found")
 	// ErrClosed is returned by calls on a closed store.

@@ -43,21 +43,23 @@ const ackerTurn = 256
 // run settles until done is closed and nothing is left.
 func (k *acker) run(done <-chan struct{}) {
 	changes := make([]*store.Change, 0, store.MaxBatch)
+	var apart sync.WaitGroup
 	for {
 		select {
 		case <-k.signal:
 		case <-done:
-			if k.flush(&changes) {
+			apart.Wait()
+			if k.flush(&changes, &apart) {
 				return
 			}
 			continue
 		}
-		k.flush(&changes)
+		k.flush(&changes, &apart)
 	}
 }
 
 // flush commits all that is pending; true if there was nothing.
-func (k *acker) flush(changes *[]*store.Change) bool {
+func (k *acker) flush(changes *[]*store.Change, apart *sync.WaitGroup) bool {
 	k.mu.Lock()
 	batch := k.pending
 	k.pending, k.spare = k.spare[:0], nil
@@ -73,13 +75,34 @@ func (k *acker) flush(changes *[]*store.Change) bool {
 	if err := k.e.commit(k.e.patience, *changes); err != nil {
 		k.e.fail(err)
 	} else {
-		k.report(batch)
+		k.report(k.setApart(batch, apart))
 	}
 	clear(batch)
 	k.mu.Lock()
 	k.spare = batch[:0]
 	k.mu.Unlock()
 	return false
+}
+
+// setApart takes out of a batch what sends with a key that others hold, and goes on with
+// that beside the rest.
+func (k *acker) setApart(batch []*Attempt, apart *sync.WaitGroup) []*Attempt {
+	n := 0
+	for _, a := range batch {
+		if a.change.Err == nil || !errors.Is(a.change.Err, store.ErrKeyHeld) {
+			batch[n] = a
+			n++
+			continue
+		}
+		apart.Go(func() {
+			if err := k.e.commitApart(&a.change); err != nil {
+				k.e.fail(err)
+				return
+			}
+			k.report([]*Attempt{a})
+		})
+	}
+	return batch[:n]
 }
 
 // commit has changes of the crew's committed, as soon as the database is there. What may have
@@ -100,6 +123,11 @@ func (l *life) commit(ctx context.Context, changes []*store.Change) error {
 func (l *life) commitOne(ctx context.Context, change *store.Change) error {
 	if err := l.commit(ctx, []*store.Change{change}); err != nil {
 		return err
+	}
+	if change.Err != nil && errors.Is(change.Err, store.ErrKeyHeld) {
+		if err := l.commitApart(change); err != nil {
+			return err
+		}
 	}
 	return change.Err
 }

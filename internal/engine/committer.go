@@ -23,6 +23,7 @@ type committer struct {
 	after  func(*store.Group, error)
 
 	entries sync.Pool // of *entry
+	held    heldLine
 
 	mu      sync.Mutex
 	leading bool
@@ -91,7 +92,8 @@ func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 	return change.Err
 }
 
-// commit commits changes, in their order, in one group. The error is the database's.
+// commit commits changes, in their order, in one group. The error is the database's. Those
+// whose keys others hold come back with ErrKeyHeld: see apart.
 func (c *committer) commit(ctx context.Context, changes []*store.Change) error {
 	e := c.entry()
 	e.changes, e.weight = changes, len(changes)
@@ -123,6 +125,9 @@ func (c *committer) do(ctx context.Context, e *entry) (refused, err error) {
 	}
 	if leads {
 		c.lead(ctx, e)
+	}
+	if one := e.one[0]; e.err == nil && one != nil && one.Err != nil && errors.Is(one.Err, store.ErrKeyHeld) {
+		e.err = c.apart(ctx, one)
 	}
 	refused, err = e.own.Err, e.err
 	e.own, e.changes, e.one[0], e.err, e.called = store.Change{}, nil, nil, nil, false
@@ -209,7 +214,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	c.mu.Unlock()
 
 	g := &c.group
-	g.Changes = g.Changes[:0]
+	g.Changes, g.Held = g.Changes[:0], store.HeldIsRefused
 	for _, e := range taken {
 		g.Changes = append(g.Changes, e.changes...)
 	}

@@ -94,7 +94,7 @@ func New(st store.Store, c Config) *Engine {
 		rejected: map[string]int64{}, ready: make(chan struct{}),
 		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
-	e.commits = committer{st: st, before: e.eager, after: e.committed}
+	e.commits = committer{st: st, before: e.eager, after: e.committed, held: make(heldLine, heldWaiters)}
 	return e
 }
 

@@ -61,12 +61,14 @@ func (k *scribe) push(s *slice) {
 // run commits until done is closed and nothing is left.
 func (k *scribe) run(done <-chan struct{}) {
 	var changes []*store.Change
+	var apart sync.WaitGroup
 	for {
 		select {
 		case <-k.signal:
-			k.flush(&changes)
+			k.flush(&changes, &apart)
 		case <-done:
-			if k.flush(&changes) && k.close() {
+			apart.Wait()
+			if k.flush(&changes, &apart) && k.close() {
 				return
 			}
 		}
@@ -86,7 +88,7 @@ func (k *scribe) close() bool {
 }
 
 // flush commits one chapter of each slice that is pending; true if there was none.
-func (k *scribe) flush(changes *[]*store.Change) bool {
+func (k *scribe) flush(changes *[]*store.Change, apart *sync.WaitGroup) bool {
 	k.mu.Lock()
 	batch := k.pending
 	if len(batch) == 0 {
@@ -100,7 +102,17 @@ func (k *scribe) flush(changes *[]*store.Change) bool {
 		*changes = append(*changes, &s.take().change)
 	}
 	err := k.e.commit(k.e.patience, *changes)
-	for _, s := range batch {
+	for i, s := range batch {
+		if change := (*changes)[i]; err == nil && change.Err != nil && errors.Is(change.Err, store.ErrKeyHeld) {
+			apart.Go(func() {
+				err := k.e.commitApart(change)
+				s.written(err)
+				if err != nil {
+					k.e.fail(err)
+				}
+			})
+			continue
+		}
 		s.written(err)
 	}
 	if err != nil {

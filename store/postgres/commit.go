@@ -20,12 +20,11 @@ import (
 // alone, so that a group of closures that all fail costs no more than twice its length.
 //
 // Changes that send with a key, or a deduplication key, that another transaction holds
-// are committed after the others, each alone, waiting for at most lockTime: nobody's
-// slow or forgotten transaction stalls the rest.
+// are refused, or committed after the others, each alone, waiting for at most lockTime.
 func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 	g.Claimed, g.Woken = nil, nil
 	for _, ch := range g.Changes {
-		if ch.Outside && len(ch.Sends) > 0 {
+		if ch.Outside && len(ch.Sends) > 0 && g.Held != store.HeldApart {
 			// One at a time, they count each other: this process does not overshoot.
 			s.senders.Lock()
 			defer s.senders.Unlock()
@@ -61,6 +60,10 @@ func (s *Store) commitGroup(ctx context.Context, x *seat, g *store.Group) (writt
 		err := t.attempt(x)
 		if err == nil {
 			written += t.tallies.count()
+			if g.Held == store.HeldIsRefused {
+				failChanges(t.apart, store.ErrKeyHeld)
+				return written, nil
+			}
 			n, err := s.commitEach(ctx, x, g, t.apart)
 			if err != nil && len(t.apart) < len(todo) {
 				err = nil // the others are committed, and these say why they are not
@@ -110,9 +113,10 @@ func (s *Store) commitEach(ctx context.Context, x *seat, g *store.Group, changes
 // commitOne commits a change alone.
 func (s *Store) commitOne(ctx context.Context, x *seat, g *store.Group, ch *store.Change) (written int, err error) {
 	t := s.newCommit(ctx, g, []*store.Change{ch})
-	t.patient, t.declared = true, true
+	t.patient, t.declared = g.Held != store.HeldIsRefused, true
 	err = t.attempt(x)
 	if err == nil {
+		failChanges(t.apart, store.ErrKeyHeld) // none when it was waited for
 		return t.tallies.count(), nil
 	}
 	if failed, ok := errors.AsType[*closureError](err); ok && ctx.Err() == nil {
@@ -120,7 +124,7 @@ func (s *Store) commitOne(ctx context.Context, x *seat, g *store.Group, ch *stor
 		return 0, nil
 	}
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && (fault.Code == lockNotAvailable || fault.Code == deadlockDetected) {
-		ch.Err = fmt.Errorf("a key that it sends with is held by another transaction: %w", fault) // not an outage
+		ch.Err = fmt.Errorf("%w: %w", store.ErrKeyHeld, fault) // not an outage
 		return 0, nil
 	}
 	return 0, err

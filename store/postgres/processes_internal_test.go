@@ -165,6 +165,11 @@ func TestBusyKey(t *testing.T) {
 	if err := s[0].AppendIn(t.Context(), own.Tx, &store.Change{Sends: first}); err != nil {
 		t.Fatalf("AppendIn() = %v, want nil", err)
 	}
+	refused, meanwhile := &store.Change{Sends: keyed(1, "held")}, &store.Change{Sends: keyed(1, "meanwhile")}
+	err = s[0].Commit(t.Context(), &store.Group{Held: store.HeldIsRefused, Changes: []*store.Change{refused, meanwhile}})
+	if err != nil || !errors.Is(refused.Err, store.ErrKeyHeld) || meanwhile.Err != nil {
+		t.Fatalf("Commit() that does not wait = %v, Err %v and %v, want nil, ErrKeyHeld and nil", err, refused.Err, meanwhile.Err)
+	}
 	again, free := &store.Change{Sends: keyed(1, "held")}, &store.Change{Sends: keyed(1, "free")}
 	over := make(chan error, 1)
 	go func() { over <- s[0].Commit(t.Context(), &store.Group{Changes: []*store.Change{again, free}}) }()

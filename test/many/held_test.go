@@ -1,0 +1,98 @@
+package many
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/postgres"
+)
+
+var (
+	noted   = weir.NewCommand[task]("house.noted", weir.KeyedBy(func(t task) string { return t.Key }))
+	forward = weir.NewCommand[task]("house.forward")
+)
+
+// A caller's transaction that sent with a key, and stays open, delays who sends with that key:
+// no other sender, and no acknowledgement.
+func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
+	dsn := dsnOf(t)
+	db, schema := poolOf(t, dsn)
+	eng, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"house"}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan task, 1_000)
+	weir.Handle(eng, noted, func(_ context.Context, m *weir.Message[task]) error {
+		heard <- m.Body
+		return nil
+	})
+	weir.Handle(eng, forward, func(ctx context.Context, m *weir.Message[task]) error { return weir.Send(ctx, m, noted, m.Body) })
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- eng.Run(ctx) }()
+	<-eng.Ready()
+
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if err := weir.Send(t.Context(), eng.In(postgres.Tx(tx)), noted, task{"first", "held"}); err != nil {
+		t.Fatal(err)
+	}
+	held := make(chan error, 3)
+	for i := range cap(held) {
+		go func() { held <- weir.Send(t.Context(), eng, noted, task{fmt.Sprint("held-", i), "held"}) }()
+		if err := weir.Send(t.Context(), eng, forward, task{fmt.Sprint("forwarded-", i), "held"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const others, each = 8, 20
+	var all sync.WaitGroup
+	for i := range others {
+		all.Go(func() {
+			for n := range each {
+				c := []weir.Command[task, weir.None]{noted, forward}[n%2]
+				if err := weir.Send(t.Context(), eng, c, task{"other", fmt.Sprint("free-", i)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for range others * each {
+		if got := <-heard; got.Key == "held" {
+			t.Errorf("%s was worked before the key was free", got.Name)
+		}
+	}
+	select {
+	case err := <-held:
+		t.Errorf("Send() with a key that is held = %v before the others were worked, want it to wait", err)
+	default:
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(held) {
+		if err := <-held; err != nil {
+			t.Errorf("Send() once the key is free = %v, want nil", err)
+		}
+	}
+	if got := <-heard; got.Name != "first" {
+		t.Errorf("%s is the first of its key that is worked, want first", got.Name)
+	}
+	for range 2 * cap(held) {
+		<-heard
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+	if err := eng.Close(); err != nil {
+		t.Error(err)
+	}
+}
