@@ -105,8 +105,18 @@ func TestRoles(t *testing.T) {
 	b.now = b.now.Add(100 * time.Hour)
 	b.send(201, 201)
 	b.settle(b.claim("waiter", 1), done)
-	if got := b.prune(time.Hour); got.Messages != 200 {
-		t.Errorf("Prune() by the worker = %d messages, want 200", got.Messages)
+	open := beginPgx(t, dsn(t)) // somebody's, for long
+	if err := open.exec("select from " + c.schema + ".messages limit 1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.prune(time.Hour); got.Messages != 180 {
+		t.Errorf("Prune() beside an open transaction = %d messages, want 180: the full partition waits", got.Messages)
+	}
+	if err := open.rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.prune(time.Hour); got.Messages != 20 {
+		t.Errorf("Prune() by the worker = %d messages, want the 20 of the full partition", got.Messages)
 	}
 	if n := b.number(`select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass`); n != 1 {
 		t.Errorf("after Prune() by the worker there are %d partitions, want 1", n)

@@ -25,12 +25,19 @@ begin
 end $$;
 
 -- Detaches partition n, a full one, for roles that may not do so themselves: unlike DETACH
--- CONCURRENTLY it needs a moment in which nobody uses the messages, and gives up soon.
+-- CONCURRENTLY it needs a moment in which nobody uses the messages. Who waits for one holds up all
+-- who come after, so it gives up soon, and does not begin beside a transaction that is not short.
 create function weir.detach_partition(n bigint) returns void language plpgsql security definer
 	set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
+declare
+	users text[] := array(select virtualtransaction from pg_locks where relation = 'weir.messages'::regclass and pid <> pg_backend_pid());
 begin
 	if (n + 1) << 22 > (select last_value from weir.seq) then
 		raise exception 'partition % is in use', n;
+	end if;
+	perform pg_sleep(case when cardinality(users) > 0 then 0.1 else 0 end);
+	if exists (select 1 from pg_locks where relation = 'weir.messages'::regclass and virtualtransaction = any(users)) then
+		raise lock_not_available using message = 'a transaction that uses the messages is open for long';
 	end if;
 	execute format('alter table weir.messages detach partition weir.messages_%s', n) || case when exists (
 		select 1 from pg_inherits where inhrelid = to_regclass(format('weir.messages_%s', n)) and inhdetachpending) then ' finalize' else '' end;
