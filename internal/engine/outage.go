@@ -11,11 +11,10 @@ import (
 )
 
 // outage knows whether the database can be reached, so that its going and coming are
-// logged once, however many ask for it meanwhile; and that it is away still, now and then.
+// logged once, however many ask for it meanwhile.
 type outage struct {
 	mu    sync.Mutex
 	since time.Time // zero: it is there
-	told  time.Time // when it was logged last
 }
 
 // While the database is away each member of the crew asks for it again and again, with a
@@ -23,14 +22,12 @@ type outage struct {
 const (
 	outagePauseMin = 20 * time.Millisecond
 	outagePauseMax = 2 * time.Second
-	outageTold     = time.Minute // how often it is logged
 )
 
 // patiently makes a call of the store, and makes it again as long as the database is
 // away; until ctx is done. What fails otherwise, or nobody knows the end of, is returned.
 func (e *Engine) patiently(ctx context.Context, call func(context.Context) error) error {
-	// No longer than between two beats: others beat too, and soon miss one that does not.
-	for pause, most := outagePauseMin, min(outagePauseMax, e.intervals.Heartbeat); ; pause = min(2*pause, most) {
+	for pause := outagePauseMin; ; pause = min(2*pause, outagePauseMax) {
 		err := call(ctx)
 		if !away(err) {
 			if pause > outagePauseMin && err == nil {
@@ -60,13 +57,9 @@ func away(err error) bool {
 func (o *outage) begins(e *Engine, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := time.Now()
 	if o.since.IsZero() {
-		o.since = now
-	}
-	if now.Sub(o.told) > outageTold || o.told.Before(o.since) {
-		o.told = now
-		e.log.Warn("the database is away: weir waits for it", "for", now.Sub(o.since).Round(time.Millisecond), keyError, err)
+		o.since = time.Now()
+		e.log.Warn("the database is away: weir waits for it", keyError, err)
 	}
 }
 
