@@ -111,7 +111,6 @@ type giver struct {
 	t     *testing.T
 	eng   *weir.Engine
 	tasks int // each is a chore, and every fourth a run too
-	order []string
 }
 
 // give gives one task. What the database does not answer is given again: a message with its
