@@ -49,6 +49,7 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 			continue
 		case k.claimed.Batch != nil || !k.claimed.More:
 			s.watched.keep(k.watch)
+			s.changes.note(k.xid)
 			state.learn(k)
 			return k.claimed, nil
 		}
@@ -87,6 +88,7 @@ type claim struct {
 	state   *claimState
 	t       *tx
 
+	found  bool // there is such a queue
 	taken  bool // another process is at it
 	row    claimRow
 	cursor cursor
@@ -102,6 +104,7 @@ type claim struct {
 	list     []store.Delivery
 	watch    []watched
 	claimed  store.Claimed
+	xid      string // of the transaction, if it writes a batch
 }
 
 // claimRow is a queue as a claim sees it.
@@ -176,7 +179,20 @@ func (k *claim) run(t *tx) error {
 
 // begin takes the lock and reads, in one round trip, what does not depend on who asks.
 func (k *claim) begin() error {
-	t, found, known := k.t, false, k.state.batches()
+	k.ask()
+	if err := k.t.flush(); err != nil {
+		return err
+	}
+	if !k.found {
+		return fmt.Errorf("claim from queue %d: %w", k.queueID(), store.ErrNotFound)
+	}
+	slices.SortFunc(k.open, func(a, b openBatch) int { return cmp.Compare(a.no, b.no) })
+	return nil
+}
+
+// ask queues what a claim begins with.
+func (k *claim) ask() {
+	t, known := k.t, k.state.batches()
 	t.ask(sqlTryQueueLock, func(read scan) error {
 		var ours bool
 		err := read(&ours)
@@ -184,7 +200,7 @@ func (k *claim) begin() error {
 		return err
 	}, t.s.queueLock(k.queueID()))
 	t.ask(sqlClaimRow, func(read scan) error {
-		found = true
+		k.found = true
 		r := &k.row
 		return read(&r.topic, &r.name, &r.kind, &r.onDead, &r.stopped)
 	}, k.queueID())
@@ -197,14 +213,6 @@ func (k *claim) begin() error {
 	}, k.queueID(), known.open, known.next)
 	k.lanes.ask(t, k.queueID())
 	k.searchAhead()
-	if err := t.flush(); err != nil {
-		return err
-	}
-	if !found {
-		return fmt.Errorf("claim from queue %d: %w", k.queueID(), store.ErrNotFound)
-	}
-	slices.SortFunc(k.open, func(a, b openBatch) int { return cmp.Compare(a.no, b.no) })
-	return nil
 }
 
 // loadDue reads the messages of what is due, by their index in due. short is how many of the
@@ -405,7 +413,10 @@ func (k *claim) finish(ref store.BatchRef) error {
 		return ours, err
 	}
 	k.t.ask(sqlNextDue, k.readNextDue, k.queueID(), k.clock())
+	k.t.ask(sqlOwnXid, func(read scan) error { return read(&k.xid) })
 	return nil
 }
+
+const sqlOwnXid = `select pg_current_xact_id()::text`
 
 const sqlClaimedBy = `select exists (select 1 from weir.batches where queue = $1 and no = $2 and epoch = $3 and owner = $4)`

@@ -190,6 +190,7 @@ type commit struct {
 	filed      filed
 	watch      []watched
 	book       *runCommit
+	eager      eager
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -207,8 +208,10 @@ func (t *commit) attempt(x *seat) error {
 	defer cancel()
 	t.tx.ctx = io
 	t.head(sqlBegin, true)
+	defer t.eager.release()
 	err = t.tx.run(c, func(*tx) error { return t.run(c) })
 	if err != nil {
+		t.eager.release()
 		t.forget()
 		t.forgetRuns()
 		doubtful := hadSteps(err)
@@ -290,6 +293,7 @@ func (t *commit) prepareAll() error {
 	if err := t.askRuns(); err != nil {
 		return err
 	}
+	t.askEager(sends)
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -356,6 +360,7 @@ func (t *commit) writeAll() error {
 	if err := t.writeSends(); err != nil {
 		return err
 	}
+	t.claimEager()
 	t.writeExceptions()
 	t.writeBatches()
 	resolve(t.tx, t.moved)
@@ -381,6 +386,7 @@ func (t *commit) writeSends() error {
 // keep tells the store what the transaction made true, once it is.
 func (t *commit) keep(s *Store) {
 	s.watched.keep(t.watch)
+	s.changes.note(t.xid)
 	if n := len(t.appended); n > 0 {
 		s.newest.Store(seqOf(int64(t.appended[n-1].Pos)))
 	}
@@ -389,6 +395,7 @@ func (t *commit) keep(s *Store) {
 			s.watched.drop(b.ref)
 		}
 	}
+	t.keepEager()
 	t.keepRuns()
 	if len(t.appended) > 0 || len(t.g.Woken) > 0 {
 		s.ring()

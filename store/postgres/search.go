@@ -16,6 +16,7 @@ type claimState struct {
 
 	// What the next claim will find, if nobody else claims before it.
 	cursor  cursor
+	name    string // of the topic
 	topic   int64
 	onDead  store.OnDead
 	guessed bool // the last claim found what had been expected
@@ -45,7 +46,7 @@ func (c *claimState) learn(k *claim) {
 		known.open = append(known.open, b.no)
 	}
 	c.known.Store(known)
-	c.cursor, c.topic, c.onDead = k.cursor, k.row.topic, k.row.onDead
+	c.cursor, c.name, c.topic, c.onDead = k.cursor, k.row.name, k.row.topic, k.row.onDead
 	if k.batch.ref.No != 0 {
 		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, floor: k.batch.floor, groups: k.batch.groups}
 	}
@@ -79,11 +80,16 @@ func (k *claim) clock() *int64 {
 // has claimed since this process did: that saves a round trip.
 func (k *claim) searchAhead() {
 	c := k.state
-	if !c.guessed || k.request.Abandoned || len(c.cursor.groups) != 1 || c.cursor.groups[0].mask != maskAll {
+	if !c.predicts() || k.request.Abandoned {
 		return
 	}
 	k.row.topic, k.row.onDead, k.lanes.mask = c.topic, c.onDead, maskAll
 	k.ahead = k.search(c.cursor.groups, c.cursor.floor)
+}
+
+// predicts reports whether what the next claim will find can be said.
+func (c *claimState) predicts() bool {
+	return c.guessed && len(c.cursor.groups) == 1 && c.cursor.groups[0].mask == maskAll
 }
 
 // fits reports whether a search that was asked ahead is what is to be searched for.
