@@ -11,7 +11,7 @@ type phase struct {
 	figures  []string
 	has      func(p *peer) bool
 	settings func(p *peer) []string
-	// try is the rate with a setting; nil: the phase takes the setting that was best for both.
+	// try is how good a setting is; nil: there is none to choose from.
 	try  func(ctx context.Context, p *peer, setting int) (float64, error)
 	take func(ctx context.Context, p *peer, setting int) error
 }
@@ -71,7 +71,11 @@ func (b *bench) phases() []phase {
 				rate, err := p.work(ctx, v, b.worked(p), workAtMost)
 				return keep(figWork, p, rate, err)
 			}},
-		{"latency", []string{figP50, figP99}, hasQueue, variants, nil,
+		{"latency", []string{figP50, figP99}, hasQueue, variants,
+			func(ctx context.Context, p *peer, v int) (float64, error) {
+				l, err := p.latency(ctx, v, min(tryFor, b.seconds))
+				return 1000 / max(l.p50, 0.001), err // how many in sequence a second
+			},
 			func(ctx context.Context, p *peer, v int) error {
 				l, err := p.latency(ctx, v, b.seconds)
 				return keepBoth(figP50, figP99, p, l, err)

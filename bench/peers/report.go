@@ -100,9 +100,6 @@ func (b *bench) setting(figure string, p *peer) string {
 		}
 		names := ph.settings(p)
 		v, ok := b.best[ph.name][p.name]
-		if ph.try == nil {
-			v, ok = b.best["both"][p.name]
-		}
 		if ok && v < len(names) {
 			return names[v]
 		}
