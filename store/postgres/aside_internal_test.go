@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weir-go/weir/store"
 )
@@ -27,5 +29,23 @@ func TestAllConnectionsHeld(t *testing.T) {
 		if err != nil {
 			t.Errorf("Commit() of caller %d = %v, want nil", i, err)
 		}
+	}
+}
+
+// A process beats though all its other connections are in use, and its chores cannot be done.
+func TestHeartbeatBesideBusyPool(t *testing.T) {
+	t.Parallel()
+	_, s, _ := processes(t, 1, Lease(time.Second))
+	for range s[0].pool.Config().MaxConns {
+		c, err := s[0].pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := s[0].Heartbeat(ctx); err != nil {
+		t.Errorf("Heartbeat() = %v, want nil", err)
 	}
 }

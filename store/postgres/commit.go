@@ -204,7 +204,7 @@ func (t *commit) attempt(x *seat) error {
 		return err
 	}
 	s := t.store(c)
-	io, cancel := limited(t.callers, ioTime)
+	io, cancel := limited(t.callers, s.silence())
 	defer cancel()
 	t.tx.ctx = io
 	t.head(sqlBegin, true)

@@ -195,8 +195,11 @@ func (t *tx) head(begin string, writes bool) {
 	}
 }
 
-// ioTime bounds a transaction with all its round trips; the server's own limits are shorter.
-const ioTime = 2 * time.Minute
+// silence bounds a transaction with all its round trips. The server's own limits, by the
+// statement, are shorter: one that has not answered by then is gone without a word.
+func (s *Store) silence() time.Duration { return max(2*s.lease, silenceMin) }
+
+const silenceMin = 30 * time.Second
 
 // write runs f in a transaction. It waits for a connection until ctx is done; f itself
 // is not interrupted. When f returns an error, or panics, nothing is written.
@@ -205,12 +208,16 @@ func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
 }
 
 func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, f func(t *tx) error) error {
+	return s.transactIn(ctx, pool, s.silence(), f)
+}
+
+func (s *Store) transactIn(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, f func(t *tx) error) error {
 	c, err := s.acquire(ctx, pool)
 	if err != nil {
 		return err
 	}
 	defer c.Release()
-	io, cancel := limited(ctx, ioTime)
+	io, cancel := limited(ctx, limit)
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, true)
@@ -225,7 +232,7 @@ func (s *Store) claimTx(ctx context.Context, f func(t *tx) error) error {
 		return err
 	}
 	defer c.Release()
-	io, cancel := limited(ctx, ioTime)
+	io, cancel := limited(ctx, s.silence())
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
 	t.head(sqlBegin, false)
@@ -241,6 +248,8 @@ func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
 		return err
 	}
 	defer c.Release()
+	ctx, cancel := bounded(ctx, s.silence())
+	defer cancel()
 	t := &tx{s: s, ctx: ctx, w: pgxWire{c, c.Conn()}, quit: true}
 	t.head(sqlRead, false)
 	err = t.run(c, f)

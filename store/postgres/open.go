@@ -96,7 +96,7 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 		return nil, errors.Join(s.advise(err), s.Close())
 	}
 	if !s.existing {
-		if err := s.makeRoom(ctx, 0); err != nil {
+		if err := s.makeRoom(ctx, 0); err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -75,7 +76,8 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 	if process == 0 {
 		return errNotBegun
 	}
-	err := s.transact(ctx, s.pulse, func(t *tx) error {
+	// Soon enough to beat on another connection before the lease is over.
+	err := s.transactIn(ctx, s.pulse, s.lease/2, func(t *tx) error {
 		t.again = true
 		if err := t.flush(); err != nil {
 			return err
@@ -96,10 +98,20 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.makeRoom(ctx, 0); err != nil {
-		return err
+	return s.chores(ctx)
+}
+
+// chores keeps tables in order. What is in their way is waited for less than the lease
+// bears, and left to the next heartbeat.
+func (s *Store) chores(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.lease/4, fmt.Errorf("%w: all connections are in use", store.ErrUnavailable))
+	defer cancel()
+	for _, chore := range []func() error{func() error { return s.makeRoom(ctx, 0) }, func() error { return s.fold(ctx) }} {
+		if err := chore(); err != nil && !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
 	}
-	return s.fold(ctx)
+	return nil
 }
 
 // End implements store.Store.

@@ -79,8 +79,12 @@ func isLoss(err error) bool {
 // limited bounds what is done to end a transaction, whatever becomes of the caller. A
 // server that is silent for so long is as good as none.
 func limited(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(ctx), limit,
-		fmt.Errorf("%w: no answer in %s", store.ErrUnavailable, limit))
+	return bounded(context.WithoutCancel(ctx), limit)
+}
+
+// bounded is limited for what ends with its caller.
+func bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: no answer in %s", store.ErrUnavailable, limit))
 }
 
 // The first transaction that meets a server which went away has all connections of before

@@ -3,7 +3,8 @@
 -- ask for. Their search path holds nothing that others can write to, and all names are qualified.
 
 -- Adds partition n, the next one, when it is due (partition.go); or attaches it again.
-create function weir.add_partition(n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function weir.add_partition(n bigint) returns void language plpgsql security definer
+	set search_path = pg_catalog, pg_temp set lock_timeout = '1s' as $$
 declare
 	newest bigint := (select coalesce(max(substr(c.relname, 10)::bigint), -1) from pg_inherits i join pg_class c on c.oid = i.inhrelid
 		where i.inhparent = 'weir.messages'::regclass);
