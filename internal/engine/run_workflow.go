@@ -88,6 +88,9 @@ func (e *Engine) startRun(ctx context.Context, start *store.RunStart) error {
 	if w == nil {
 		return err
 	}
+	if errors.Is(err, store.ErrUnresolved) { // it may be leased to us: who lives on must work it, or hand it back
+		w.e.fail(fmt.Errorf("weir: start of run %s of %s: %w", start.ID, start.Workflow, err))
+	}
 	if err != nil || start.Existed || start.Epoch == 0 {
 		w.release()
 		return err

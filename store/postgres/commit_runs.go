@@ -102,7 +102,6 @@ func (t *commit) askRuns() error {
 	if t.process != 0 && len(g.updated)+len(g.starts) > 0 {
 		t.standFast()
 	}
-	t.do(sqlByIndex)
 	t.lockKeys(&g)
 	if len(g.starts) > 0 {
 		r.askStarts(g.starts)

@@ -131,7 +131,6 @@ func (k *runClaim) look() error {
 			return err
 		}
 	}
-	t.do(sqlByIndex)
 	ready, due := runwake.Claimable(k.request.Suspects, t.now)
 	if k.request.Max > 0 {
 		t.ask(sqlReadyRuns, func(read scan) error {

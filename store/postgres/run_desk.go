@@ -139,7 +139,6 @@ func (d *runDesk) lockWanted() {
 		d.do(sqlLockRuns, runs)
 		return
 	}
-	d.do(sqlByIndex)
 	d.ask(sqlLockRuns, func(read scan) error {
 		r, err := d.readRow(read)
 		if err == nil {
