@@ -80,7 +80,8 @@ type Store interface {
 
 	// AppendIn does what a change does that has only Sends and Runs, in the caller's own
 	// transaction, subject to capacity: visible and claimable when it commits, gone
-	// when it does not. Pos, ID and SentAt are set. Err is not.
+	// when it does not. Pos, ID and SentAt are set. Err is not. Runs that wait for what
+	// it sends have it with the next claim of runs, at the latest.
 	AppendIn(ctx context.Context, tx Tx, c *Change) error
 
 	// Claim leases the queue's next messages: first batches abandoned by processes

@@ -28,7 +28,7 @@ func walkLaws() []Law {
 		laws = append(laws, Law{
 			Name:  fmt.Sprintf("walk/seed-%d", seed),
 			Says:  "Whatever is done in whatever order, every message accepted is done, dead, discarded or pending, keys are worked in order, and Depth is exact after every step.",
-			check: func(s *scene) { walkFrom(s, uint64(seed), steps) },
+			check: func(s *scene) { walkFrom(s, uint64(seed), steps, false) },
 		})
 	}
 	return laws
@@ -51,10 +51,12 @@ type walk struct {
 	names []string
 	sent  int
 	steps []string // what was done, told when it fails
+	tells bool     // also what is seen
 }
 
-func walkFrom(s *scene, seed uint64, steps int) {
-	w := &walk{scene: s, seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), lines: map[string]*line{}}
+// walkFrom walks, and returns what was done; and, if it tells, what was answered.
+func walkFrom(s *scene, seed uint64, steps int, tells bool) []string {
+	w := &walk{scene: s, seed: seed, tells: tells, rnd: rand.New(rand.NewPCG(seed, 7)), lines: map[string]*line{}}
 	parks, skips := subscriber(waiter), subscriber(billing)
 	parks.OnDead, skips.OnDead = store.Park, store.Skip
 	skips.Capacity, skips.Required = 25, true
@@ -74,10 +76,11 @@ func walkFrom(s *scene, seed uint64, steps int) {
 		w.judge()
 		w.judgeStory()
 		if s.Failed() {
-			return
+			return w.steps
 		}
 	}
 	w.finish()
+	return w.steps
 }
 
 func (w *walk) log(format string, args ...any) {
@@ -200,6 +203,9 @@ func (w *walk) commitEager(g *store.Group, each func(c *store.Change)) {
 			g.Eager = append(g.Eager, store.Eager{Queue: l.id, Max: most[l.id]})
 		}
 	}
+	if w.tells {
+		g.Eager = nil // a store may, or may not
+	}
 	w.group(g)
 	for _, c := range g.Changes {
 		w.log("commit sends %q, %d settlements, outside %t: %v", words(batchOf(c.Sends)), len(c.Settle), c.Outside, c.Err)
@@ -234,8 +240,10 @@ func (w *walk) claimSome() {
 		if _, old := l.suspect[b.No]; r.Abandoned && !old {
 			w.Errorf("Claim(%s, abandoned) = a new batch, %q", l.Name, words(b))
 		}
+		w.tell("  %s", delivered(b))
 		w.handed(l, b, r.Max)
 	} else {
+		w.tell("  nothing, next due %s", clockTime(got.NextDue))
 		w.overlooked(l, got, r.Abandoned)
 	}
 }
@@ -339,7 +347,7 @@ func (w *walk) settleStale() {
 	}
 	ch := change(w.verdict(ref, w.deliveryOf(c), store.Done))
 	ch.Sends, ch.Closures = w.inventSome(2), []store.Closure{w.note("stale")}
-	w.log("%s: settle %q of batch %d/%d, which is %s", c.queue, c.Body, ref.No, ref.Epoch, c.fate)
+	w.log("%s: settle %q under epoch %d, which is %s", c.queue, c.Body, ref.Epoch, c.fate)
 	w.refuse(ch, store.ErrFenced)
 }
 
@@ -368,7 +376,7 @@ func (w *walk) settleDead() {
 		}
 	}
 	got, err := w.store.Operate(w.ctx(), a)
-	w.log("%s: %s dead %s: %+v, %v", l.Name, a.Verb, a.ID, got, err)
+	w.log("%s: %s, one %t: %+v, conflict %t", l.Name, a.Verb, a.ID != "", got, errors.Is(err, store.ErrConflict))
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		w.Errorf("Operate(%s %s) = %v, want nil or ErrConflict", a.Verb, a.ID, err)
 	}

@@ -10,7 +10,7 @@ import (
 
 // handed judges what a claim, or a commit, handed out, and takes it over.
 func (w *walk) handed(l *line, b *store.Batch, max int) {
-	w.log("  got batch %d/%d %q", b.No, b.Epoch, words(b))
+	w.log("  got %q under epoch %d", words(b), b.Epoch)
 	if l.paused {
 		w.Errorf("%s is paused, yet batch %q was claimed", l.Name, words(b))
 	}
@@ -173,6 +173,7 @@ func (w *walk) judge() {
 	if err != nil {
 		w.Fatalf("Queues() = %v, want nil", err)
 	}
+	w.tellQueues(states)
 	for _, st := range states {
 		l := w.lines[st.Name]
 		if l == nil {
@@ -208,6 +209,9 @@ func (w *walk) judgeStory() {
 			w.Errorf("Message(%q), which is %s in %s = %v, want its story", c.Body, c.fate, l.Name, err)
 		}
 		return // deleted
+	}
+	if c.fate != worked && c.fate != dropped { // else what retention leaves of it is the store's
+		w.tellStory(m, l.Name)
 	}
 	want := map[fate][]string{
 		waits: {"waiting", "behind", "deferred"}, leased: {"leased"}, postponed: {"deferred", "behind"},

@@ -18,7 +18,7 @@ func runWalkLaws() []Law {
 		laws = append(laws, Law{
 			Name:  fmt.Sprintf("run-walk/seed-%d", seed),
 			Says:  "Whatever is done in whatever order, every run that has not ended is ready, leased, waits or is parked, no mail is lost or doubled, and every lock has its line.",
-			check: func(s *scene) { walkRuns(s, uint64(seed), steps) },
+			check: func(s *scene) { walkRuns(s, uint64(seed), steps, false) },
 		})
 	}
 	return laws
@@ -39,10 +39,12 @@ type runWalk struct {
 	words     int
 	touched   []*runCopy // by the step
 	steps     []string
+	tells     bool
 }
 
-func walkRuns(s *scene, seed uint64, steps int) {
-	w := &runWalk{scene: s, seed: seed, rnd: rand.New(rand.NewPCG(seed, 11)), locks: map[string]*lockCopy{}, lockNames: []string{"door", "till"}}
+// walkRuns walks, and returns what was done; and, if it tells, what was answered.
+func walkRuns(s *scene, seed uint64, steps int, tells bool) []string {
+	w := &runWalk{scene: s, seed: seed, tells: tells, rnd: rand.New(rand.NewPCG(seed, 11)), locks: map[string]*lockCopy{}, lockNames: []string{"door", "till"}}
 	for _, name := range w.lockNames {
 		w.locks[name] = &lockCopy{}
 	}
@@ -55,11 +57,13 @@ func walkRuns(s *scene, seed uint64, steps int) {
 	for range steps {
 		w.step()
 		w.judge()
+		w.tell()
 		if s.Failed() {
-			return
+			return w.steps
 		}
 	}
 	w.finish()
+	return w.steps
 }
 
 func (w *runWalk) log(format string, args ...any) {
@@ -175,6 +179,8 @@ func (w *runWalk) sendSome() {
 	if keep {
 		w.arrived(c.Sends)
 		w.began(c.Runs, nil)
+		// Nobody tells the store when a transaction of a caller's commits: a claim brings what it sent.
+		w.claimSome(false, 1)
 	}
 }
 
@@ -255,10 +261,14 @@ func (w *runWalk) updateSome() {
 	for i, c := range g.Changes {
 		var waits []string
 		for _, x := range c.Run.Waits {
-			waits = append(waits, fmt.Sprintf("%d %s after %d since %s", x.N, x.Key, x.After%10_000, x.Since.Format("04:05")))
+			waits = append(waits, fmt.Sprintf("%d %s after any %t since %s", x.N, x.Key, x.After > 0, x.Since.Format("04:05")))
 		}
-		w.log("update %s: verdict %d, wake %s, waits %q, unwait %v, locks %v, read %d, sends %q, %d starts: %v", of[i].id, c.Run.Verdict, c.Run.Wake,
-			waits, c.Run.Unwait, c.Run.Locks, c.Run.Read, words(batchOf(c.Sends)), len(c.Runs), c.Err)
+		var locks []string
+		for _, x := range c.Run.Locks {
+			locks = append(locks, fmt.Sprintf("%d %s release %t", x.N, x.Name, x.Release))
+		}
+		w.log("update %s: verdict %d, wake %s, waits %q, unwait %v, locks %q, read any %t, sends %q, %d starts: %v", of[i].id, c.Run.Verdict, c.Run.Wake,
+			waits, c.Run.Unwait, locks, c.Run.Read > 0, words(batchOf(c.Sends)), len(c.Runs), c.Err)
 		if len(c.Closures) > 0 && errors.Is(c.Err, errClosure) {
 			continue
 		}
