@@ -71,6 +71,7 @@ type Store struct {
 
 	process atomic.Int64 // given by Begin, 0 before it and after End
 	mu      sync.Mutex   // orders Begin and End
+	former  int64        // the process that this one was before Begin; under mu
 
 	claiming sync.Map // of queue to *claimState
 	watched  watchlist

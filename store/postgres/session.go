@@ -20,6 +20,7 @@ const (
 		select id from weir.processes where ended_us is null and lost_us is null and beat_us < $1::bigint - $2::bigint and id <> $3::bigint
 		and ($3::bigint = 0 or exists (select 1 from weir.processes me where me.id = $3::bigint and me.beat_us >= $1::bigint - $2::bigint))
 		order by id for update skip locked)`
+	sqlSupersede  = `update weir.processes set lost_us = coalesce(lost_us, $2), ended_us = $2 where id = $1 and ended_us is null`
 	sqlEnd        = `update weir.processes set beat_us = $2, ended_us = $2 where id = $1`
 	sqlNoStarts   = `delete from weir.starts where process = $1`
 	sqlHandBack   = `update weir.batches set state = 1 where owner = $1 and state = 0`
@@ -41,7 +42,9 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.process.Store(0) // should it have lost the lease before
+	if former := s.process.Swap(0); former != 0 { // it has lost its lease, as a rule
+		s.former = former
+	}
 	var id, now int64
 	err := s.write(ctx, func(t *tx) error {
 		t.again = true
@@ -49,6 +52,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 			return err
 		}
 		now = t.now
+		t.do(sqlSupersede, s.former, now)
 		t.do(sqlMarkLost, now, s.lease.Microseconds(), 0)
 		t.ask(sqlOthers, s.readOthers, 0)
 		t.ask(sqlNewProcess, func(read scan) error { return read(&id) },
@@ -61,6 +65,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	s.listen(id)
 	s.watched.clear()
 	s.claiming.Clear()
+	s.former = 0
 	s.process.Store(id)
 	p.ID, p.StartedAt, p.BeatAt = id, at(now), at(now)
 	return nil
