@@ -102,6 +102,13 @@ func TestRoles(t *testing.T) {
 		return store.Done
 	})
 	c.sees(t)
+	for role, want := range map[string]string{"worker": "select, insert, update, delete", "viewer": "select"} {
+		for privilege := range strings.SplitSeq(want, ", ") {
+			if n := b.number(`select has_table_privilege('` + c.schema + `_` + role + `', 'weir.messages_1', '` + privilege + `')::int`); n != 1 {
+				t.Errorf("the %s may not %s a partition that was made later", role, privilege)
+			}
+		}
+	}
 	b.now = b.now.Add(100 * time.Hour)
 	b.send(201, 201)
 	b.settle(b.claim("waiter", 1), done)

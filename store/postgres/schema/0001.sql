@@ -40,7 +40,9 @@ create table weir.messages (
 -- An expression, so that no other look-up can use it, and late ones no other index: with young
 -- statistics the planner takes the wrong one.
 create index messages_late on weir.messages ((topic + 0), xid);
-create index messages_key on weir.messages (key) where key is not null;
+-- Who waits for a message of a key looks back at what was sent with it since its run started. A key
+-- may be that of a million messages, so they are found by their times, too.
+create index messages_key on weir.messages (key, sent_us) where key is not null;
 create index messages_correlation on weir.messages (correlation) where correlation is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
@@ -60,7 +62,7 @@ create table weir.kept (
   body        bytea not null,
   primary key (topic, seq)
 );
-create index kept_key on weir.kept (key) where key is not null;
+create index kept_key on weir.kept (key, sent_us) where key is not null;
 create index kept_correlation on weir.kept (correlation) where correlation is not null;
 
 -- base: what had been appended when the subscription began. sampled_* are what was counted by the
@@ -475,3 +477,62 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
 $$;
+
+-- Partitions of the messages are made and dropped with the rights of the schema's owner, so that the
+-- role that works the journal need not be it. Each of these refuses what retention and growth do not
+-- ask for. Their search path holds nothing that others can write to, and all names are qualified.
+
+-- Adds partition n, the next one, when it is due (partition.go); or attaches it again.
+create function weir.add_partition(n bigint) returns void language plpgsql security definer
+	set search_path = pg_catalog, pg_temp set lock_timeout = '1s' as $$
+declare
+	newest bigint := (select coalesce(max(substr(c.relname, 10)::bigint), -1) from pg_inherits i join pg_class c on c.oid = i.inhrelid
+		where i.inhparent = 'weir.messages'::regclass);
+	given record;
+begin
+	if to_regclass(format('weir.messages_%s', n)) is null then
+		if n <> newest + 1 or n << 22 > (select last_value from weir.seq) + (1 << 21) then
+			raise exception 'partition % is not due: the newest is %', n, newest;
+		end if;
+		execute format('create table weir.messages_%s (like weir.messages including defaults including indexes,
+			check (seq >= %s and seq < %s))', n, n << 22, (n + 1) << 22);
+		for given in select a.privilege_type, a.grantee from pg_class c, aclexplode(c.relacl) a
+			where c.oid = 'weir.messages'::regclass and a.grantee <> c.relowner and a.grantee <> 0
+		loop
+			execute format('grant %s on weir.messages_%s to %s', given.privilege_type, n, given.grantee::regrole);
+		end loop;
+	end if;
+	execute format('alter table weir.messages attach partition weir.messages_%s for values from (%s) to (%s)', n, n << 22, (n + 1) << 22);
+end $$;
+
+-- Detaches partition n, a full one, for roles that may not do so themselves: unlike DETACH
+-- CONCURRENTLY it needs a moment in which nobody uses the messages. Who waits for one holds up all
+-- who come after, so it gives up soon, and does not begin beside a transaction that is not short.
+create function weir.detach_partition(n bigint) returns void language plpgsql security definer
+	set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
+declare
+	users text[] := array(select virtualtransaction from pg_locks where relation = 'weir.messages'::regclass and pid <> pg_backend_pid());
+begin
+	if (n + 1) << 22 > (select last_value from weir.seq) then
+		raise exception 'partition % is in use', n;
+	end if;
+	perform pg_sleep(case when cardinality(users) > 0 then 0.1 else 0 end);
+	if exists (select 1 from pg_locks where relation = 'weir.messages'::regclass and virtualtransaction = any(users)) then
+		raise lock_not_available using message = 'a transaction that uses the messages is open for long';
+	end if;
+	execute format('alter table weir.messages detach partition weir.messages_%s', n) || case when exists (
+		select 1 from pg_inherits where inhrelid = to_regclass(format('weir.messages_%s', n)) and inhdetachpending) then ' finalize' else '' end;
+end $$;
+
+-- Drops partition n, which is detached.
+create function weir.drop_partition(n bigint) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+	if (n + 1) << 22 > (select last_value from weir.seq) or exists (select 1 from pg_inherits where inhrelid = to_regclass(format('weir.messages_%s', n))) then
+		raise exception 'partition % is in use', n;
+	end if;
+	execute format('drop table weir.messages_%s', n);
+end $$;
+
+revoke all on function weir.add_partition(bigint), weir.detach_partition(bigint), weir.drop_partition(bigint) from public;
+
+select weir.add_partition(0);
