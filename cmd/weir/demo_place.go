@@ -88,58 +88,60 @@ func (f demoFlags) place(a *app, dir, file, schema string) (*demoPlace, error) {
 	if a.given("schema") {
 		p.schema = a.schema
 	}
-	err := p.limitConns(f.Workers)
-	if err == nil && p.server == nil {
-		err = p.checkNew(a.ctx)
-	}
-	if err != nil {
+	if err := p.settle(a.ctx, f.Workers); err != nil {
 		return nil, errors.Join(err, p.release())
 	}
 	return p, nil
 }
 
-// connsOfAll is how many connections all workers' engines have at the most, but
-// connsLeast each: a server has 100, unless somebody has given it more.
-const (
-	connsOfAll = 60
-	connsMost  = 12
-	connsLeast = 4
-	connsName  = "pool_max_conns"
-)
-
-// limitConns shares out the connections, unless the address says how many.
-func (p *demoPlace) limitConns(workers int) error {
+// settle looks whether the schema is free, and shares out the server's connections.
+func (p *demoPlace) settle(ctx context.Context, workers int) (err error) {
 	u, err := url.Parse(p.store)
 	if err != nil {
 		return errors.New("--store is no URL: want postgres://user@host/database") // it may hold a password
 	}
 	p.name = fmt.Sprintf("'%s' --schema %s", u.Redacted(), p.schema)
-	if q := u.Query(); !q.Has(connsName) {
-		q.Set(connsName, strconv.Itoa(min(max(connsOfAll/workers, connsLeast), connsMost)))
-		u.RawQuery = q.Encode()
-		p.store = u.String()
-	}
-	return nil
-}
-
-const sqlHasSchema = `select exists (select from pg_namespace where nspname = $1)`
-
-// checkNew refuses a schema that is there.
-func (p *demoPlace) checkNew(ctx context.Context) (err error) {
 	db, err := p.open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var there bool
-	if err := db.QueryRowContext(ctx, sqlHasSchema, p.schema).Scan(&there); err != nil {
+	var free int
+	if err := db.QueryRowContext(ctx, sqlLookAt, p.schema).Scan(&there, &free); err != nil {
 		return err
 	}
 	if there {
 		return fmt.Errorf("the database has a schema %s, of an earlier demo: name another with --schema, or remove it with: drop schema %s cascade", p.schema, p.schema)
 	}
+	q := u.Query()
+	if q.Has(connsName) {
+		return nil
+	}
+	conns := min((free-connsOurs)/workers-connsBeside, connsMost)
+	if conns < connsLeast {
+		return fmt.Errorf("--workers is %d, and each needs %d connections, but the server has only %d free: take fewer workers, or raise its max_connections",
+			workers, connsBeside+connsLeast, free)
+	}
+	q.Set(connsName, strconv.Itoa(conns))
+	u.RawQuery = q.Encode()
+	p.store = u.String()
 	return nil
 }
+
+// How many connections a worker's engine works with, unless the address says it, and how many
+// it has beside those; and what the demo itself looks with.
+const (
+	connsMost   = 12
+	connsLeast  = 3
+	connsBeside = 6
+	connsOurs   = 8
+	connsName   = "pool_max_conns"
+)
+
+const sqlLookAt = `select exists (select from pg_namespace where nspname = $1),
+	current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+		- (select count(*) from pg_stat_activity where backend_type = 'client backend')`
 
 func (p *demoPlace) open() (*database.Database, error) { return openDemo(p.store, p.schema) }
 
