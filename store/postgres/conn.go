@@ -169,9 +169,11 @@ const (
 		pg_postmaster_start_time()::text`
 	// What is written is found row by row, by an index. While a table is young the planner
 	// would rather read the whole of it, and keeps to that when it has grown. A plan is made
-	// once on a connection: for most of these statements that costs more than to run them.
+	// once on a connection: for most of these statements that costs more than to run them. And it
+	// would start processes beside ours, as soon as a backlog is large: they cost more than they do.
 	sqlByIndex = `select set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
-		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)`
+		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
+		|| set_config('max_parallel_workers_per_gather', '0', true)`
 	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
 	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
 )
