@@ -282,6 +282,7 @@ func TestLoadBacklog(t *testing.T) {
 	l.phase(proof, "warm up", d/6)
 	few, fewFast := work("small")
 	l.fill(n)
+	l.phase(proof, "first claims of it", time.Second)
 	many, manyFast := work("large")
 	l.compare(proof, many, few)
 	l.compare(proof+", as fast as it can", manyFast, fewFast)
