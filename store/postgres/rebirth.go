@@ -58,6 +58,7 @@ func (s *Store) rebirth(ctx context.Context, tx pgx.Tx) (store.Incarnation, erro
 		query string
 		args  []any
 	}{
+		{sqlStepLimit, nil},
 		{sqlHoldStill, nil},
 		{sqlSetMeta, []any{"incarnation", string(inc)}},
 		{sqlSkipSeq, []any{int64(seqMask), int64(lifeSkip)}},
