@@ -36,7 +36,7 @@ type house struct {
 
 const houseTables = `
 	create table %[1]s.begun (what text not null, at timestamptz not null default clock_timestamp());
-	create table %[1]s.done (what text not null, key text not null, n bigserial)`
+	create table %[1]s.done (what text not null, key text not null, n bigserial, pid int not null, at timestamptz not null default clock_timestamp())`
 
 // work works the house until ctx is done.
 func work(ctx context.Context, dsn, schema string) error {
@@ -78,7 +78,7 @@ func (h *house) begin(ctx context.Context, what string) error {
 }
 
 func (h *house) end(ctx context.Context, tx weir.Tx, what, key string) error {
-	_, err := postgres.Pgx(tx).Exec(ctx, "insert into "+h.schema+".done (what, key) values ($1, $2)", what, key)
+	_, err := postgres.Pgx(tx).Exec(ctx, "insert into "+h.schema+".done (what, key, pid) values ($1, $2, $3)", what, key, os.Getpid())
 	return err
 }
 
@@ -181,6 +181,7 @@ func (g *giver) audit(h *house) (begun, done int) {
 	if n := h.count(g.t, "select count(*) - count(distinct what) from %s.done"); n != 0 {
 		g.t.Errorf("%d outcomes were accepted that had been accepted before, want 0", n)
 	}
+	g.showInverted(h)
 	if n := h.count(g.t, `select count(*) from (select substr(what, 6)::int as no, lag(substr(what, 6)::int) over (partition by key order by n) as before
 		from %s.done where key <> '') d where before > no`); n != 0 {
 		g.t.Errorf("%d messages were done after a later one of their key, want 0", n)
@@ -199,4 +200,33 @@ func (h *house) count(t *testing.T, query string) (n int) {
 	}
 	t.Error("the database does not answer")
 	return -1
+}
+
+// inversionsShown is how many are worth reading.
+const inversionsShown = 10
+
+// showInverted shows what was done after a later one of its key, with what was done between.
+func (g *giver) showInverted(h *house) {
+	g.t.Helper()
+	rows, err := h.db.Query(g.t.Context(), fmt.Sprintf(`with d as (select *, substr(what, 6)::int as no from %[1]s.done where key <> ''),
+		late as (select d.key, d.n, d.no, (select min(e.n) from d e where e.key = d.key and e.n < d.n and e.no > d.no) as since from d)
+		select l.no, string_agg(d.no || ' by ' || d.pid || ' at ' || to_char(d.at, 'MI:SS.MS'), ', ' order by d.n)
+		from late l join d on d.key = l.key and d.n >= l.since and d.n <= l.n where l.since is not null group by l.no, l.n order by l.n limit $1`, h.schema), inversionsShown)
+	if err != nil {
+		g.t.Error(err)
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var no int
+		var all string
+		if err := rows.Scan(&no, &all); err != nil {
+			g.t.Error(err)
+			return
+		}
+		g.t.Logf("task %d was late: %s", no, all)
+	}
+	if err := rows.Err(); err != nil {
+		g.t.Error(err)
+	}
 }
