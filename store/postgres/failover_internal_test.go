@@ -244,7 +244,7 @@ func restore(t *testing.T, dsn string, dump []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin, "-X", "-q", "-v", "ON_ERROR_STOP=1", dsn)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), bin, "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", dsn)
 	cmd.Stdin = bytes.NewReader(dump)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("restore = %v: %s", err, out)
