@@ -34,7 +34,7 @@ func runTests(m *testing.M) int {
 	if os.Getenv(dsnVariable) != "" {
 		return m.Run()
 	}
-	server, err := pgtest.Start(context.Background())
+	server, err := startServer()
 	if err == nil {
 		err = os.Setenv(dsnVariable, server.DSN("postgres"))
 	}
@@ -51,6 +51,25 @@ func runTests(m *testing.M) int {
 		}
 	}()
 	return m.Run()
+}
+
+// startServer starts the tests' server, in memory if there is room.
+func startServer() (*pgtest.Server, error) {
+	const variable = "TMPDIR"
+	if folder := inMemory(); folder != "" {
+		before, set := os.LookupEnv(variable)
+		if err := os.Setenv(variable, folder); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if set {
+				_ = os.Setenv(variable, before)
+			} else {
+				_ = os.Unsetenv(variable)
+			}
+		}()
+	}
+	return pgtest.Start(context.Background())
 }
 
 // sideBySide has more tests run at once than there are processors, unless told otherwise:
