@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/store/storetest"
 )
 
 // bank charges cards. It refuses no duplicate, and its answers can get lost.
@@ -312,4 +315,34 @@ func TestOnceOutOfAttempts(t *testing.T) {
 		decided(t, e.RetryRun(t.Context(), of(id), known))
 		completed(t, ref, 1)
 	}
+}
+
+// A process that was stopped between the intent and the call makes no call when it goes on:
+// others may have found by then that there was none, and made it.
+func TestOnceIntentTooOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var stopped atomic.Bool
+		faults := storetest.Faults{After: func(c storetest.Call) error {
+			if c.Method == storetest.Commit && stopped.CompareAndSwap(true, false) {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}}
+		e := openStore(t, faults.Opener(sqlite.File(newFile(t))), weir.Config{})
+		b, asked := &bank{}, -1
+		b.answer = func(int) error {
+			asked = b.finds
+			return nil
+		}
+		weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+			stopped.Store(true)
+			return weir.Once(r, "charge", b.charge, b.find, quick, weir.Timeout(20*time.Second))
+		})
+		works(t, e)
+		completed(t, startRun(t, e, "7"), 1)
+		if charges, _ := b.count(); charges != 1 || asked < 1 {
+			t.Errorf("%d charges, after %d questions, want 1 after it was asked for the first", charges, asked)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -64,6 +65,8 @@ func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 	}
 }
 
+var errIntentLate = errors.New("the call was not made: to record that it would be took longer than it may take")
+
 // intend commits the intent and makes the call.
 func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	st.checkpoint()
@@ -82,12 +85,20 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	r := rec.get()
 	r.State, r.Due, r.Reason = store.StepIntent, time.Time{}, ""
 	r.Attempt++
-	r.Value = intent{At: time.Now(), Timeout: c.Timeout}.encode()
+	made := time.Now()
+	r.Value = intent{At: made, Timeout: c.Timeout}.encode()
 	number := r.Attempt
 	s.open().write(r)
 	s.mu.Unlock()
 	st.await()
-	a := st.attempt(c.within(r.StartedAt), name, number)
+	// Another process that takes over believes that it has not happened from twice the timeout
+	// after the intent was made on. So a commit that took long takes from the call's own time.
+	a := attempted{number: number, first: r.StartedAt, started: time.Now(), err: errIntentLate}
+	if left := c.Timeout - time.Since(made); left > 0 {
+		call := *c.within(r.StartedAt)
+		call.Timeout = min(call.Timeout, left)
+		a = st.attempt(&call, name, number)
+	}
 	if a.stopped {
 		st.unwind(endStopped) // the intent stands: the next process finds out
 	}
