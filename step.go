@@ -214,7 +214,7 @@ type Outcome = engine.Outcome
 const (
 	Unknown     = engine.Unknown     // nobody can tell: asked again, then a person
 	Happened    = engine.Happened    // with its result
-	NotHappened = engine.NotHappened // believed from twice the attempt's Timeout after its beginning
+	NotHappened = engine.NotHappened // believed from twice the attempt's Timeout, and 2 s, after its beginning
 )
 
 // Once does something that must not happen twice. Its intent is durable before f is

@@ -13,7 +13,7 @@ import (
 // intent is kept in an open Once record's Value.
 type intent struct {
 	At       time.Time     `json:"at"`      // when the call was about to be made
-	Timeout  time.Duration `json:"timeout"` // that it was given
+	Timeout  time.Duration `json:"timeout"` // that it was given, with what its commit may take
 	Verifies int           `json:"verifies,omitempty"`
 	Retried  bool          `json:"retried,omitempty"` // by a person: where nothing verifies, it has not happened
 	Not      bool          `json:"not,omitempty"`     // verified, and believed: it has not happened
@@ -65,6 +65,10 @@ func (st *Strand) once(c *Call, name string, rec *record) ([]byte, error) {
 	}
 }
 
+// intentCommit is what the commit of an intent may take without taking from the call's time:
+// some orders of magnitude above what is usual, and a short time to wait after a crash.
+const intentCommit = time.Second
+
 var errIntentLate = errors.New("the call was not made: to record that it would be took longer than it may take")
 
 // intend commits the intent and makes the call.
@@ -86,15 +90,16 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	r.State, r.Due, r.Reason = store.StepIntent, time.Time{}, ""
 	r.Attempt++
 	made := time.Now()
-	r.Value = intent{At: made, Timeout: c.Timeout}.encode()
+	most := c.Timeout + intentCommit
+	r.Value = intent{At: made, Timeout: most}.encode()
 	number := r.Attempt
 	s.open().write(r)
 	s.mu.Unlock()
 	st.await()
-	// Another process that takes over believes that it has not happened from twice the timeout
+	// Another process that takes over believes that it has not happened from twice that time
 	// after the intent was made on. So a commit that took long takes from the call's own time.
 	a := attempted{number: number, first: r.StartedAt, started: time.Now(), err: errIntentLate}
-	if left := c.Timeout - time.Since(made); left > 0 {
+	if left := most - time.Since(made); left > 0 {
 		call := *c.within(r.StartedAt)
 		call.Timeout = min(call.Timeout, left)
 		a = st.attempt(&call, name, number)
