@@ -235,7 +235,7 @@ func TestRebirth(t *testing.T) {
 		}
 		fresh := keyed(1, "late")
 		send(t, reborn, fresh...)
-		if seqOf(int64(fresh[0].Pos)) < lifeSkip {
+		if seqOf(int64(fresh[0].Pos))-seqOf(int64(late[0].Pos)) < lifeSkip {
 			t.Errorf("position after a rebirth = %d, want far above %d", fresh[0].Pos, late[0].Pos)
 		}
 		b := claimSome(t, reborn, queue, 9)
