@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -14,19 +12,7 @@ import (
 // server is the URL of a database on a PostgreSQL server of the test's own.
 func server(t *testing.T) string {
 	t.Helper()
-	s, err := pgtest.Start(t.Context())
-	if errors.Is(err, pgtest.ErrNoBinaries) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s.URL("postgres")
+	return pgtest.ForTest(t).URL("postgres")
 }
 
 // The verbs that look, and those that operate, work on PostgreSQL as on a file.

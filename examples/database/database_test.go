@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -114,7 +113,7 @@ func sayTwice(t *testing.T, db *database.Database) {
 
 // Who is patient does not notice that the server was killed; a fault is told at once.
 func TestPatient(t *testing.T) {
-	s := server(t)
+	s := pgtest.ForTest(t)
 	db, err := database.Schema(s.URL("postgres"), "patient")
 	if err != nil {
 		t.Fatal(err)
@@ -181,24 +180,6 @@ func TestRefuses(t *testing.T) {
 
 func onServer(t *testing.T, schema string) func() (*database.Database, error) {
 	t.Helper()
-	s := server(t)
+	s := pgtest.ForTest(t)
 	return func() (*database.Database, error) { return database.Schema(s.URL("postgres"), schema) }
-}
-
-// server is a PostgreSQL server of the test's own.
-func server(t *testing.T) *pgtest.Server {
-	t.Helper()
-	s, err := pgtest.Start(t.Context())
-	if errors.Is(err, pgtest.ErrNoBinaries) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }

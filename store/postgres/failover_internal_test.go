@@ -104,7 +104,7 @@ func (e *estate) heirs(s *Store, highest store.Pos) {
 // before it; what it has is worked, and nothing skipped.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	primary := ownServer(t)
+	primary := pgtest.ForTest(t)
 	dsn := primary.DSN("postgres")
 	s := opened(t, dsn+" pool_max_conns=4")
 	e := leave(t, s, dsn)
@@ -187,7 +187,7 @@ func one(t *testing.T, dsn, query string, into any) {
 // noticed; what it has is worked, and nothing skipped. So is one that takes its own database back in time.
 func TestRestoredDump(t *testing.T) {
 	t.Parallel()
-	server := ownServer(t)
+	server := pgtest.ForTest(t)
 	young := server.DSN("postgres")
 	schema, _ := freshSchema(t)
 	admin(t, dsn(t), "set synchronous_commit = off", "do $$ begin for i in 1..4000 loop perform pg_current_xact_id(); commit; end loop; end $$")

@@ -191,22 +191,12 @@ func TestLostAnswerOfACommitIsFoundOut(t *testing.T) {
 // gives out transaction numbers again after that.
 func TestLostAnswerOfAKilledServerIsFoundOut(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(t.Context())
-	if errors.Is(err, pgtest.ErrNoBinaries) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.ForTest(t)
 	for i, deed := range allDeeds() {
 		for how, cut := range map[string]int32{"before": cutBefore, "after": cutAfter} {
 			t.Run(deed.name+"/"+how, func(t *testing.T) {
 				h := &harness{t: t, schema: fmt.Sprintf("k%d_%d", i, cut)}
+				var err error
 				if h.db, err = pgxpool.New(t.Context(), server.DSN("postgres")); err != nil {
 					t.Fatal(err)
 				}
@@ -232,7 +222,7 @@ func TestLostAnswerOfAKilledServerIsFoundOut(t *testing.T) {
 					}
 				}
 				l.cut.Store(cut)
-				err := d.do(ch)
+				err = d.do(ch)
 				l.down = nil
 				if after := cut == cutAfter; after != (err == nil) || err != nil && errors.Is(err, store.ErrUnresolved) {
 					t.Errorf("Commit() = %v, cut after the commit: %t", err, after)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,24 +14,6 @@ import (
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/postgres/pgtest"
 )
-
-// ownServer is a server that a test may stop, and set up badly.
-func ownServer(t *testing.T) *pgtest.Server {
-	t.Helper()
-	server, err := pgtest.Start(context.Background())
-	if errors.Is(err, pgtest.ErrNoBinaries) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return server
-}
 
 // admin runs statements as the superuser, each on its own.
 func admin(t *testing.T, dsn string, statements ...string) {
@@ -97,7 +78,7 @@ func set(t *testing.T, dsn, name, value string) {
 // opened, and at the next heartbeat.
 func TestServerSettings(t *testing.T) {
 	t.Parallel()
-	d := ownServer(t).DSN("postgres")
+	d := pgtest.ForTest(t).DSN("postgres")
 	s := opened(t, d+" pool_max_conns=2")
 	for _, name := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
 		set(t, d, name, "off")
@@ -165,7 +146,7 @@ func testLeftOff(t *testing.T, s *Store) {
 // failure at most: connections of before are not met one by one.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
-	server := ownServer(t)
+	server := pgtest.ForTest(t)
 	d := server.DSN("postgres")
 	s := opened(t, d+" pool_max_conns=8")
 	declared(t, s)

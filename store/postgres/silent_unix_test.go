@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/postgres/pgtest"
 )
 
 // A server that is gone without a word, as when its machine is, is away: a process waits for it no
 // longer than its lease bears, and beats on another connection.
 func TestServerFallsSilent(t *testing.T) {
 	t.Parallel()
-	d := ownServer(t).DSN("postgres")
+	d := pgtest.ForTest(t).DSN("postgres")
 	s := opened(t, d+" pool_max_conns=2", Lease(time.Second))
 	if err := s.Heartbeat(t.Context()); err != nil {
 		t.Fatal(err)

@@ -56,25 +56,7 @@ func dsnOf(t *testing.T) string {
 	if dsn := os.Getenv(envDSN); dsn != "" {
 		return dsn
 	}
-	return serverOf(t).DSN("postgres")
-}
-
-// serverOf starts a server that ends with the test.
-func serverOf(t *testing.T) *pgtest.Server {
-	t.Helper()
-	server, err := pgtest.Start(t.Context())
-	if errors.Is(err, pgtest.ErrNoBinaries) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return server
+	return pgtest.ForTest(t).DSN("postgres")
 }
 
 // poolOf opens the database, and makes a schema with a name of its own.

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/weir-go/weir/store/postgres/pgtest"
 )
 
 // A server that is killed and comes back, sooner or later than a lease, ends no engine, and
 // what was under way is done once. Senders are told, and send again.
 func TestEnginesOutliveTheirServer(t *testing.T) {
-	server := serverOf(t)
+	server := pgtest.ForTest(t)
 	dsn := server.DSN("postgres")
 	h, g := newHouse(t, dsn)
 	children := []*child{start(t, dsn, h.schema), start(t, dsn, h.schema)}
