@@ -98,6 +98,22 @@ const (
 	Discarded                    // dropped on purpose: neither worked nor kept
 )
 
+func (v Verdict) String() string {
+	switch v {
+	case Done:
+		return "done"
+	case Retry:
+		return "retry"
+	case NotYet:
+		return "not-yet"
+	case Dead:
+		return "dead"
+	case Discarded:
+		return "discarded"
+	}
+	return "behind"
+}
+
 // Settlement is the verdict on one delivery.
 type Settlement struct {
 	Batch   BatchRef

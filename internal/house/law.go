@@ -19,16 +19,17 @@ var law = map[string]rule{
 	"store": {},
 
 	// What adapters share: how they store what the port leaves to them.
-	"store/internal/acts":     {ours: []string{"store"}},
+	"store/internal/acts":     {ours: []string{"store", "store/internal/checks"}},
+	"store/internal/checks":   {ours: []string{"store"}},
 	"store/internal/batchrow": {},
 	"store/internal/runwake":  {ours: []string{"store"}},
 
 	// Adapters: their port, what they share, and their driver.
 	"store/sqlite": {
-		ours:  []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/runwake"},
+		ours:  []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/runwake"},
 		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
 	},
-	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
+	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
 	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
 

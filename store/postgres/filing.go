@@ -91,7 +91,7 @@ func (r *attemptRows) add(x *exception, now int64) {
 	}
 	r.queues, r.poss, r.ns = append(r.queues, int32(x.queue)), append(r.poss, x.pos), append(r.ns, int32(x.n+1))
 	r.attempts, r.starts, r.tooks = append(r.attempts, int32(x.Attempt)), append(r.starts, us(x.Started)), append(r.tooks, x.Took.Microseconds())
-	r.verdicts, r.reasons = append(r.verdicts, verdictName(x.Verdict)), append(r.reasons, reasonOf(x.Reason))
+	r.verdicts, r.reasons = append(r.verdicts, x.Verdict.String()), append(r.reasons, reasonOf(x.Reason))
 	r.stacks, r.dues = append(r.stacks, cut(x.Stack, store.MaxStack)), append(r.dues, due)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/runwake"
 )
 
@@ -79,17 +80,6 @@ func (s *Store) startLock(st *store.RunStart) int64 { return s.lockNumber("start
 // startsLock is shared by callers' transactions that have started runs.
 func (s *Store) startsLock() int64 { return s.lockNumber("starts") }
 
-// valueMax bounds inputs, results and values of steps, in bytes.
-const valueMax = 1 << 20
-
-// tooLong refuses what is longer than may be stored.
-func tooLong(what string, b []byte) error {
-	if len(b) > valueMax {
-		return fmt.Errorf("%s has %d bytes, at most %d", what, len(b), valueMax)
-	}
-	return nil
-}
-
 func checkStart(st *store.RunStart) error {
 	switch {
 	case st.Workflow == "" || !storable(st.Workflow):
@@ -101,7 +91,7 @@ func checkStart(st *store.RunStart) error {
 	case !storable(st.Cause) || !storable(st.Correlation):
 		return fmt.Errorf("start of run %s of %s: cause %q or correlation %q is no text that PostgreSQL can keep", st.ID, st.Workflow, st.Cause, st.Correlation)
 	}
-	if err := tooLong("input", st.Input); err != nil {
+	if err := checks.TooLong("input", st.Input); err != nil {
 		return fmt.Errorf("start of run %s of %s: %w", st.ID, st.Workflow, err)
 	}
 	return nil

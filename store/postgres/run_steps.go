@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 // Most records are written once, when their step is done. An insert that may meet an earlier
@@ -110,7 +111,7 @@ func (d *runDesk) writeSteps(updates []*store.Change) error {
 	last := map[waitID]*store.Record{}
 	for _, ch := range updates {
 		for _, r := range ch.Run.Records {
-			if err := tooLong("value", r.Value); err != nil {
+			if err := checks.TooLong("value", r.Value); err != nil {
 				return &closureError{ch, fmt.Errorf("update run number %d: record %d: %w", ch.Run.No, r.N, err)}
 			}
 			last[waitID{int64(ch.Run.No), r.N}] = r

@@ -1,48 +1,28 @@
 package postgres
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/runwake"
 )
 
+// checkUpdate refuses what no state of the store would make right, texts that PostgreSQL cannot
+// keep among it.
 func checkUpdate(u *store.RunUpdate) error {
-	for _, r := range u.Records {
-		switch {
-		case r == nil:
-			return errors.New("a record is nil")
-		case r.N < 1 || r.N > store.MaxRecords:
-			return fmt.Errorf("record %d: want a number from 1 to %d", r.N, store.MaxRecords)
-		case !storable(r.Name):
-			return fmt.Errorf("record %d: its name %q is no text that PostgreSQL can keep", r.N, r.Name)
-		}
-		if err := tooLong("value", r.Value); err != nil {
-			return fmt.Errorf("record %d: %w", r.N, err)
-		}
-	}
-	for i := range u.Attempts {
-		if n := u.Attempts[i].N; n < 1 || n > store.MaxRecords {
-			return fmt.Errorf("attempt of record %d: want a number from 1 to %d", n, store.MaxRecords)
-		}
-	}
-	if len(u.Locks) > store.MaxLocks {
-		return fmt.Errorf("%d acts on locks in one update, at most %d", len(u.Locks), store.MaxLocks)
-	}
-	for i := range u.Locks {
-		if a := &u.Locks[i]; a.Name == "" || len(a.Name) > store.MaxRunID || !storable(a.Name) {
-			return fmt.Errorf("the name of a lock, %q, has %d bytes, want 1 to %d, in UTF-8 and without NUL", a.Name, len(a.Name), store.MaxRunID)
-		}
-	}
-	if err := tooLong("result", u.Result); err != nil {
+	if err := checks.Update(u); err != nil {
 		return err
 	}
-	if u.Verdict > store.Ended {
-		return fmt.Errorf("verdict %d: unknown", u.Verdict)
+	for _, r := range u.Records {
+		if !storable(r.Name) {
+			return fmt.Errorf("record %d: its name %q is no text that PostgreSQL can keep", r.N, r.Name)
+		}
 	}
-	if u.Verdict == store.Ended && (u.Outcome < store.Completed || u.Outcome > store.Cancelled) {
-		return fmt.Errorf("ended with outcome %d: want completed, failed or cancelled", u.Outcome)
+	for i := range u.Locks {
+		if name := u.Locks[i].Name; !storable(name) {
+			return fmt.Errorf("the name of a lock, %q, is no text that PostgreSQL can keep", name)
+		}
 	}
 	return nil
 }

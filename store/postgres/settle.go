@@ -325,22 +325,6 @@ func dueOf(s *store.Settlement, now int64) int64 {
 	return now
 }
 
-func verdictName(v store.Verdict) string {
-	switch v {
-	case store.Done:
-		return "done"
-	case store.Retry:
-		return "retry"
-	case store.NotYet:
-		return "not-yet"
-	case store.Dead:
-		return "dead"
-	case store.Discarded:
-		return "discarded"
-	}
-	return "behind"
-}
-
 // writeBatches queues the batches that were settled in, and the starts of suspects.
 func (t *commit) writeBatches() {
 	for k, b := range t.batches {

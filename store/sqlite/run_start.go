@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
@@ -214,7 +215,7 @@ func checkStart(st *store.RunStart) error {
 	case st.Version < 1:
 		return fmt.Errorf("start of run %s of %s: version %d, want 1 or more", st.ID, st.Workflow, st.Version)
 	}
-	if err := tooLong("input", st.Input); err != nil {
+	if err := checks.TooLong("input", st.Input); err != nil {
 		return fmt.Errorf("start of run %s of %s: %w", st.ID, st.Workflow, err)
 	}
 	return nil

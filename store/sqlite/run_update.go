@@ -1,10 +1,10 @@
 package sqlite
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/runwake"
 )
 
@@ -22,7 +22,7 @@ func (t *commit) fenceRun(ch *store.Change) (refused, err error) {
 	if l == nil || l.over || l.epoch != u.Epoch {
 		return store.ErrFenced, nil
 	}
-	if refused := checkUpdate(u); refused != nil {
+	if refused := checks.Update(u); refused != nil {
 		return fmt.Errorf("update run number %d: %w", u.No, refused), nil
 	}
 	if len(u.Waits) > 0 {
@@ -32,43 +32,6 @@ func (t *commit) fenceRun(ch *store.Change) (refused, err error) {
 		refused = fmt.Errorf("update run number %d: %w", u.No, refused)
 	}
 	return refused, err
-}
-
-func checkUpdate(u *store.RunUpdate) error {
-	for _, r := range u.Records {
-		switch {
-		case r == nil:
-			return errors.New("a record is nil")
-		case r.N < 1 || r.N > store.MaxRecords:
-			return fmt.Errorf("record %d: want a number from 1 to %d", r.N, store.MaxRecords)
-		}
-		if err := tooLong("value", r.Value); err != nil {
-			return fmt.Errorf("record %d: %w", r.N, err)
-		}
-	}
-	for i := range u.Attempts {
-		if n := u.Attempts[i].N; n < 1 || n > store.MaxRecords {
-			return fmt.Errorf("attempt of record %d: want a number from 1 to %d", n, store.MaxRecords)
-		}
-	}
-	if len(u.Locks) > store.MaxLocks {
-		return fmt.Errorf("%d acts on locks in one update, at most %d", len(u.Locks), store.MaxLocks)
-	}
-	for i := range u.Locks {
-		if a := &u.Locks[i]; a.Name == "" || len(a.Name) > store.MaxRunID {
-			return fmt.Errorf("the name of a lock has %d bytes, want 1 to %d", len(a.Name), store.MaxRunID)
-		}
-	}
-	if err := tooLong("result", u.Result); err != nil {
-		return err
-	}
-	if u.Verdict > store.Ended {
-		return fmt.Errorf("verdict %d: unknown", u.Verdict)
-	}
-	if u.Verdict == store.Ended && (u.Outcome < store.Completed || u.Outcome > store.Cancelled) {
-		return fmt.Errorf("ended with outcome %d: want completed, failed or cancelled", u.Outcome)
-	}
-	return nil
 }
 
 // admitRun takes an update for writing once nothing refuses its change any more. A
@@ -122,7 +85,7 @@ func (t *commit) writeUpdates() error {
 	}
 	for _, u := range t.updates {
 		for _, r := range u.change.Run.Records {
-			if err := tooLong("value", r.Value); err != nil {
+			if err := checks.TooLong("value", r.Value); err != nil {
 				return &closureError{u.change, fmt.Errorf("update run number %d: record %d: %w", u.l.no, r.N, err)}
 			}
 			t.steps = append(t.steps, stepRow{stepID(u.l.no, r.N), r})

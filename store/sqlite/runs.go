@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"fmt"
-
 	"github.com/weir-go/weir/store"
 )
 
@@ -271,9 +269,6 @@ const (
 // longer would spill into overflow pages, which each update of the row rewrites.
 const bodyMax = 2 << 10
 
-// valueMax bounds inputs, results and values of steps.
-const valueMax = 1 << 20
-
 func resultID(run int64) int64 { return run<<1 | 1 }
 func inputID(run int64) int64  { return run << 1 }
 
@@ -281,11 +276,3 @@ const (
 	sqlNewBody = `insert or replace into weir_run_bodies (id, body) values (?1, ?2)`
 	sqlBody    = `select body from weir_run_bodies where id = ?1`
 )
-
-// tooLong refuses what is longer than may be stored.
-func tooLong(what string, b []byte) error {
-	if len(b) > valueMax {
-		return fmt.Errorf("%s has %d bytes, at most %d", what, len(b), valueMax)
-	}
-	return nil
-}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/runwake"
 )
 
@@ -120,7 +121,7 @@ func TestLeasesOutliveFailure(t *testing.T) {
 // TestLongBodiesAside wants long inputs and results out of the runs' rows.
 func TestLongBodiesAside(t *testing.T) {
 	s := beginStore(t)
-	for _, n := range []int{0, 1, bodyMax, bodyMax + 1, valueMax} {
+	for _, n := range []int{0, 1, bodyMax, bodyMax + 1, checks.ValueMax} {
 		id, body := fmt.Sprint("n", n), bytes.Repeat([]byte("x"), n)
 		st := &store.RunStart{Workflow: fulfil, ID: id, Version: 1, Input: body, Lease: true}
 		commit1(t, s, &store.Change{Runs: []*store.RunStart{st}})
@@ -133,7 +134,7 @@ func TestLongBodiesAside(t *testing.T) {
 		}
 		again := &store.RunStart{Workflow: fulfil, ID: id, Version: 1, Input: append(body, 'y')}
 		ch := &store.Change{Runs: []*store.RunStart{again}}
-		if n == valueMax {
+		if n == checks.ValueMax {
 			continue
 		}
 		err = s.Commit(t.Context(), &store.Group{Changes: []*store.Change{ch}})

@@ -245,24 +245,8 @@ func (t *commit) record(q *queueTail, s *store.Settlement, pos, n int64) error {
 	if s.Verdict == store.Retry || s.Verdict == store.NotYet {
 		due = t.due(s)
 	}
-	return t.c.exec(sqlNewAttempt, q.id, pos, n, s.Attempt, s.Started, s.Took.Microseconds(), verdictName(s.Verdict),
+	return t.c.exec(sqlNewAttempt, q.id, pos, n, s.Attempt, s.Started, s.Took.Microseconds(), s.Verdict.String(),
 		textOrNull(cut(s.Reason, store.MaxReason)), textOrNull(cut(s.Stack, store.MaxStack)), t.process, due)
-}
-
-func verdictName(v store.Verdict) string {
-	switch v {
-	case store.Done:
-		return "done"
-	case store.Retry:
-		return "retry"
-	case store.NotYet:
-		return "not-yet"
-	case store.Dead:
-		return "dead"
-	case store.Discarded:
-		return "discarded"
-	}
-	return "behind"
 }
 
 // due is when a delivery is to be tried again. 0 is reserved for what is released.

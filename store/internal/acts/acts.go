@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
-
-// valueMax bounds the value that a step is settled with, in bytes.
-const valueMax = 1 << 20
 
 // Check refuses what no state of the store would make right.
 func Check(a store.Act) error {
@@ -61,8 +59,8 @@ func checkRun(a store.Act) (faults []error) {
 	if a.Failed && a.Verb != store.SettleRun {
 		faults = append(faults, errors.New("only settle says that a step has failed"))
 	}
-	if len(a.Body) > valueMax {
-		faults = append(faults, fmt.Errorf("value has %d bytes, at most %d", len(a.Body), valueMax))
+	if err := checks.TooLong("value", a.Body); err != nil {
+		faults = append(faults, err)
 	}
 	return faults
 }
