@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,9 +132,9 @@ func TestCancelWhileWaiting(t *testing.T) {
 func TestCancelWhileOnceIsUnknown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		known := false
+		var known atomic.Bool
 		b := &bank{answer: func(int) error { return errLost }, found: func(int) (weir.Outcome, error) {
-			if !known {
+			if !known.Load() {
 				return weir.Unknown, nil
 			}
 			return weir.Happened, nil
@@ -159,7 +160,7 @@ func TestCancelWhileOnceIsUnknown(t *testing.T) {
 		if _, now := b.count(); now-asked < 5 || now-asked > 200 {
 			t.Errorf("asked %d times in %s, want about every second", now-asked, time.Since(before))
 		}
-		known = true
+		known.Store(true)
 		ended(t, ref, "cancelled")
 		if got, want := did.get(), []string{"refund"}; !slices.Equal(got, want) {
 			t.Errorf("done: %q, want %q", got, want)
