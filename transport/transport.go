@@ -110,8 +110,22 @@ type Delivery struct {
 // engine's business.
 type Note struct {
 	From string // the boundary that sends it
-	Kind string // a word
+	Kind string // a word of lower-case letters, digits and hyphens
 	Body []byte
+}
+
+// Check says what keeps a note from being sent, as an ErrInvalid or ErrTooBig.
+func (n Note) Check() error {
+	if err := CheckBoundary(n.From); err != nil {
+		return err
+	}
+	if !nameOf(n.Kind, 64, "-") {
+		return invalid("note's kind %q: want 1 to 64 lower-case letters, digits and hyphens", n.Kind)
+	}
+	if len(n.Body) > MaxNote {
+		return tooBig("note", len(n.Body), MaxNote)
+	}
+	return nil
 }
 
 // Limits of the port.
