@@ -1,0 +1,346 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/weir-go/weir/transport"
+)
+
+const (
+	pullExpires   = 30 * time.Second
+	pullHeartbeat = 2 * time.Second
+	// lastOnes is how long Next waits, once it has some, for the word that there are no more.
+	lastOnes  = 100 * time.Millisecond
+	closeWait = time.Second
+)
+
+// inlet pulls from a boundary's consumer.
+//
+// It asks for packets itself, rather than by the jetstream package's iterators: those read ahead, and
+// what they have read ahead is in nobody's hands while its time to be acknowledged runs; or they drop
+// what is on its way when they are given up. Here one request is under way at a time, for what Next
+// was asked for; a Next that gives up leaves it, and the next one goes on with it.
+type inlet struct {
+	t        *Transport
+	boundary string
+	done     chan struct{}
+	once     sync.Once
+
+	come    chan *nats.Msg
+	sub     *nats.Subscription
+	prefix  string // of the subjects that sub hears
+	request atomic.Int64
+
+	// turn is held by the Next that reads; what follows is its.
+	turn    chan struct{}
+	known   bool            // the consumer was there, on this connection
+	lost    <-chan struct{} // closed when this connection is lost
+	pending int             // packets that the request under way may still bring; 0: there is none
+	due     time.Time       // when it should have said something
+
+	mu    sync.Mutex
+	hands map[string]hold // handed out, by handle
+}
+
+// hold is a packet in our hands.
+type hold struct {
+	since time.Time
+	seq   uint64 // in the stream
+}
+
+// Receive implements transport.Transport.
+func (t *Transport) Receive(ctx context.Context, boundary string) (transport.Inlet, error) {
+	if err := t.ready(ctx, boundary); err != nil {
+		return nil, err
+	}
+	if err := t.established(ctx, t.establish(ctx, boundary)); err != nil {
+		return nil, fmt.Errorf("receive for %s: %w", boundary, err)
+	}
+	t.warn(ctx)
+	in := &inlet{
+		t: t, boundary: boundary, done: make(chan struct{}), turn: make(chan struct{}, 1),
+		come: make(chan *nats.Msg, transport.MaxNext+100), prefix: t.nc.NewInbox() + ".", hands: map[string]hold{},
+	}
+	var err error
+	if in.sub, err = t.nc.ChanSubscribe(in.prefix+"*", in.come); err != nil {
+		return nil, fmt.Errorf("receive for %s: %w", boundary, t.outcome(ctx, err))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		_ = in.sub.Unsubscribe() // its connection is closed
+		return nil, transport.ErrClosed
+	}
+	t.inlets[in] = true
+	return in, nil
+}
+
+func (in *inlet) open(ctx context.Context) error {
+	select {
+	case <-in.done:
+		return transport.ErrClosed
+	default:
+		return ctx.Err()
+	}
+}
+
+// Next implements transport.Inlet.
+func (in *inlet) Next(ctx context.Context, max int) ([]transport.Delivery, error) {
+	if max < 1 || max > transport.MaxNext {
+		return nil, fmt.Errorf("%w: Next(%d): want 1 to %d", transport.ErrInvalid, max, transport.MaxNext)
+	}
+	if err := in.open(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case in.turn <- struct{}{}:
+		defer func() { <-in.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-in.done:
+		return nil, transport.ErrClosed
+	}
+	msgs, err := in.pull(ctx, max)
+	if len(msgs) > 0 { // whatever else: they are in our hands
+		return in.deliveries(msgs), nil
+	}
+	return nil, err
+}
+
+// pull reads until it has some and there are no more, or as many as are wanted.
+func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
+	var got []*nats.Msg
+	size := 0
+	for {
+		if err := in.open(ctx); err != nil {
+			return got, err
+		}
+		if in.pending == 0 && len(in.come) == 0 {
+			if len(got) > 0 {
+				return got, nil
+			}
+			if err := in.ask(ctx, most); err != nil {
+				return nil, err
+			}
+		}
+		wait := max(time.Until(in.due), 0)
+		if len(got) > 0 {
+			wait = lastOnes
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case m := <-in.come:
+			timer.Stop()
+			if err := in.hear(m); err != nil {
+				return got, err
+			}
+			if isPacket(m) {
+				got = append(got, m)
+				if size += m.Size(); len(got) == most || size >= transport.MaxNextBytes {
+					return got, nil
+				}
+			}
+			continue
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-in.done:
+		case <-in.lost:
+		}
+		timer.Stop()
+		if len(got) > 0 {
+			return got, nil
+		}
+		if err := in.open(ctx); err != nil {
+			return nil, err
+		}
+		in.known, in.pending = false, 0
+		if err := in.t.connected(); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: the broker does not answer", transport.ErrUnavailable)
+	}
+}
+
+// ask sends a request for packets: those that are there at once, or the first that comes.
+func (in *inlet) ask(ctx context.Context, max int) error {
+	if !in.known {
+		in.lost = in.t.whenLost()
+		if err := in.t.established(ctx, in.t.establish(ctx, in.boundary)); err != nil {
+			return fmt.Errorf("receive for %s: %w", in.boundary, err)
+		}
+		in.known = true
+	}
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d,"idle_heartbeat":%d}`,
+		max, transport.MaxNextBytes, pullExpires.Nanoseconds(), pullHeartbeat.Nanoseconds())
+	reply := in.prefix + strconv.FormatInt(in.request.Add(1), 10)
+	if err := in.t.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+streamOf(in.boundary)+"."+consumerName, reply, body); err != nil {
+		in.known = false
+		return in.t.outcome(ctx, err)
+	}
+	in.pending = max
+	in.due = time.Now().Add(2*pullHeartbeat + in.t.config.Timeout)
+	return nil
+}
+
+// isPacket tells a packet from a word of the server about a request.
+func isPacket(m *nats.Msg) bool { return m.Reply != "" && m.Header.Get("Status") == "" }
+
+// hear notes what a message means for the request under way.
+func (in *inlet) hear(m *nats.Msg) error {
+	in.due = time.Now().Add(2*pullHeartbeat + in.t.config.Timeout)
+	current := m.Subject == in.prefix+strconv.FormatInt(in.request.Load(), 10)
+	if !current {
+		return nil // of a request that was given up
+	}
+	if isPacket(m) {
+		in.pending--
+		return nil
+	}
+	switch status, word := m.Header.Get("Status"), m.Header.Get("Description"); {
+	case status == "100": // a heartbeat
+	case status == "404", status == "408" && !strings.Contains(word, "Pending"):
+		in.pending = 0 // no more; none at all in all that time
+	case status == "408":
+		in.pending = 0 // what is there is another inlet's already
+		in.t.pause(context.Background(), triesPause)
+	case status == "409" && (strings.Contains(word, "Batch Completed") || strings.Contains(word, "MaxBytes")):
+		in.pending = 0
+	default:
+		// The consumer is gone, or its leader is another: look before asking again.
+		in.pending, in.known = 0, false
+		if status == "503" || status == "409" {
+			in.t.pause(context.Background(), triesPause)
+			return nil
+		}
+		return fmt.Errorf("%w: the broker says %s %s", transport.ErrUnavailable, status, word)
+	}
+	return nil
+}
+
+// deliveries takes messages into the caller's hands.
+func (in *inlet) deliveries(msgs []*nats.Msg) []transport.Delivery {
+	ds := make([]transport.Delivery, len(msgs))
+	now := time.Now()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, m := range msgs {
+		d := transport.Delivery{Handle: m.Reply, Attempt: 1}
+		h := hold{since: now}
+		if meta, err := m.Metadata(); err == nil {
+			d.Attempt, h.seq = int(min(meta.NumDelivered, 1<<30)), meta.Sequence.Stream
+		}
+		in.hands[m.Reply] = h
+		raw := transport.Header(m.Header)
+		d.Packet, d.Malformed = transport.Decode(raw, m.Data)
+		if d.Malformed != nil {
+			d.Raw = raw
+		}
+		ds[i] = d
+	}
+	if len(in.hands) > 2*maxAckPending { // those long forgotten: they are anybody's by now
+		in.forget(now)
+	}
+	return ds
+}
+
+// forget drops handles whose packets come again, or came, to somebody.
+func (in *inlet) forget(now time.Time) {
+	for handle, h := range in.hands {
+		if now.Sub(h.since) >= in.t.config.Redeliver {
+			delete(in.hands, handle)
+		}
+	}
+}
+
+// Ack implements transport.Inlet.
+func (in *inlet) Ack(ctx context.Context, ds []transport.Delivery) error {
+	return in.answer(ctx, ds, []byte("+ACK"))
+}
+
+// Hold implements transport.Inlet.
+func (in *inlet) Hold(ctx context.Context, ds []transport.Delivery, pause time.Duration) error {
+	if pause < 0 || pause > transport.MaxHold {
+		return fmt.Errorf("%w: Hold for %s: want 0 to %s", transport.ErrInvalid, pause, transport.MaxHold)
+	}
+	word := []byte("-NAK")
+	if pause > 0 {
+		word = fmt.Appendf(word, ` {"delay":%d}`, pause.Nanoseconds())
+	}
+	return in.answer(ctx, ds, word)
+}
+
+// answer says to the server what becomes of deliveries.
+func (in *inlet) answer(ctx context.Context, ds []transport.Delivery, word []byte) error {
+	if err := in.open(ctx); err != nil {
+		return err
+	}
+	if err := in.t.connected(); err != nil {
+		return err
+	}
+	for _, d := range ds {
+		handle, ok := d.Handle.(string)
+		if !ok {
+			return fmt.Errorf("%w: a delivery of another transport", transport.ErrInvalid)
+		}
+		if err := in.t.nc.Publish(handle, word); err != nil {
+			return in.t.outcome(ctx, err)
+		}
+		in.mu.Lock()
+		delete(in.hands, handle)
+		in.mu.Unlock()
+	}
+	return nil
+}
+
+// Close implements transport.Inlet.
+func (in *inlet) Close() error {
+	in.once.Do(func() {
+		close(in.done)
+		in.turn <- struct{}{} // the Next that reads has returned, and none reads again
+		in.t.mu.Lock()
+		delete(in.t.inlets, in)
+		in.t.mu.Unlock()
+		in.giveBack()
+	})
+	return nil
+}
+
+// giveBack hands back what is in our hands, and what is on its way to them, so that others need not wait
+// until its time is over. If it fails they wait.
+func (in *inlet) giveBack() {
+	_ = in.sub.Unsubscribe()
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	_ = in.t.nc.FlushWithContext(ctx) // nothing more comes after its answer
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.forget(time.Now())
+	// In order, since that is the order in which they come again.
+	byPlace := func(a, b string) int { return cmp.Compare(in.hands[a].seq, in.hands[b].seq) }
+	for _, handle := range slices.SortedFunc(maps.Keys(in.hands), byPlace) {
+		_ = in.t.nc.Publish(handle, []byte("-NAK"))
+	}
+	for {
+		select {
+		case m := <-in.come:
+			if isPacket(m) {
+				_ = in.t.nc.Publish(m.Reply, []byte("-NAK"))
+			}
+			continue
+		default:
+		}
+		break
+	}
+	_ = in.t.nc.FlushWithContext(ctx)
+}
