@@ -13,7 +13,7 @@ import (
 // write, streams of weir that somebody has changed. Each is a sentence for a person. No message is lost by
 // any of them, since its sender still has it; but a power cut then costs the time until it is sent again.
 func (t *Transport) Doubts(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.config.Timeout)
+	ctx, cancel := t.asking(ctx)
 	defer cancel()
 	var doubts []string
 	switch synced, err := t.syncs(ctx); {

@@ -113,6 +113,21 @@ func (t *Transport) whenLost() <-chan struct{} {
 	return t.away
 }
 
+// asking bounds a question to the server: by Timeout, and by the connection, since an answer does not come
+// over another one.
+func (t *Transport) asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	lost := t.whenLost()
+	ctx, cancel := context.WithTimeout(ctx, t.config.Timeout)
+	go func() {
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // ready says whether a call may begin.
 func (t *Transport) ready(ctx context.Context, boundary string) error {
 	t.mu.Lock()

@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,15 +24,19 @@ import (
 	"github.com/weir-go/weir/transport/transporttest"
 )
 
-// brokerDir, in the environment, makes the test binary a broker until it is killed.
-const (
-	brokerDir    = "WEIR_TEST_BROKER_DIR"
-	brokerListen = "WEIR_TEST_BROKER_LISTEN"
-)
+// brokerConfig, in the environment, makes the test binary a broker until it is killed. It is a
+// broker.Config in JSON.
+const brokerConfig = "WEIR_TEST_BROKER"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(brokerDir); dir != "" {
-		b, err := broker.Start(context.Background(), broker.Config{Dir: dir, Listen: os.Getenv(brokerListen), Log: quiet()})
+	if text := os.Getenv(brokerConfig); text != "" {
+		var c broker.Config
+		err := json.Unmarshal([]byte(text), &c)
+		c.Log = quiet()
+		var b *broker.Broker
+		if err == nil {
+			b, err = broker.Start(context.Background(), c)
+		}
 		if err != nil {
 			fmt.Println("error:", err)
 			os.Exit(1)
@@ -99,20 +104,18 @@ func (s *inProcess) dial() (net.Conn, error) {
 
 // child is a broker in a process of its own, which is killed by SIGKILL.
 type child struct {
-	path, addr string
-	cmd        *exec.Cmd
+	config broker.Config
+	cmd    *exec.Cmd
 }
 
-func (s *child) dir() string { return s.path }
+func (s *child) dir() string { return s.config.Dir }
 
 func (s *child) start(t testing.TB) {
-	if s.addr == "" {
-		s.addr = "127.0.0.1:0"
-	}
+	text, err := json.Marshal(s.config)
 	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env = append(os.Environ(), brokerDir+"="+s.path, brokerListen+"="+s.addr)
-	out, err := s.cmd.StdoutPipe()
-	if err == nil {
+	s.cmd.Env = append(os.Environ(), brokerConfig+"="+string(text))
+	out, pipeErr := s.cmd.StdoutPipe()
+	if err = errors.Join(err, pipeErr); err == nil {
 		err = s.cmd.Start()
 	}
 	if err != nil {
@@ -125,7 +128,7 @@ func (s *child) start(t testing.TB) {
 		t.Errorf("a broker's process said %q, %v, want its URL", line, err)
 		return
 	}
-	s.addr = url
+	s.config.Listen = url // the same when it starts again
 }
 
 func (s *child) kill() {
@@ -135,7 +138,7 @@ func (s *child) kill() {
 	}
 }
 
-func (s *child) dial() (net.Conn, error) { return net.Dial("tcp", s.addr) }
+func (s *child) dial() (net.Conn, error) { return net.Dial("tcp", s.config.Listen) }
 
 // rig is one broker with the processes that use it.
 type rig struct {
@@ -160,7 +163,7 @@ func openInProcess(t testing.TB, s transporttest.Settings) *rig {
 }
 
 func openChild(t testing.TB, s transporttest.Settings) *rig {
-	return newRig(t, s, &child{path: filepath.Join(t.TempDir(), "broker")})
+	return newRig(t, s, &child{config: broker.Config{Dir: filepath.Join(t.TempDir(), "broker"), Listen: "127.0.0.1:0"}})
 }
 
 // line is one process's way to the broker. It can be cut for good.

@@ -159,7 +159,7 @@ func (t *Transport) fill(ctx context.Context, to string, msgs []*nats.Msg, missi
 // missing looks which messages, by index, are not in the stream. One that is twice in the batch is
 // missing once.
 func (t *Transport) missing(ctx context.Context, to string, msgs []*nats.Msg) ([]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.config.Timeout)
+	ctx, cancel := t.asking(ctx)
 	defer cancel()
 	s, err := t.js.Stream(ctx, streamOf(to))
 	if err != nil {
@@ -200,6 +200,8 @@ type batchAck struct {
 
 // publish writes messages as one atomic batch, and waits until the stream has them.
 func (t *Transport) publish(ctx context.Context, msgs []*nats.Msg) error {
+	ctx, cancel := t.asking(ctx)
+	defer cancel()
 	id := rand.Text()
 	last := len(msgs) - 1
 	for i, m := range msgs {
@@ -219,8 +221,6 @@ func (t *Transport) publish(ctx context.Context, msgs []*nats.Msg) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.config.Timeout)
-	defer cancel()
 	reply, err := t.nc.RequestMsgWithContext(ctx, msgs[last])
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (t *Transport) publish(ctx context.Context, msgs []*nats.Msg) error {
 
 // unheard finds out why nobody answered: there is no such stream, or it has no leader now.
 func (t *Transport) unheard(ctx context.Context, to string) error {
-	look, cancel := context.WithTimeout(ctx, t.config.Timeout)
+	look, cancel := t.asking(ctx)
 	defer cancel()
 	_, err := t.js.Stream(look, streamOf(to))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

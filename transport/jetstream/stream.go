@@ -45,7 +45,7 @@ func (t *Transport) establish(ctx context.Context, boundary string) error {
 	if v := t.nc.ConnectedServerVersion(); !atLeast(v, 2, 12) {
 		return fmt.Errorf("transport/jetstream: the server is NATS %s, want 2.12 or later: it writes several messages as one", v)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*t.config.Timeout)
+	ctx, cancel := t.asking(ctx)
 	defer cancel()
 	want := t.streamConfig(boundary)
 	s, err := t.js.Stream(ctx, want.Name)
