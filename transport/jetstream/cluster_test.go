@@ -33,7 +33,7 @@ func openCluster(t *testing.T) *cluster {
 	}
 	c := &cluster{t: t, nodes: map[string]*child{}}
 	for _, p := range plan {
-		n := &child{config: p}
+		n := &child{config: node{Dir: p.Dir, Name: p.Name, Listen: p.Listen, Cluster: p.Cluster.Listen, Peers: p.Cluster.Peers}}
 		n.start(t)
 		t.Cleanup(n.kill)
 		c.nodes[p.Name] = n

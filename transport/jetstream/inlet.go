@@ -265,7 +265,7 @@ func (in *inlet) forget(now time.Time) {
 
 // Ack implements transport.Inlet.
 func (in *inlet) Ack(ctx context.Context, ds []transport.Delivery) error {
-	return in.answer(ctx, ds, []byte("+ACK"))
+	return in.answer(ctx, ds, []byte("+ACK"), false)
 }
 
 // Hold implements transport.Inlet.
@@ -277,11 +277,12 @@ func (in *inlet) Hold(ctx context.Context, ds []transport.Delivery, pause time.D
 	if pause > 0 {
 		word = fmt.Appendf(word, ` {"delay":%d}`, pause.Nanoseconds())
 	}
-	return in.answer(ctx, ds, word)
+	return in.answer(ctx, ds, word, true)
 }
 
-// answer says to the server what becomes of deliveries.
-func (in *inlet) answer(ctx context.Context, ds []transport.Delivery, word []byte) error {
+// answer says to the server what becomes of deliveries. Those that are no longer in our hands are left out
+// where told: the server would take it for a word about who has them now.
+func (in *inlet) answer(ctx context.Context, ds []transport.Delivery, word []byte, onlyHeld bool) error {
 	if err := in.open(ctx); err != nil {
 		return err
 	}
@@ -293,12 +294,16 @@ func (in *inlet) answer(ctx context.Context, ds []transport.Delivery, word []byt
 		if !ok {
 			return fmt.Errorf("%w: a delivery of another transport", transport.ErrInvalid)
 		}
+		in.mu.Lock()
+		_, held := in.hands[handle]
+		delete(in.hands, handle)
+		in.mu.Unlock()
+		if onlyHeld && !held {
+			continue
+		}
 		if err := in.t.nc.Publish(handle, word); err != nil {
 			return in.t.outcome(ctx, err)
 		}
-		in.mu.Lock()
-		delete(in.hands, handle)
-		in.mu.Unlock()
 	}
 	return nil
 }

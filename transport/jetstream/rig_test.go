@@ -25,17 +25,30 @@ import (
 )
 
 // brokerConfig, in the environment, makes the test binary a broker until it is killed. It is a
-// broker.Config in JSON.
+// node in JSON.
 const brokerConfig = "WEIR_TEST_BROKER"
+
+// node is what a broker in a process of its own is told.
+type node struct {
+	Dir, Name, Listen, Cluster string
+	Peers                      []string
+}
+
+func (n node) config() broker.Config {
+	c := broker.Config{Dir: n.Dir, Name: n.Name, Listen: n.Listen, Log: quiet()}
+	if n.Cluster != "" {
+		c.Cluster = &broker.Cluster{Name: "weir", Listen: n.Cluster, Peers: n.Peers}
+	}
+	return c
+}
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(brokerConfig); text != "" {
-		var c broker.Config
-		err := json.Unmarshal([]byte(text), &c)
-		c.Log = quiet()
+		var n node
+		err := json.Unmarshal([]byte(text), &n)
 		var b *broker.Broker
 		if err == nil {
-			b, err = broker.Start(context.Background(), c)
+			b, err = broker.Start(context.Background(), n.config())
 		}
 		if err != nil {
 			fmt.Println("error:", err)
@@ -104,7 +117,7 @@ func (s *inProcess) dial() (net.Conn, error) {
 
 // child is a broker in a process of its own, which is killed by SIGKILL.
 type child struct {
-	config broker.Config
+	config node
 	cmd    *exec.Cmd
 }
 
@@ -128,7 +141,9 @@ func (s *child) start(t testing.TB) {
 		t.Errorf("a broker's process said %q, %v, want its URL", line, err)
 		return
 	}
-	s.config.Listen = url // the same when it starts again
+	if s.config.Listen != url {
+		s.config.Listen = url // the same when it starts again
+	}
 }
 
 func (s *child) kill() {
@@ -163,7 +178,7 @@ func openInProcess(t testing.TB, s transporttest.Settings) *rig {
 }
 
 func openChild(t testing.TB, s transporttest.Settings) *rig {
-	return newRig(t, s, &child{config: broker.Config{Dir: filepath.Join(t.TempDir(), "broker"), Listen: "127.0.0.1:0"}})
+	return newRig(t, s, &child{config: node{Dir: filepath.Join(t.TempDir(), "broker"), Listen: "127.0.0.1:0"}})
 }
 
 // line is one process's way to the broker. It can be cut for good.
