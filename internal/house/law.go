@@ -62,7 +62,7 @@ var law = map[string]rule{
 // testsMayAlso is what test files may import beyond their package's own rule.
 func testsMayAlso() rule {
 	return rule{
-		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/jetstream", "transport/jetstream/broker"},
+		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker"},
 		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid"},
 		testing: true,
 	}

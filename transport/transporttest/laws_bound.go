@@ -53,7 +53,7 @@ func againTaken(s *scene) {
 		ds, err := in.Next(brief, 10)
 		cancel()
 		if err != nil && ctx.Err() != nil {
-			s.Fatalf("%q sent again after they were acknowledged do not come for %s", want, patience)
+			s.Fatalf("%q sent again after they were acknowledged do not come for %s", want, s.patience)
 		}
 		for _, d := range ds {
 			if string(d.Packet.Body) != want[0] {

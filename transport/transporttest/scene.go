@@ -15,8 +15,9 @@ const (
 	kitchen = "kitchen"
 	bar     = "bar"
 
-	patience = 30 * time.Second       // for what must come
-	glance   = 150 * time.Millisecond // at what must not
+	patience   = 30 * time.Second       // for what must come
+	impatience = 3 * time.Second        // where it is not expected to
+	glance     = 150 * time.Millisecond // at what must not
 )
 
 // scene is a law's stage: a wire, and a process on it.
@@ -25,23 +26,24 @@ const (
 // body "a7".
 type scene struct {
 	testing.TB
-	h    Harness
-	wire transport.Transport
+	h        Harness
+	wire     transport.Transport
+	patience time.Duration
 }
 
 // settings are those of every law: small, so that bounds are met.
 func settings() Settings { return Settings{Capacity: 40, Redeliver: time.Second} }
 
-func newScene(t testing.TB, open Open) *scene {
+func newScene(t testing.TB, open Open, patience time.Duration) *scene {
 	t.Helper()
-	s := &scene{TB: t, h: open(t, settings())}
+	s := &scene{TB: t, h: open(t, settings()), patience: patience}
 	s.wire = s.open()
 	return s
 }
 
 // ctx is done when the law's patience is over.
 func (s *scene) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.Context(), s.patience)
 	s.Cleanup(cancel)
 	return ctx
 }
@@ -122,7 +124,7 @@ func (s *scene) insist(w transport.Transport, to string, ps []transport.Packet) 
 			return
 		}
 		if ps = ps[kept:]; len(ps) > 0 && !s.pause(ctx) {
-			s.Errorf("Send(%s): %d packets from %s on are not kept for %s: %v", to, len(ps), ps[0].Body, patience, err)
+			s.Errorf("Send(%s): %d packets from %s on are not kept for %s: %v", to, len(ps), ps[0].Body, s.patience, err)
 			return
 		}
 	}

@@ -7,7 +7,8 @@
 //	func TestLaws(t *testing.T) { transporttest.Run(t, open) }
 //
 // Laws speak to the port only. They wait for what must come, and look only briefly for
-// what must not; nothing sleeps.
+// what must not; nothing sleeps. Mutants prove that the laws bite: transports made
+// cheaply bad, each of which must fail the law that it is named after.
 package transporttest
 
 import (
@@ -96,5 +97,5 @@ func (l Law) Check(t testing.TB, open Open) {
 			t.Logf("the law: %s", l.Says)
 		}
 	}()
-	l.check(newScene(t, open))
+	l.check(newScene(t, open, patience))
 }
