@@ -218,7 +218,9 @@ func inletMutants() []mutant {
 		})},
 		{"life/cancelled", "reads although it was cancelled", receives(func(in transport.Inlet) transport.Inlet {
 			return &badInlet{Inlet: in, next: func(ctx context.Context, max int) ([]transport.Delivery, error) {
-				return in.Next(context.WithoutCancel(ctx), max)
+				longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+				defer cancel()
+				return in.Next(longer, max)
 			}}
 		})},
 		{"life/impatient", "drops what comes when it was given up", receives(func(in transport.Inlet) transport.Inlet {
