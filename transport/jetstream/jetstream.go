@@ -62,7 +62,8 @@ type Transport struct {
 	away    chan struct{} // closed when the connection is lost
 	inlets  map[*inlet]bool
 	ears    map[*ear]bool
-	doubted bool // Doubts was asked, and its answer is in the log
+	full    map[string]bool // boundaries whose stream was full when we last wrote to it
+	doubted bool            // Doubts was asked, and its answer is in the log
 }
 
 var _ transport.Transport = (*Transport)(nil)
@@ -75,7 +76,7 @@ func Open(c Config) (*Transport, error) {
 	}
 	t := &Transport{
 		config: c, commits: make(chan struct{}, 8), done: make(chan struct{}), away: make(chan struct{}),
-		inlets: map[*inlet]bool{}, ears: map[*ear]bool{},
+		inlets: map[*inlet]bool{}, ears: map[*ear]bool{}, full: map[string]bool{},
 	}
 	o, err := t.options()
 	if err != nil {

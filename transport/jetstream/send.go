@@ -90,6 +90,9 @@ func (t *Transport) commitInTurn(ctx context.Context, to string, msgs []*nats.Ms
 	case <-t.done:
 		return 0, transport.ErrClosed
 	}
+	if t.tight(to) && len(msgs) > 1 {
+		return t.squeeze(ctx, to, msgs)
+	}
 	return t.commit(ctx, to, msgs)
 }
 
@@ -101,6 +104,7 @@ func (t *Transport) commit(ctx context.Context, to string, msgs []*nats.Msg) (in
 			t.pause(ctx, time.Duration(try)*triesPause)
 		}
 		if err = t.publish(ctx, msgs); err == nil {
+			t.setTight(to, false)
 			return len(msgs), nil
 		}
 		api, _ := errors.AsType[*jetstream.APIError](err)
@@ -110,7 +114,8 @@ func (t *Transport) commit(ctx context.Context, to string, msgs []*nats.Msg) (in
 		case api == nil:
 			return 0, t.outcome(ctx, err)
 		case full(api) && len(msgs) > 1:
-			return t.halve(ctx, to, msgs)
+			t.setTight(to, true)
+			return t.squeeze(ctx, to, msgs)
 		case api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence, api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
 			missing, lookErr := t.missing(ctx, to, msgs)
 			if lookErr != nil {
@@ -129,7 +134,42 @@ func (t *Transport) commit(ctx context.Context, to string, msgs []*nats.Msg) (in
 	return 0, t.outcome(ctx, err)
 }
 
-// halve finds out how many of a batch there is room for.
+// squeeze commits as many messages as there is room for. A batch that has none was still carried to the server
+// and staged there, so while a stream is full we ask first.
+func (t *Transport) squeeze(ctx context.Context, to string, msgs []*nats.Msg) (int, error) {
+	look, cancel := t.asking(ctx)
+	defer cancel()
+	s, err := t.js.Stream(look, streamOf(to))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, transport.ErrUnknown
+	}
+	if err != nil {
+		return 0, t.outcome(ctx, err)
+	}
+	info := s.CachedInfo()
+	room := info.Config.MaxMsgs - int64(info.State.Msgs)
+	if info.Config.MaxMsgs <= 0 || room >= int64(len(msgs)) {
+		if info.Config.MaxBytes > 0 && info.Config.MaxBytes-int64(info.State.Bytes) < int64(msgs[0].Size()) {
+			t.setTight(to, true)
+			return 0, transport.ErrFull
+		}
+		return t.halve(ctx, to, msgs) // its bytes are what is full, or were
+	}
+	// Some may be there already, and need no room.
+	missing, err := t.missing(ctx, to, msgs)
+	if err != nil {
+		return 0, t.outcome(ctx, err)
+	}
+	fit := missing[:min(len(missing), int(max(room, 0)))]
+	kept, err := t.fill(ctx, to, msgs, fit)
+	if err == nil && len(fit) < len(missing) {
+		t.setTight(to, true)
+		kept, err = missing[len(fit)], transport.ErrFull
+	}
+	return kept, err
+}
+
+// halve finds out how many of a batch there is room for by trying.
 func (t *Transport) halve(ctx context.Context, to string, msgs []*nats.Msg) (int, error) {
 	half := len(msgs) / 2
 	kept, err := t.commit(ctx, to, msgs[:half])
@@ -138,6 +178,23 @@ func (t *Transport) halve(ctx context.Context, to string, msgs []*nats.Msg) (int
 	}
 	more, err := t.commit(ctx, to, msgs[half:])
 	return kept + more, err
+}
+
+// tight says whether the boundary's stream was full when we last wrote to it.
+func (t *Transport) tight(to string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.full[to]
+}
+
+func (t *Transport) setTight(to string, full bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if full {
+		t.full[to] = true
+	} else {
+		delete(t.full, to)
+	}
 }
 
 // fill commits those of a batch, by index, that do not wait in the stream already.
