@@ -49,8 +49,13 @@ type inlet struct {
 	pending int             // packets that the request under way may still bring; 0: there is none
 	due     time.Time       // when it should have said something
 
-	mu    sync.Mutex
-	hands map[string]hold // handed out, by handle
+	mu      sync.Mutex
+	hands   map[string]hold // handed out, by handle
+	highest uint64          // sequence that we have acknowledged since all was swept
+
+	acked chan struct{} // something is to be swept
+	swept chan struct{} // closed when sweep has ended
+	floor uint64        // sweep's: what it has deleted up to
 }
 
 // hold is a packet in our hands.
@@ -70,6 +75,7 @@ func (t *Transport) Receive(ctx context.Context, boundary string) (transport.Inl
 	t.warn(ctx)
 	in := &inlet{
 		t: t, boundary: boundary, done: make(chan struct{}), turn: make(chan struct{}, 1),
+		acked: make(chan struct{}, 1), swept: make(chan struct{}),
 		come: make(chan *nats.Msg, transport.MaxNext+100), prefix: t.nc.NewInbox() + ".", hands: map[string]hold{},
 	}
 	var err error
@@ -83,6 +89,8 @@ func (t *Transport) Receive(ctx context.Context, boundary string) (transport.Inl
 		return nil, transport.ErrClosed
 	}
 	t.inlets[in] = true
+	in.acked <- struct{}{} // by those before us
+	go in.sweep()
 	return in, nil
 }
 
@@ -180,6 +188,9 @@ func (in *inlet) ask(ctx context.Context, max int) error {
 			return fmt.Errorf("receive for %s: %w", in.boundary, err)
 		}
 		in.known = true
+		in.mu.Lock()
+		in.highest = 0 // a stream that was made anew counts from 1
+		in.mu.Unlock()
 	}
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d,"idle_heartbeat":%d}`,
 		max, transport.MaxNextBytes, pullExpires.Nanoseconds(), pullHeartbeat.Nanoseconds())
@@ -295,14 +306,23 @@ func (in *inlet) answer(ctx context.Context, ds []transport.Delivery, word []byt
 			return fmt.Errorf("%w: a delivery of another transport", transport.ErrInvalid)
 		}
 		in.mu.Lock()
-		_, held := in.hands[handle]
+		h, held := in.hands[handle]
 		delete(in.hands, handle)
+		if !onlyHeld {
+			in.highest = max(in.highest, h.seq)
+		}
 		in.mu.Unlock()
 		if onlyHeld && !held {
 			continue
 		}
 		if err := in.t.nc.Publish(handle, word); err != nil {
 			return in.t.outcome(ctx, err)
+		}
+	}
+	if !onlyHeld {
+		select {
+		case in.acked <- struct{}{}:
+		default: // it knows
 		}
 	}
 	return nil
@@ -317,6 +337,12 @@ func (in *inlet) Close() error {
 		delete(in.t.inlets, in)
 		in.t.mu.Unlock()
 		in.giveBack()
+		<-in.swept
+		if in.t.connected() == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+			defer cancel()
+			in.sweepOnce(ctx)
+		}
 	})
 	return nil
 }
@@ -325,6 +351,9 @@ func (in *inlet) Close() error {
 // until its time is over. If it fails they wait.
 func (in *inlet) giveBack() {
 	_ = in.sub.Unsubscribe()
+	if in.t.connected() != nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	_ = in.t.nc.FlushWithContext(ctx) // nothing more comes after its answer

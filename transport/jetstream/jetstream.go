@@ -3,10 +3,10 @@
 // # Streams
 //
 // A boundary's inlet is a stream, made by its receiver: weir-kitchen, with the subjects
-// weir.kitchen.in.>, and one durable consumer, inbox. It is a work queue: what is
-// acknowledged is deleted, so its bounds are those of what waits. When it is full it
-// refuses what is new ("discard new"): nothing is ever dropped to make room. Notes are
-// core NATS messages on weir.kitchen.notes; nobody keeps them.
+// weir.kitchen.in.>, and one durable consumer, inbox. The receiver deletes what is
+// acknowledged, so the stream's bounds are those of what waits. When it is full it refuses what is
+// new ("discard new"): nothing is ever dropped to make room. Notes are core NATS messages on
+// weir.kitchen.notes; nobody keeps them.
 //
 // A foreign program sends a CloudEvent to any subject below weir.kitchen.in., such as
 // weir.kitchen.in.till. A packet on a lane has a subject of its own, with its place on the

@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,20 @@ func reads(t *testing.T, in transport.Inlet, from, to int) {
 	}
 }
 
+// empties wants that the stream holds nothing, in the end.
+func empties(t *testing.T, js natsjs.JetStream) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	eventually(ctx, t, "an empty stream", func() error {
+		s, err := js.Stream(ctx, "weir-kitchen")
+		if err == nil && s.CachedInfo().State.Msgs > 0 {
+			err = fmt.Errorf("it holds %d", s.CachedInfo().State.Msgs)
+		}
+		return err
+	})
+}
+
 // What a process had in its hands comes to others when it closes, not when its time is over.
 func TestCloseGivesBack(t *testing.T) {
 	w, _ := open(t, func(c *jetstream.Config) { c.Redeliver = time.Hour })
@@ -148,6 +163,7 @@ func TestDeletedUnderway(t *testing.T) {
 		}
 	}
 	all.Wait()
+	empties(t, js)
 }
 
 // The bound holds over many batches: 10,000 into 1,000, nothing dropped, in order, one at a time to the last.
@@ -175,6 +191,7 @@ func TestManyIntoFew(t *testing.T) {
 	})
 	reads(t, in, 0, all)
 	crew.Wait()
+	empties(t, js)
 }
 
 // Bytes are bounded as messages are.
@@ -245,7 +262,8 @@ func TestStreamsThatLose(t *testing.T) {
 		"persist_mode is async":     func(c *natsjs.StreamConfig) { c.PersistMode = natsjs.AsyncPersistMode; c.AllowAtomicPublish = false },
 		"storage is memory":         func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage },
 		"discard is old":            func(c *natsjs.StreamConfig) { c.Discard = natsjs.DiscardOld },
-		"retention is Limits":       func(c *natsjs.StreamConfig) { c.Retention = natsjs.LimitsPolicy },
+		"retention is WorkQueue":    func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy },
+		"deny_purge is set":         func(c *natsjs.StreamConfig) { c.DenyPurge = true },
 		"max_age is 1h0m0s":         func(c *natsjs.StreamConfig) { c.MaxAge = time.Hour },
 		"max_msgs_per_subject is 1": func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 1 },
 		"no_ack is set":             func(c *natsjs.StreamConfig) { c.NoAck = true; c.AllowAtomicPublish = false },
@@ -253,7 +271,7 @@ func TestStreamsThatLose(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			w, js := open(t, nil)
 			c := natsjs.StreamConfig{
-				Name: "weir-kitchen", Subjects: []string{"weir.kitchen.in.>"}, Retention: natsjs.WorkQueuePolicy,
+				Name: "weir-kitchen", Subjects: []string{"weir.kitchen.in.>"},
 				Discard: natsjs.DiscardNew, MaxMsgs: 10, AllowAtomicPublish: true,
 			}
 			change(&c)

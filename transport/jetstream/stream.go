@@ -23,7 +23,7 @@ func (t *Transport) streamConfig(boundary string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: streamOf(boundary), Description: "what waits for boundary " + boundary,
 		Subjects:  []string{"weir." + boundary + ".in.>"},
-		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: t.config.Replicas,
+		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: t.config.Replicas,
 		Discard: jetstream.DiscardNew, MaxMsgs: t.config.Capacity, MaxBytes: t.config.CapacityBytes,
 		AllowAtomicPublish: true,
 	}
@@ -97,7 +97,8 @@ func faultsOf(c jetstream.StreamConfig) []string {
 	fault(c.PersistMode == jetstream.AsyncPersistMode, "persist_mode is async, which says it has what it has not written, want default")
 	fault(c.Storage != jetstream.FileStorage, "storage is memory, want file")
 	fault(c.Discard != jetstream.DiscardNew, "discard is old, which drops what waits, want new")
-	fault(c.Retention != jetstream.WorkQueuePolicy, "retention is "+c.Retention.String()+", want WorkQueue")
+	fault(c.Retention != jetstream.LimitsPolicy, "retention is "+c.Retention.String()+", want Limits")
+	fault(c.DenyPurge, "deny_purge is set, so that nothing makes room")
 	fault(c.MaxAge > 0, "max_age is "+c.MaxAge.String()+", want none")
 	fault(c.MaxMsgsPerSubject > 0, "max_msgs_per_subject is "+strconv.FormatInt(c.MaxMsgsPerSubject, 10)+", want none")
 	fault(c.NoAck, "no_ack is set")
