@@ -165,7 +165,7 @@ func (t *Transport) options() ([]nats.Option, error) {
 		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { t.lost(err) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { t.found(nc) }), nats.ConnectHandler(t.found),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { t.config.Log.Debug("broker not reached", "error", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { t.unreached(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
 			subject := ""
 			if s != nil {

@@ -19,7 +19,10 @@ import (
 
 const (
 	pullExpires   = 30 * time.Second
-	pullHeartbeat = 2 * time.Second
+	pullHeartbeat = time.Second
+	// silence is for how long a server that is to say a heartbeat may say nothing: it does not when
+	// somebody has deleted the consumer.
+	silence = 3 * pullHeartbeat
 	// lastOnes is how long Next waits, once it has some, for the word that there are no more.
 	lastOnes  = 100 * time.Millisecond
 	closeWait = time.Second
@@ -200,7 +203,7 @@ func (in *inlet) ask(ctx context.Context, max int) error {
 		return in.t.outcome(ctx, err)
 	}
 	in.pending = max
-	in.due = time.Now().Add(2*pullHeartbeat + in.t.config.Timeout)
+	in.due = time.Now().Add(silence)
 	return nil
 }
 
@@ -209,7 +212,7 @@ func isPacket(m *nats.Msg) bool { return m.Reply != "" && m.Header.Get("Status")
 
 // hear notes what a message means for the request under way.
 func (in *inlet) hear(m *nats.Msg) error {
-	in.due = time.Now().Add(2*pullHeartbeat + in.t.config.Timeout)
+	in.due = time.Now().Add(silence)
 	current := m.Subject == in.prefix+strconv.FormatInt(in.request.Load(), 10)
 	if !current {
 		return nil // of a request that was given up

@@ -60,6 +60,7 @@ type Transport struct {
 	mu      sync.Mutex
 	closed  bool
 	away    chan struct{} // closed when the connection is lost
+	why     error         // the last try to connect failed
 	inlets  map[*inlet]bool
 	ears    map[*ear]bool
 	full    map[string]bool // boundaries whose stream was full when we last wrote to it
@@ -103,7 +104,18 @@ func (t *Transport) lost(err error) {
 	}
 }
 
+// unreached remembers why there is no connection, for who asks.
+func (t *Transport) unreached(err error) {
+	t.config.Log.Debug("broker not reached", "error", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.why = err
+}
+
 func (t *Transport) found(nc *nats.Conn) {
+	t.mu.Lock()
+	t.why = nil
+	t.mu.Unlock()
 	t.config.Log.Info("connected to the broker", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName(), "version", nc.ConnectedServerVersion())
 }
 
@@ -148,8 +160,14 @@ func (t *Transport) connected() error {
 	if t.nc.IsConnected() {
 		return nil
 	}
-	if err := t.nc.LastError(); err != nil {
-		return fmt.Errorf("%w: not connected: %w", transport.ErrUnavailable, err)
+	t.mu.Lock()
+	why := t.why
+	t.mu.Unlock()
+	if why == nil {
+		why = t.nc.LastError()
+	}
+	if why != nil {
+		return fmt.Errorf("%w: not connected: %w", transport.ErrUnavailable, why)
 	}
 	return fmt.Errorf("%w: not connected", transport.ErrUnavailable)
 }

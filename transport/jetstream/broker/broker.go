@@ -91,10 +91,11 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	s.SetLoggerV2(&voice{log: log.With("broker", o.ServerName)}, false, false, false)
+	v := &voice{log: log.With("broker", o.ServerName), fatal: make(chan string, 1)}
+	s.SetLoggerV2(v, false, false, false)
 	b := &Broker{server: s}
 	s.Start()
-	if err := b.ready(ctx); err != nil {
+	if err := b.ready(ctx, v.fatal); err != nil {
 		b.Close()
 		return nil, err
 	}
@@ -102,16 +103,22 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 }
 
 // ready waits until the server takes connections and has JetStream.
-func (b *Broker) ready(ctx context.Context) error {
+func (b *Broker) ready(ctx context.Context, fatal <-chan string) error {
 	ctx, cancel := context.WithTimeout(ctx, ready)
 	defer cancel()
 	for !b.server.ReadyForConnections(10 * time.Millisecond) {
-		if !b.server.Running() {
-			return errors.New("transport/jetstream/broker: the server did not start: see its log, perhaps the address is taken")
+		select {
+		case why := <-fatal:
+			return fmt.Errorf("transport/jetstream/broker: the server does not start: %s", why)
+		case <-ctx.Done():
+			return fmt.Errorf("transport/jetstream/broker: not ready: %w", ctx.Err())
+		default:
 		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("transport/jetstream/broker: not ready: %w", err)
-		}
+	}
+	select {
+	case why := <-fatal:
+		return fmt.Errorf("transport/jetstream/broker: the server does not start: %s", why)
+	default:
 	}
 	if !b.server.JetStreamEnabled() {
 		return errors.New("transport/jetstream/broker: JetStream did not start: see the server's log")

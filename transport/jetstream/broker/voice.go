@@ -8,7 +8,11 @@ import (
 )
 
 // voice puts what the server says into the log.
-type voice struct{ log *slog.Logger }
+type voice struct {
+	log *slog.Logger
+	// fatal has the first reason why the server does not work. A server on its own would exit.
+	fatal chan string
+}
 
 func (v *voice) say(level slog.Level, format string, args []any) {
 	if v.log.Enabled(context.Background(), level) {
@@ -25,8 +29,14 @@ func (v *voice) Warnf(format string, args ...any) { v.say(slog.LevelWarn, format
 // Errorf says what went wrong; the server goes on.
 func (v *voice) Errorf(format string, args ...any) { v.say(slog.LevelWarn, format, args) }
 
-// Fatalf says why the server stops.
-func (v *voice) Fatalf(format string, args ...any) { v.say(slog.LevelError, format, args) }
+// Fatalf says why the server does not work.
+func (v *voice) Fatalf(format string, args ...any) {
+	v.say(slog.LevelError, format, args)
+	select {
+	case v.fatal <- strings.TrimSpace(fmt.Sprintf(format, args...)):
+	default:
+	}
+}
 
 // Debugf says nothing: it is not asked for.
 func (v *voice) Debugf(string, ...any) {}
