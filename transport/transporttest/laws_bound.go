@@ -67,7 +67,7 @@ func againTaken(s *scene) {
 
 func againFull(s *scene) {
 	in := s.receive(s.wire, kitchen)
-	line := count("a", settings().Capacity)
+	line := count("a", room)
 	s.send(kitchen, line)
 	s.send(kitchen, line)
 	s.take(in, line)
@@ -84,7 +84,6 @@ func (s *scene) full(to, line string, want int) {
 }
 
 func fullExact(s *scene) {
-	room := settings().Capacity
 	in := s.receive(s.wire, kitchen)
 	s.send(kitchen, "a0 a1 a2")
 	all := count("b", room)
@@ -101,7 +100,6 @@ func fullExact(s *scene) {
 }
 
 func fullHeld(s *scene) {
-	room := settings().Capacity
 	in := s.receive(s.wire, kitchen)
 	s.send(kitchen, count("a", room))
 	ds := s.come(in, count("a", room))
@@ -116,7 +114,7 @@ func fullHeld(s *scene) {
 func fullApart(s *scene) {
 	s.receive(s.wire, kitchen)
 	other := s.receive(s.wire, bar)
-	s.send(kitchen, count("a", settings().Capacity))
+	s.send(kitchen, count("a", room))
 	s.full(kitchen, "b0", 0)
 	s.send(bar, "b0")
 	s.take(other, "b0")

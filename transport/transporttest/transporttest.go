@@ -97,5 +97,5 @@ func (l Law) Check(t testing.TB, open Open) {
 			t.Logf("the law: %s", l.Says)
 		}
 	}()
-	l.check(newScene(t, open, patience))
+	l.check(newScene(t, l, open, patience))
 }

@@ -19,7 +19,7 @@ func (l Law) Fails(t testing.TB, open Open) []string {
 				w.note(fmt.Sprint("panic: ", p))
 			}
 		}()
-		l.check(newScene(w, open, impatience))
+		l.check(newScene(w, l, open, impatience))
 	}()
 	<-over
 	w.mu.Lock()
