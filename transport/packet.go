@@ -100,6 +100,16 @@ func CheckBoundary(name string) error {
 	return nil
 }
 
+// CheckPublic says whether the packet may be sent to Everybody: it is on a lane, and its topic is its sender's
+// boundary, a dot, and a name of lower-case letters, digits, hyphens and single dots. The error is an ErrInvalid.
+func (p *Packet) CheckPublic() error {
+	name, own := strings.CutPrefix(p.Topic, p.Lane.From+".")
+	if (p.Lane == Lane{}) || !own || !nameOf(name, MaxText, ".-") || strings.Contains("."+name+".", "..") {
+		return invalid("topic %q on lane %s: to everybody go the events of the sender's own boundary, such as floor.opened", p.Topic, p.Lane)
+	}
+	return nil
+}
+
 // nameOf says whether s is 1 to most lower-case letters, digits and bytes of also.
 func nameOf(s string, most int, also string) bool {
 	for i := range len(s) {

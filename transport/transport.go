@@ -45,6 +45,10 @@ type Transport interface {
 	// acknowledged is. So a sender that has heard nothing may send again what it will, without flooding
 	// anybody, and a receiver that has lost something can ask for it.
 	//
+	// To Everybody, packets of lanes are published for programs that know nothing of weir, as far as the adapter has
+	// such: they are kept for a while, whether anybody reads them or not, and that is all: no inlet, no receipt,
+	// never full.
+	//
 	// ErrFull, ErrUnknown and ErrUnavailable pass; ErrTooBig and ErrInvalid never do.
 	// At most MaxSend packets. They are not changed, and not referred to after the return.
 	Send(ctx context.Context, to string, packets []Packet) (kept int, err error)
@@ -127,6 +131,9 @@ func (n Note) Check() error {
 	}
 	return nil
 }
+
+// Everybody is whom Send publishes to when it is no boundary.
+const Everybody = "*"
 
 // Limits of the port.
 const (

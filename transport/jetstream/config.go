@@ -41,6 +41,10 @@ type Config struct {
 	Capacity int64
 	// CapacityBytes bounds them together. Default 1 GiB, 4 MiB to 1 TiB.
 	CapacityBytes int64
+	// EventsAge and EventsBytes bound what is kept of the events that are published for programs that know nothing
+	// of weir; the oldest go first. Default 7 days, 1 min to 10 years, and 1 GiB, 4 MiB to 1 TiB.
+	EventsAge   time.Duration
+	EventsBytes int64
 	// Replicas is how many servers of a cluster keep each packet. Default 1, 1 to 5; 3 for a cluster.
 	Replicas int
 	// Redeliver is after what time a packet comes again that was handed out and neither acknowledged
@@ -68,12 +72,16 @@ func (c Config) withDefaults() (Config, error) {
 	c.Name = orDefault(c.Name, "weir")
 	c.Capacity = orDefault(c.Capacity, 100_000)
 	c.CapacityBytes = orDefault(c.CapacityBytes, 1<<30)
+	c.EventsAge = orDefault(c.EventsAge, 7*24*time.Hour)
+	c.EventsBytes = orDefault(c.EventsBytes, 1<<30)
 	c.Replicas = orDefault(c.Replicas, 1)
 	c.Redeliver = orDefault(c.Redeliver, 30*time.Second)
 	c.Timeout = orDefault(c.Timeout, 5*time.Second)
 	err := errors.Join(
 		within("Capacity", c.Capacity, 1, 10_000_000),
 		within("CapacityBytes", c.CapacityBytes, 4<<20, 1<<40),
+		within("EventsAge", c.EventsAge, time.Minute, 10*365*24*time.Hour),
+		within("EventsBytes", c.EventsBytes, 4<<20, 1<<40),
 		within("Replicas", c.Replicas, 1, 5),
 		within("Redeliver", c.Redeliver, 100*time.Millisecond, time.Hour),
 		within("Timeout", c.Timeout, 100*time.Millisecond, time.Minute),

@@ -14,6 +14,10 @@
 //
 //	weir.kitchen.in.floor.k7q2xw.kitchen.prepare-food.12.3
 //
+// Events for programs that know nothing of weir are in a stream of their own, weir-floor-events, made by
+// the boundary that publishes them, each on a subject of its name: weir.floor.events.opened for floor.opened. It is
+// bounded by age and bytes, and the oldest go first.
+//
 // # How Send keeps order and sends nothing twice
 //
 // A Send is written in atomic batches of up to 500 messages (NATS 2.12 or later). All of a
@@ -63,6 +67,7 @@ type Transport struct {
 	why     error         // the last try to connect failed
 	inlets  map[*inlet]bool
 	ears    map[*ear]bool
+	public  map[string]bool // boundaries whose events have a stream, on this connection
 	full    map[string]bool // boundaries whose stream was full when we last wrote to it
 	doubted bool            // Doubts was asked, and its answer is in the log
 }
@@ -77,7 +82,7 @@ func Open(c Config) (*Transport, error) {
 	}
 	t := &Transport{
 		config: c, commits: make(chan struct{}, 8), done: make(chan struct{}), away: make(chan struct{}),
-		inlets: map[*inlet]bool{}, ears: map[*ear]bool{}, full: map[string]bool{},
+		inlets: map[*inlet]bool{}, ears: map[*ear]bool{}, full: map[string]bool{}, public: map[string]bool{},
 	}
 	o, err := t.options()
 	if err != nil {
@@ -99,6 +104,7 @@ func (t *Transport) lost(err error) {
 	defer t.mu.Unlock()
 	close(t.away)
 	t.away = make(chan struct{})
+	clear(t.public) // the next broker may know nothing of them
 	if !t.closed {
 		t.config.Log.Warn("connection to the broker lost", "error", err)
 	}
@@ -202,6 +208,7 @@ const (
 	codeTooLarge    jetstream.ErrorCode = 10054
 	codeBatchCut    jetstream.ErrorCode = 10176
 	codeBatchesMany jetstream.ErrorCode = 10210
+	codeBatchTwice  jetstream.ErrorCode = 10201
 	codeBatchesOff  jetstream.ErrorCode = 10174
 )
 
@@ -215,7 +222,10 @@ func streamOf(boundary string) string { return "weir-" + boundary }
 
 // subjectOf is where a packet to a boundary goes. No two places on lanes share one.
 func subjectOf(to string, p *transport.Packet) string {
-	if (p.Lane == transport.Lane{}) {
+	switch {
+	case to == transport.Everybody:
+		return "weir." + p.Lane.From + ".events." + strings.TrimPrefix(p.Topic, p.Lane.From+".")
+	case p.Lane == transport.Lane{}:
 		return "weir." + to + ".in.event"
 	}
 	return laneOf(to, p.Lane) + strconv.FormatInt(p.Position.Batch, 10) + "." + strconv.Itoa(p.Position.Index)

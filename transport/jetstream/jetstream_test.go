@@ -194,6 +194,39 @@ func TestManyIntoFew(t *testing.T) {
 	empties(t, js)
 }
 
+// A plain NATS client hears an event as a CloudEvent, once, however often it was sent.
+func TestPublicEvents(t *testing.T) {
+	w, js := open(t, nil)
+	ps := places(0, 700)
+	for i := range ps {
+		ps[i].Topic, ps[i].Kind = "floor.table.opened", transport.KindEvent
+	}
+	for _, part := range [][]transport.Packet{ps[:600], ps[:600], ps[300:]} {
+		if kept, err := w.Send(t.Context(), transport.Everybody, part); kept != len(part) || err != nil {
+			t.Fatalf("Send(Everybody, %d) = %d, %v, want all", len(part), kept, err)
+		}
+	}
+	c, err := js.OrderedConsumer(t.Context(), "weir-floor-events", natsjs.OrderedConsumerConfig{FilterSubjects: []string{"weir.floor.events.table.opened"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.FetchNoWait(1_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for m := range got.Messages() {
+		h := m.Headers()
+		if h.Get("ce-id") != ps[n].ID || h.Get("ce-type") != "floor.table.opened" || h.Get("ce-source") != "/weir/floor" || h.Get("ce-specversion") != "1.0" || string(m.Data()) != string(ps[n].Body) {
+			t.Fatalf("event %d = %v %q, want %s", n, h, m.Data(), ps[n].ID)
+		}
+		n++
+	}
+	if n != len(ps) {
+		t.Errorf("heard %d events, want %d", n, len(ps))
+	}
+}
+
 // Bytes are bounded as messages are.
 func TestManyBytesIntoFew(t *testing.T) {
 	w, js := open(t, func(c *jetstream.Config) { c.CapacityBytes = 4 << 20 })

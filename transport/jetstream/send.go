@@ -25,6 +25,9 @@ const (
 
 // Send implements transport.Transport.
 func (t *Transport) Send(ctx context.Context, to string, packets []transport.Packet) (int, error) {
+	if to == transport.Everybody {
+		return t.sendPublic(ctx, packets)
+	}
 	if err := t.ready(ctx, to); err != nil {
 		return 0, err
 	}
@@ -62,7 +65,13 @@ func (t *Transport) pack(to string, packets []transport.Packet) ([]*nats.Msg, er
 			return msgs, err
 		}
 		m := &nats.Msg{Subject: subjectOf(to, p), Header: nats.Header(h), Data: p.Body}
-		if (p.Lane != transport.Lane{}) {
+		switch {
+		case to == transport.Everybody:
+			if err := p.CheckPublic(); err != nil {
+				return msgs, err
+			}
+			h[jetstream.MsgIDHeader] = []string{p.Lane.String() + "/" + p.Position.String()}
+		case p.Lane != transport.Lane{}:
 			h[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"}
 		}
 		const more = 200 // headers of the batch

@@ -14,6 +14,7 @@ import (
 func foreignLaws() []Law {
 	return []Law{
 		{"foreign/plain", "A CloudEvent of a program that knows nothing of weir comes as a packet without a lane; two with the same ID are two.", foreignPlain},
+		{"foreign/public", "Send to Everybody keeps the events of the sender's own boundary, as many as there are, whether anybody reads them; nobody receives as Everybody.", foreignPublic},
 		{"foreign/malformed", "What is no CloudEvent comes with the reason, and what it was; acknowledged, it is gone.", foreignMalformed},
 	}
 }
@@ -54,6 +55,27 @@ func foreignPlain(s *scene) {
 	}
 	s.ack(in, ds)
 	s.empty(in)
+}
+
+func foreignPublic(s *scene) {
+	ps := packets(count("a", 2*room))
+	for i := range ps {
+		ps[i].Topic, ps[i].Kind = "floor.opened", transport.KindEvent
+	}
+	for range 2 {
+		if kept, err := s.wire.Send(s.ctx(), transport.Everybody, ps); kept != len(ps) || err != nil {
+			s.Fatalf("Send(Everybody, %d packets) = %d, %v, want all", len(ps), kept, err)
+		}
+	}
+	for _, topic := range []string{"kitchen.ready", "floor.", "floor.a..b", "floor.*"} {
+		ps[1].Topic = topic
+		if kept, err := s.wire.Send(s.ctx(), transport.Everybody, ps[:3]); kept != 1 || !errors.Is(err, transport.ErrInvalid) {
+			s.Errorf("Send(Everybody, topic %s of floor) = %d, %v, want 1, ErrInvalid", topic, kept, err)
+		}
+	}
+	if _, err := s.wire.Receive(s.ctx(), transport.Everybody); !errors.Is(err, transport.ErrInvalid) {
+		s.Errorf("Receive(Everybody) = %v, want ErrInvalid", err)
+	}
 }
 
 func foreignMalformed(s *scene) {
