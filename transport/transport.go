@@ -54,7 +54,8 @@ type Transport interface {
 	Send(ctx context.Context, to string, packets []Packet) (kept int, err error)
 
 	// Receive opens an inlet of a boundary: what others have sent to it and send from now on. The
-	// first to do so makes the boundary known, with bounds that are the adapter's configuration.
+	// first to do so makes the boundary known, with bounds that are the adapter's configuration. It begins with
+	// what is not acknowledged; where another inlet has that in its hands it may come to both.
 	// Where several inlets of a boundary are open, in one process or many, each packet goes to one of
 	// them, so order on a lane is kept only while one inlet is read.
 	Receive(ctx context.Context, boundary string) (Inlet, error)
@@ -85,7 +86,8 @@ type Inlet interface {
 	Next(ctx context.Context, max int) ([]Delivery, error)
 
 	// Ack says that the receiver's store has them. It does not wait until the transport knows: an
-	// acknowledgement that is lost with a connection or a broker makes its packet come once more.
+	// acknowledgement that is lost with a connection or a broker makes its packet come once more. So may, when an
+	// inlet is opened or connects anew, one of a packet that was kept after others that are not acknowledged yet.
 	Ack(ctx context.Context, d []Delivery) error
 
 	// Hold gives packets back, to come again after a pause of up to MaxHold. Others go on meanwhile.

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +21,7 @@ const (
 	pullHeartbeat = time.Second
 	// silence is for how long a server that is to say a heartbeat may say nothing: it does not when
 	// somebody has deleted the consumer.
-	silence = 3 * pullHeartbeat
+	silence = 5 * pullHeartbeat
 	// lastOnes is how long Next waits, once it has some, for the word that there are no more.
 	lastOnes  = 100 * time.Millisecond
 	closeWait = time.Second
@@ -40,13 +39,12 @@ type inlet struct {
 	done     chan struct{}
 	once     sync.Once
 
+	// turn is held by the Next that reads; what follows is its.
+	turn    chan struct{}
 	come    chan *nats.Msg
 	sub     *nats.Subscription
 	prefix  string // of the subjects that sub hears
-	request atomic.Int64
-
-	// turn is held by the Next that reads; what follows is its.
-	turn    chan struct{}
+	request int64
 	known   bool            // the consumer was there, on this connection
 	lost    <-chan struct{} // closed when this connection is lost
 	pending int             // packets that the request under way may still bring; 0: there is none
@@ -72,19 +70,15 @@ func (t *Transport) Receive(ctx context.Context, boundary string) (transport.Inl
 	if err := t.ready(ctx, boundary); err != nil {
 		return nil, err
 	}
-	if err := t.established(ctx, t.establish(ctx, boundary)); err != nil {
-		return nil, fmt.Errorf("receive for %s: %w", boundary, err)
-	}
-	t.warn(ctx)
 	in := &inlet{
 		t: t, boundary: boundary, done: make(chan struct{}), turn: make(chan struct{}, 1),
 		acked: make(chan struct{}, 1), swept: make(chan struct{}),
-		come: make(chan *nats.Msg, transport.MaxNext+100), prefix: t.nc.NewInbox() + ".", hands: map[string]hold{},
+		hands: map[string]hold{},
 	}
-	var err error
-	if in.sub, err = t.nc.ChanSubscribe(in.prefix+"*", in.come); err != nil {
-		return nil, fmt.Errorf("receive for %s: %w", boundary, t.outcome(ctx, err))
+	if err := in.connect(ctx); err != nil {
+		return nil, err
 	}
+	t.warn(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -183,21 +177,51 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 	}
 }
 
+// connect makes sure of the boundary's stream and consumer, and begins anew at what is not acknowledged: packets that
+// the broker thinks somebody has, and that were lost with a connection or a process, would else come when their time
+// is over only, and after all later ones. What others have in their hands comes twice then.
+func (in *inlet) connect(ctx context.Context) error {
+	t := in.t
+	in.lost = t.whenLost()
+	if err := t.established(ctx, t.establish(ctx, in.boundary)); err != nil {
+		return fmt.Errorf("receive for %s: %w", in.boundary, err)
+	}
+	// Ears of its own for each time, so that nothing of before comes between.
+	if in.sub != nil {
+		_ = in.sub.Unsubscribe()
+	}
+	in.come, in.prefix, in.pending = make(chan *nats.Msg, transport.MaxNext+100), t.nc.NewInbox()+".", 0
+	var err error
+	if in.sub, err = t.nc.ChanSubscribe(in.prefix+"*", in.come); err != nil {
+		return fmt.Errorf("receive for %s: %w", in.boundary, t.outcome(ctx, err))
+	}
+	reset, cancel := t.asking(ctx)
+	defer cancel()
+	if _, err := t.js.ResetConsumer(reset, streamOf(in.boundary), consumerName); err != nil {
+		if err := t.connected(); err != nil {
+			return err
+		}
+		// An older server cannot. Then they come when their time is over.
+		t.config.Log.DebugContext(ctx, "consumer not reset", "boundary", in.boundary, "error", err)
+	}
+	in.mu.Lock()
+	in.highest = 0 // a stream that was made anew counts from 1
+	in.mu.Unlock()
+	in.known = true
+	return nil
+}
+
 // ask sends a request for packets: those that are there at once, or the first that comes.
 func (in *inlet) ask(ctx context.Context, max int) error {
 	if !in.known {
-		in.lost = in.t.whenLost()
-		if err := in.t.established(ctx, in.t.establish(ctx, in.boundary)); err != nil {
-			return fmt.Errorf("receive for %s: %w", in.boundary, err)
+		if err := in.connect(ctx); err != nil {
+			return err
 		}
-		in.known = true
-		in.mu.Lock()
-		in.highest = 0 // a stream that was made anew counts from 1
-		in.mu.Unlock()
 	}
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d,"idle_heartbeat":%d}`,
 		max, transport.MaxNextBytes, pullExpires.Nanoseconds(), pullHeartbeat.Nanoseconds())
-	reply := in.prefix + strconv.FormatInt(in.request.Add(1), 10)
+	in.request++
+	reply := in.prefix + strconv.FormatInt(in.request, 10)
 	if err := in.t.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+streamOf(in.boundary)+"."+consumerName, reply, body); err != nil {
 		in.known = false
 		return in.t.outcome(ctx, err)
@@ -213,7 +237,7 @@ func isPacket(m *nats.Msg) bool { return m.Reply != "" && m.Header.Get("Status")
 // hear notes what a message means for the request under way.
 func (in *inlet) hear(m *nats.Msg) error {
 	in.due = time.Now().Add(silence)
-	current := m.Subject == in.prefix+strconv.FormatInt(in.request.Load(), 10)
+	current := m.Subject == in.prefix+strconv.FormatInt(in.request, 10)
 	if !current {
 		return nil // of a request that was given up
 	}

@@ -424,19 +424,22 @@ func TestManySenders(t *testing.T) {
 	last := map[string]int{}
 	for n := 0; n < senders*each; {
 		ds, err := in.Next(t.Context(), transport.MaxNext)
-		if err != nil {
-			t.Fatalf("Next() = %v, want packets", err)
+		if err != nil && !errors.Is(err, transport.ErrUnavailable) {
+			t.Errorf("Next() = %v, want packets", err)
+			break
 		}
 		for _, d := range ds {
 			p := d.Packet
-			if at := int(p.Position.Batch)*100 + p.Position.Index; at != last[p.Lane.From] {
-				t.Fatalf("%s: packet %d, want %d", p.Lane, at, last[p.Lane.From])
+			switch at := int(p.Position.Batch)*100 + p.Position.Index; {
+			case at == last[p.Lane.From]:
+				last[p.Lane.From]++
+				n++
+			case at > last[p.Lane.From]:
+				t.Errorf("%s: packet %d, want %d", p.Lane, at, last[p.Lane.From])
 			}
-			last[p.Lane.From]++
-			n++
 		}
-		if err := in.Ack(t.Context(), ds); err != nil {
-			t.Fatal(err)
+		if err := in.Ack(t.Context(), ds); err != nil && !errors.Is(err, transport.ErrUnavailable) {
+			t.Errorf("Ack() = %v, want nil or ErrUnavailable", err)
 		}
 	}
 	crew.Wait()
