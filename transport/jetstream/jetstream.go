@@ -209,7 +209,6 @@ const (
 	codeBatchCut    jetstream.ErrorCode = 10176
 	codeBatchesMany jetstream.ErrorCode = 10210
 	codeBatchTwice  jetstream.ErrorCode = 10201
-	codeBatchesOff  jetstream.ErrorCode = 10174
 )
 
 // full says whether an error means that the stream holds as much as it may. The server has one

@@ -17,7 +17,7 @@ func brokerLaws() []Law {
 		{"broker/busy", "Killed again and again under load, it delivers every packet, in order but for what comes twice.", brokerBusy},
 		{"broker/wiped", "A broker whose disk was wiped is an empty one that works: the inlet makes itself known again, and what is sent comes.", brokerWiped},
 		{"broker/restful", "What was acknowledged before the broker stopped may come again, and does no harm; what was not comes again.", brokerRestful},
-		{"broker/crash", "When a receiver's process dies, what it had comes to another.", brokerCrash},
+		{"broker/crash", "When a receiver's process dies, what it had comes at once to an inlet that is opened then, in order.", brokerCrash},
 	}
 }
 

@@ -37,7 +37,7 @@ type scene struct {
 // about that, so that a slow machine does not break the others.
 func settings(l Law) Settings {
 	s := Settings{Capacity: room, Redeliver: time.Hour}
-	if l.Name == "ack/none" || strings.HasPrefix(l.Name, "broker/") {
+	if l.Name == "ack/none" {
 		s.Redeliver = time.Second
 	}
 	return s
