@@ -45,6 +45,8 @@ type inlet struct {
 	sub     *nats.Subscription
 	prefix  string // of the subjects that sub hears
 	request int64
+	leader  string          // of the consumer, in a cluster
+	last    uint64          // the consumer's number of the last delivery; 0: none since connect
 	known   bool            // the consumer was there, on this connection
 	lost    <-chan struct{} // closed when this connection is lost
 	pending int             // packets that the request under way may still bring; 0: there is none
@@ -131,7 +133,7 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 		if err := in.open(ctx); err != nil {
 			return got, err
 		}
-		if in.pending == 0 && len(in.come) == 0 {
+		if in.pending == 0 && (len(in.come) == 0 || !in.known) {
 			if len(got) > 0 {
 				return got, nil
 			}
@@ -149,6 +151,13 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 			timer.Stop()
 			if err := in.hear(m); err != nil {
 				return got, err
+			}
+			if isPacket(m) && in.skipped(ctx, m) {
+				in.known, in.pending = false, 0
+				if len(got) > 0 {
+					return got, nil
+				}
+				continue
 			}
 			if isPacket(m) {
 				got = append(got, m)
@@ -183,15 +192,16 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 func (in *inlet) connect(ctx context.Context) error {
 	t := in.t
 	in.lost = t.whenLost()
-	if err := t.established(ctx, t.establish(ctx, in.boundary)); err != nil {
+	leader, err := t.establish(ctx, in.boundary)
+	if err := t.established(ctx, err); err != nil {
 		return fmt.Errorf("receive for %s: %w", in.boundary, err)
 	}
+	in.leader, in.last = leader, 0
 	// Ears of its own for each time, so that nothing of before comes between.
 	if in.sub != nil {
 		_ = in.sub.Unsubscribe()
 	}
 	in.come, in.prefix, in.pending = make(chan *nats.Msg, transport.MaxNext+100), t.nc.NewInbox()+".", 0
-	var err error
 	if in.sub, err = t.nc.ChanSubscribe(in.prefix+"*", in.come); err != nil {
 		return fmt.Errorf("receive for %s: %w", in.boundary, t.outcome(ctx, err))
 	}
@@ -229,6 +239,28 @@ func (in *inlet) ask(ctx context.Context, max int) error {
 	in.pending = max
 	in.due = time.Now().Add(silence)
 	return nil
+}
+
+// skipped says whether deliveries before this one were lost: numbers are missing, and the consumer has another leader,
+// that took them for delivered. (Where numbers are missing and it has not, another inlet has them.) Then all begins
+// anew at what is not acknowledged, so that this one does not come before those.
+func (in *inlet) skipped(ctx context.Context, m *nats.Msg) bool {
+	if in.leader == "" {
+		return false
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return false
+	}
+	last := in.last
+	in.last = meta.Sequence.Consumer
+	if last == 0 && meta.Sequence.Consumer == 1 || last != 0 && meta.Sequence.Consumer == last+1 {
+		return false
+	}
+	ctx, cancel := in.t.asking(ctx)
+	defer cancel()
+	c, err := in.t.js.Consumer(ctx, streamOf(in.boundary), consumerName)
+	return err != nil || leaderOf(c.CachedInfo()) != in.leader
 }
 
 // isPacket tells a packet from a word of the server about a request.

@@ -37,13 +37,14 @@ func (t *Transport) consumerConfig() jetstream.ConsumerConfig {
 }
 
 // establish makes the boundary's stream and consumer, or finds them as they should be. What is merely
-// of another size is changed; what would lose packets is an error that a person must mend.
-func (t *Transport) establish(ctx context.Context, boundary string) error {
+// of another size is changed; what would lose packets is an error that a person must mend. leader is the
+// consumer's, in a cluster.
+func (t *Transport) establish(ctx context.Context, boundary string) (leader string, err error) {
 	if err := t.connected(); err != nil {
-		return err
+		return "", err
 	}
 	if v := t.nc.ConnectedServerVersion(); !atLeast(v, 2, 12) {
-		return fmt.Errorf("transport/jetstream: the server is NATS %s, want 2.12 or later: it writes several messages as one", v)
+		return "", fmt.Errorf("transport/jetstream: the server is NATS %s, want 2.12 or later: it writes several messages as one", v)
 	}
 	ctx, cancel := t.asking(ctx)
 	defer cancel()
@@ -52,27 +53,36 @@ func (t *Transport) establish(ctx context.Context, boundary string) error {
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		if _, err := t.js.CreateStream(ctx, want); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("make stream %s: %w", want.Name, err)
+			return "", fmt.Errorf("make stream %s: %w", want.Name, err)
 		}
 		t.config.Log.InfoContext(ctx, "boundary's stream made", "stream", want.Name, "capacity", want.MaxMsgs, "capacity_bytes", want.MaxBytes, "replicas", want.Replicas)
 	case err != nil:
-		return fmt.Errorf("look at stream %s: %w", want.Name, err)
+		return "", fmt.Errorf("look at stream %s: %w", want.Name, err)
 	default:
 		have := s.CachedInfo().Config
 		if faults := faultsOf(have); len(faults) > 0 {
-			return &StreamError{Stream: want.Name, Faults: faults}
+			return "", &StreamError{Stream: want.Name, Faults: faults}
 		}
 		if have.MaxMsgs != want.MaxMsgs || have.MaxBytes != want.MaxBytes || have.Replicas != want.Replicas || !have.AllowAtomicPublish {
 			have.MaxMsgs, have.MaxBytes, have.Replicas, have.AllowAtomicPublish = want.MaxMsgs, want.MaxBytes, want.Replicas, true
 			if _, err := t.js.UpdateStream(ctx, have); err != nil {
-				return fmt.Errorf("change stream %s: %w", want.Name, err)
+				return "", fmt.Errorf("change stream %s: %w", want.Name, err)
 			}
 		}
 	}
-	if _, err := t.js.CreateOrUpdateConsumer(ctx, want.Name, t.consumerConfig()); err != nil {
-		return fmt.Errorf("make consumer of stream %s: %w", want.Name, err)
+	c, err := t.js.CreateOrUpdateConsumer(ctx, want.Name, t.consumerConfig())
+	if err != nil {
+		return "", fmt.Errorf("make consumer of stream %s: %w", want.Name, err)
 	}
-	return nil
+	return leaderOf(c.CachedInfo()), nil
+}
+
+// leaderOf is the broker that leads a consumer; empty where there is none, or it is alone.
+func leaderOf(info *jetstream.ConsumerInfo) string {
+	if info == nil || info.Cluster == nil {
+		return ""
+	}
+	return info.Cluster.Leader
 }
 
 // StreamError refuses a stream that would lose packets. It was not made by weir, or somebody changed it.
