@@ -35,10 +35,9 @@ import (
 //
 // and the user's headers, each an extension attribute of its name where CloudEvents allows it.
 //
-// The codec is our own, though there is an SDK (github.com/cloudevents/sdk-go). It brings a logger, a JSON
-// library and a reflection-based event type along, is in the way of a copy-free body, and its NATS
-// binding writes values into headers as they are, without the encoding that the binding wants. What is
-// left when its transports and formats are not used is what is here.
+// The codec is our own, though there is an SDK (github.com/cloudevents/sdk-go). It brings a logger and a JSON
+// library along, and its NATS binding writes values into headers as they are, without the encoding that the
+// binding's text asks for. What is left when its transports and formats are not used is what is here.
 const (
 	prefix      = "ce-"
 	specVersion = "1.0"
