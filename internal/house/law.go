@@ -16,7 +16,8 @@ import (
 // A new package is added here first, with the narrowest rule it can live with.
 var law = map[string]rule{
 	// The ports: nothing of ours, nothing of others.
-	"store": {},
+	"store":     {},
+	"transport": {},
 
 	// What adapters share: how they store what the port leaves to them.
 	"store/internal/acts":     {ours: []string{"store", "store/internal/checks"}},
@@ -32,6 +33,11 @@ var law = map[string]rule{
 	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
 	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
+
+	"transport/local":            {ours: []string{"transport"}},
+	"transport/jetstream":        {ours: []string{"transport"}, third: []string{"github.com/nats-io/nats.go"}},
+	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2"}},
+	"transport/transporttest":    {ours: []string{"transport"}, testing: true},
 
 	// The engine: the ports, and no driver.
 	"internal/engine": {ours: []string{"store"}},
@@ -59,8 +65,8 @@ var law = map[string]rule{
 // testsMayAlso is what test files may import beyond their package's own rule.
 func testsMayAlso() rule {
 	return rule{
-		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest"},
-		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid"},
+		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker"},
+		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server/v2"},
 		testing: true,
 	}
 }
