@@ -78,7 +78,7 @@ type Store interface {
 	// never declared declare it. It blocks for the durable commit.
 	Commit(ctx context.Context, g *Group) error
 
-	// AppendIn does what a change does that has only Sends and Runs, in the caller's own
+	// AppendIn does what a change does that has only Sends, States and Runs, in the caller's own
 	// transaction, subject to capacity: visible and claimable when it commits, gone
 	// when it does not. Pos, ID and SentAt are set. Err is not. Runs that wait for what
 	// it sends have it with the next claim of runs, at the latest.
@@ -88,7 +88,7 @@ type Store interface {
 	// that are gone (with the epoch raised by one, holding only what is not
 	// settled), then deferred messages that are due, then fresh ones. A paused or
 	// parked queue gives nothing but NextDue zero. Or it leases runs of a workflow:
-	// ready ones, and those of processes that are gone, each with its epoch raised by one.
+	// ready ones, and those of processes that are gone, each with its epoch raised by one. Or duties.
 	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
 
 	// Operate carries out a person's act in one transaction with its audit row.
@@ -117,7 +117,12 @@ type Info struct {
 	Kind        string // "sqlite"
 	Name        string // the file, or the database, without secrets
 	Incarnation Incarnation
-	Schema      int // its schema's version
+	// Base is what a message's number in the store is added to for its Stamp, in this life: such that no
+	// stamp of an earlier life is as high, those that a restored backup has forgotten included. It is
+	// microseconds since 1970 at the life's beginning, less the number reached by then: so stamps stay
+	// ahead while a store appends fewer than a million messages a second, on the whole.
+	Base   int64
+	Schema int // its schema's version
 	// Loose: capacity counts what is committed, and what this process is committing. Each other
 	// process that sends from outside, and each open transaction of a caller's own, may overshoot
 	// it by what it has in flight. Else it is exact.
