@@ -38,7 +38,7 @@ var law = map[string]rule{
 
 	"transport/local":            {ours: []string{"transport"}},
 	"transport/jetstream":        {ours: []string{"transport"}, third: []string{"github.com/nats-io/nats.go"}},
-	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2"}},
+	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"}},
 	"transport/transporttest":    {ours: []string{"transport"}, testing: true},
 
 	// The engine: the ports, and no driver.

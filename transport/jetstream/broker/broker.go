@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 )
 
 // Config is a broker's configuration. Zero fields mean the documented default.
@@ -29,7 +30,7 @@ type Config struct {
 	Dir string
 	// Listen is the address for programs to connect to, host:port; port 0 chooses a free one. Default:
 	// none, only this process connects (see [Broker.InProcessConn]). Another host than a loopback one
-	// needs TLS, and User and Password.
+	// needs TLS, and User and Password, or NKeys, or client certificates that TLS requires and verifies.
 	Listen string
 	// Name tells brokers of a cluster apart, there it is required. Default "weir".
 	Name string
@@ -37,6 +38,9 @@ type Config struct {
 	MaxStore int64
 	// User and Password are what programs must say. Default: none needed.
 	User, Password string
+	// NKeys are the public keys ("U…") of programs that may connect, beside User: each proves that it has the seed.
+	// At most 1,000. Default: none.
+	NKeys []string
 	// TLS is for programs that connect. Default: none.
 	TLS *tls.Config
 	// Monitor is the address for NATS' monitoring over HTTP, which has no password: loopback only.
@@ -53,7 +57,7 @@ type Cluster struct {
 	// Name is the cluster's, the same for all. Required.
 	Name string
 	// Listen is where other brokers connect to this one, host:port. Required. Another host than a
-	// loopback one needs TLS.
+	// loopback one needs TLS that requires and verifies client certificates: whoever connects here may do all.
 	Listen string
 	// Peers are the Listen addresses of all of them. Required.
 	Peers []string
@@ -66,6 +70,7 @@ const (
 	maxPayload = 2 << 20
 	ready      = 30 * time.Second
 	maxPeers   = 9
+	maxNKeys   = 1_000
 )
 
 // Broker is a server that runs.
@@ -139,26 +144,22 @@ func (c Config) options() (*server.Options, error) {
 		JetStream: true, StoreDir: c.Dir, JetStreamMaxStore: c.MaxStore, JetStreamMaxMemory: 64 << 20,
 		// What the broker says that it has must be there after a power cut.
 		SyncAlways: true,
-		MaxPayload: maxPayload, Username: c.User, Password: c.Password,
-		TLSConfig: c.TLS, TLS: c.TLS != nil, TLSTimeout: 5,
+		MaxPayload: maxPayload, TLSConfig: c.TLS, TLS: c.TLS != nil, TLSTimeout: 5,
 	}
-	var err error
+	err := c.logins(o)
 	if c.Dir == "" {
-		err = errors.New("transport/jetstream/broker: Config.Dir is empty, want where to keep the data")
+		err = errors.Join(err, errors.New("transport/jetstream/broker: Config.Dir is empty, want where to keep the data"))
 	}
 	if c.MaxStore < 1<<20 {
 		err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.MaxStore is %d, want 1048576 or more", c.MaxStore))
-	}
-	if (c.User == "") != (c.Password == "") {
-		err = errors.Join(err, errors.New("transport/jetstream/broker: Config.User and Password go together"))
 	}
 	if c.Listen != "" {
 		var local bool
 		var bad error
 		o.Host, o.Port, local, bad = address("Listen", c.Listen)
 		err = errors.Join(err, bad)
-		if bad == nil && !local && (c.TLS == nil || c.User == "") {
-			err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.Listen is %s, which others can reach: that needs TLS, User and Password", c.Listen))
+		if bad == nil && !local && !c.guarded() {
+			err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.Listen is %s, which others can reach: that needs TLS, and User and Password, or NKeys, or client certificates", c.Listen))
 		}
 	}
 	if c.Monitor != "" {
@@ -170,6 +171,36 @@ func (c Config) options() (*server.Options, error) {
 		}
 	}
 	return o, errors.Join(err, c.join(o))
+}
+
+// logins are who may connect.
+func (c Config) logins(o *server.Options) error {
+	var err error
+	if (c.User == "") != (c.Password == "") {
+		err = errors.New("transport/jetstream/broker: Config.User and Password go together")
+	}
+	if len(c.NKeys) == 0 {
+		o.Username, o.Password = c.User, c.Password
+		return err
+	}
+	if len(c.NKeys) > maxNKeys {
+		return errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.NKeys has %d keys, want at most %d", len(c.NKeys), maxNKeys))
+	}
+	for _, key := range c.NKeys {
+		if !nkeys.IsValidPublicUserKey(key) {
+			err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.NKeys has one of %d characters that is no public key of a user: want U and 55 more letters and digits", len(key)))
+		}
+		o.Nkeys = append(o.Nkeys, &server.NkeyUser{Nkey: key})
+	}
+	if c.User != "" {
+		o.Users = []*server.User{{Username: c.User, Password: c.Password}}
+	}
+	return err
+}
+
+// guarded says whether only who is allowed to can connect, and nobody can listen in.
+func (c Config) guarded() bool {
+	return c.TLS != nil && (c.User != "" || len(c.NKeys) > 0 || c.TLS.ClientAuth == tls.RequireAndVerifyClientCert)
 }
 
 // join makes the server one of a cluster.
@@ -187,8 +218,8 @@ func (c Config) join(o *server.Options) error {
 	}
 	host, port, local, bad := address("Cluster.Listen", k.Listen)
 	err = errors.Join(err, bad)
-	if bad == nil && !local && k.TLS == nil {
-		err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Cluster.Listen is %s, which others can reach: that needs TLS", k.Listen))
+	if bad == nil && !local && (k.TLS == nil || k.TLS.ClientAuth != tls.RequireAndVerifyClientCert) {
+		err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Cluster.Listen is %s, which others can reach: that needs TLS with client certificates, or anybody could join", k.Listen))
 	}
 	o.Cluster = server.ClusterOpts{Name: k.Name, Host: host, Port: port, TLSConfig: k.TLS, TLSTimeout: 5}
 	for _, p := range k.Peers {

@@ -20,12 +20,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// publicKey is the public key of a user, whose seed nobody has.
+const publicKey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
 
 func TestConfig(t *testing.T) {
 	for want, c := range map[string]broker.Config{
@@ -40,6 +45,9 @@ func TestConfig(t *testing.T) {
 		"Config.Name and Cluster.Name are needed":     {Dir: "x", Cluster: &broker.Cluster{Listen: "127.0.0.1:1", Peers: []string{"127.0.0.1:1"}}},
 		"Cluster.Peers has 0 addresses":               {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "127.0.0.1:1"}},
 		"Cluster.Listen is 10.0.0.1:1, which others":  {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "10.0.0.1:1", Peers: []string{"10.0.0.1:1"}}},
+		"Cluster.Listen is 10.0.0.2:1, which others":  {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "10.0.0.2:1", Peers: []string{"10.0.0.2:1"}, TLS: &tls.Config{}}},
+		"no public key of a user":                     {Dir: "x", NKeys: []string{"SUAOTHERKIND"}},
+		"Config.Listen is 10.0.0.3:1, which others":   {Dir: "x", Listen: "10.0.0.3:1", NKeys: []string{publicKey}},
 		`Cluster.Peers is "there", want host:port`:    {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "127.0.0.1:1", Peers: []string{"there"}}},
 	} {
 		c.Log = quiet()
@@ -116,6 +124,23 @@ func TestSecured(t *testing.T) {
 	}
 	pool.AddCert(leaf)
 	mutual := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := filepath.Join(t.TempDir(), "floor.nk")
+	if err := os.WriteFile(seed, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{public, publicKey}
 	plain := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	for name, c := range map[string]struct {
 		server broker.Config
@@ -124,6 +149,9 @@ func TestSecured(t *testing.T) {
 	}{
 		"password":         {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "x"}, ""},
 		"certificate":      {broker.Config{TLS: mutual}, jetstream.Config{CA: cert, Cert: cert, Key: key}, ""},
+		"key":              {broker.Config{TLS: plain, NKeys: keys}, jetstream.Config{CA: cert, NKey: seed}, ""},
+		"key or password":  {broker.Config{TLS: plain, NKeys: keys, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "x"}, ""},
+		"unknown key":      {broker.Config{TLS: plain, NKeys: keys[1:]}, jetstream.Config{CA: cert, NKey: seed}, "authorization violation"},
 		"wrong password":   {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "y"}, "authorization violation"},
 		"no password":      {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert}, "authorization violation"},
 		"no certificate":   {broker.Config{TLS: mutual}, jetstream.Config{CA: cert}, "tls"},
