@@ -22,6 +22,7 @@ type Sender interface {
 // outgoing is one call's messages and options.
 type outgoing struct {
 	messages []*store.Message
+	states   []store.State // of entities, that messages tell of
 
 	key         *string
 	dedup       string
@@ -208,7 +209,7 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 	if engine.InHandler(ctx) {
 		return ErrInHandler
 	}
-	err := e.core.Send(ctx, o.messages)
+	err := e.core.Send(ctx, o.messages, o.states)
 	if o.waitForRoom <= 0 {
 		return err
 	}
@@ -229,7 +230,7 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 			return errors.Join(ctx.Err(), err)
 		case <-timer.C:
 		}
-		err = e.core.Send(ctx, o.messages)
+		err = e.core.Send(ctx, o.messages, o.states)
 	}
 }
 
@@ -258,7 +259,7 @@ func (i *inTx) send(ctx context.Context, o *outgoing) error {
 	if i.tx == nil {
 		return errors.New("weir: Engine.In: the transaction is nil")
 	}
-	return i.eng.core.SendIn(ctx, i.tx, o.messages)
+	return i.eng.core.SendIn(ctx, i.tx, o.messages, o.states)
 }
 
 func (i *inTx) engine() *Engine { return i.eng }

@@ -68,12 +68,12 @@ func (c *committer) entry() *entry {
 	return &entry{wake: make(chan call, 2)}
 }
 
-// send commits messages from outside, as one change.
-func (c *committer) send(ctx context.Context, messages []*store.Message) error {
+// send commits messages from outside, and states that they tell of, as one change.
+func (c *committer) send(ctx context.Context, messages []*store.Message, states []store.State) error {
 	e := c.entry()
-	e.own = store.Change{Sends: messages, Outside: true}
+	e.own = store.Change{Sends: messages, States: states, Outside: true}
 	e.one[0] = &e.own
-	e.changes, e.weight = e.one[:], 1+len(messages)
+	e.changes, e.weight = e.one[:], 1+len(messages)+len(states)
 	refused, err := c.do(ctx, e)
 	if err == nil {
 		err = refused
@@ -85,7 +85,7 @@ func (c *committer) send(ctx context.Context, messages []*store.Message) error {
 func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 	e := c.entry()
 	e.one[0] = change
-	e.changes, e.weight = e.one[:], 1+len(change.Sends)
+	e.changes, e.weight = e.one[:], 1+len(change.Sends)+len(change.States)
 	if _, err := c.do(ctx, e); err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (c *committer) commit(ctx context.Context, changes []*store.Change) error {
 	e := c.entry()
 	e.changes, e.weight = changes, len(changes)
 	for _, change := range changes {
-		e.weight += len(change.Sends)
+		e.weight += len(change.Sends) + len(change.States)
 	}
 	_, err := c.do(ctx, e)
 	return err

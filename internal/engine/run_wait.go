@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -225,14 +226,19 @@ func (st *Strand) correlation() string {
 	return st.Reference()
 }
 
-// Send sends messages in a commit of the run's own, once.
-func (st *Strand) Send(c *Call, messages []*store.Message) error {
+// Send sends messages in a commit of the run's own, once, with the states that they tell of: of
+// messages[i], as far as there are any, states[i].
+func (st *Strand) Send(c *Call, messages []*store.Message, states []store.State) error {
 	return st.leaves(c, func(ch *chapter, r *store.Record) {
 		ch.change.Sends = make([]*store.Message, len(messages))
+		ch.change.States = slices.Clone(states)
 		for i, m := range messages {
 			sent := *m
 			st.caused(&sent)
 			ch.change.Sends[i] = &sent
+			if i < len(states) {
+				ch.change.States[i].Of = &sent
+			}
 		}
 		r.State, r.Attempt = store.StepDone, 1
 	})

@@ -9,11 +9,11 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// Send appends messages from outside in a commit of their own.
-func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
-	err := e.commits.send(ctx, messages)
+// Send appends messages from outside, and the states that they tell of, in a commit of their own.
+func (e *Engine) Send(ctx context.Context, messages []*store.Message, states []store.State) error {
+	err := e.commits.send(ctx, messages, states)
 	if errors.Is(err, store.ErrLeaseLost) {
-		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages) })
+		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages, states) })
 	}
 	return e.refusal(ctx, err)
 }
@@ -52,9 +52,9 @@ func (e *Engine) betweenLives(ctx context.Context, err error, again func() error
 	return err
 }
 
-// SendIn appends messages in the caller's transaction.
-func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message) error {
-	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages}))
+// SendIn appends messages, and the states that they tell of, in the caller's transaction.
+func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message, states []store.State) error {
+	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages, States: states}))
 }
 
 // refusal completes the error of a full queue, and counts it.
