@@ -1,4 +1,4 @@
-// Command weir runs the demo and the benchmarks, and lets a person look into a
+// Command weir runs the broker, the demos and the benchmarks, and lets a person look into a
 // journal and operate it: what waits, what happened to an order, what died and why.
 //
 // It opens the journal's file beside the service that works it; reading holds
@@ -50,6 +50,7 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"What operators did, and why."`
 	Doctor  doctorCmd  `cmd:"" help:"Look for what should not be, and say what to do. Exit code 5 if there is any."`
 	Migrate migrateCmd `cmd:"" help:"Bring the journal to this version of weir: look, do it, or print the SQL."`
+	Broker  brokerCmd  `cmd:"" help:"The broker between boundaries: a NATS server that syncs what it keeps, until it is told to stop."`
 	Version versionCmd `cmd:"" help:"This program's version and what it was built with."`
 }
 

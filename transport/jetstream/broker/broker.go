@@ -268,6 +268,13 @@ func (b *Broker) MonitorURL() string {
 // takes for Config.InProcess.
 func (b *Broker) InProcessConn() (net.Conn, error) { return b.server.InProcessConn() }
 
+// Name tells the broker apart in its cluster.
+func (b *Broker) Name() string { return b.server.Name() }
+
+// Works says whether the broker keeps what is sent to it. A server whose disk is full or fails goes on without
+// JetStream; then only another start helps.
+func (b *Broker) Works() bool { return b.server.Running() && b.server.JetStreamEnabled() }
+
 // Leads says whether the broker leads its cluster.
 func (b *Broker) Leads() bool { return b.server.JetStreamIsLeader() }
 
