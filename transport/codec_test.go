@@ -34,7 +34,7 @@ func order() transport.Packet {
 // packets are packets as they go out, by golden file.
 func packets() map[string]transport.Packet {
 	full := order()
-	full.Position.Last = true
+	full.Position.Last, full.Begin, full.Stamp = true, transport.BeginJump, 1_700_000_000_000_001
 	full.Kind, full.Version = transport.KindReply, 3
 	full.Cause, full.Correlation, full.ReplyTo = "p3ab9c-1x", "p3ab9c-1w", "waiters"
 	full.Headers = map[string]string{
@@ -114,6 +114,9 @@ func TestEncodeRefuses(t *testing.T) {
 		"wildcard":          {func(p *transport.Packet) { p.Lane.Queue = "a.*" }, transport.ErrInvalid, `queue "a.*"`},
 		"reply to":          {func(p *transport.Packet) { p.ReplyTo = "9" }, transport.ErrInvalid, `boundary "9"`},
 		"negative":          {func(p *transport.Packet) { p.Position.Index = -1 }, transport.ErrInvalid, "is negative"},
+		"begin":             {func(p *transport.Packet) { p.Begin = "last" }, transport.ErrInvalid, `begin "last": want first or jump`},
+		"begin nowhere":     {func(p *transport.Packet) { p.Lane, p.Position, p.Source, p.Begin = transport.Lane{}, transport.Position{}, "till", "first" }, transport.ErrInvalid, "on a lane"},
+		"stamp":             {func(p *transport.Packet) { p.Stamp = -1 }, transport.ErrInvalid, "stamp -1 is negative"},
 		"nobody's":          {func(p *transport.Packet) { p.Lane = transport.Lane{} }, transport.ErrInvalid, "neither a lane nor a source"},
 		"two senders":       {func(p *transport.Packet) { p.Source = "till" }, transport.ErrInvalid, "both the lane"},
 		"year":              {func(p *transport.Packet) { p.SentAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }, transport.ErrInvalid, "year 10000"},
@@ -212,6 +215,8 @@ func TestDecodeMalformed(t *testing.T) {
 		"huge":               {event("ce-a: " + strings.Repeat("x", 70000)), "at most 65536"},
 		"kind":               {event("ce-weirkind: order"), `attribute weirkind is "order": want command`},
 		"contract version":   {event("ce-weirversion: 1.5"), `attribute weirversion is "1.5": want a whole number`},
+		"stamp":              {event("ce-weirstamp: 0"), `attribute weirstamp is "0": want a whole number of 1 or more`},
+		"begin":              {event("ce-source: /weir/floor", "ce-weirlane: floor/a/b", "ce-weirpos: 1/2", "ce-weirbegin: last"), `attribute weirbegin is "last": want first or jump`},
 		"lane":               {event("ce-weirlane: floor"), `attribute weirlane is "floor": want boundary/incarnation/queue`},
 		"position":           {event("ce-source: /weir/floor", "ce-weirlane: floor/a/b", "ce-weirpos: 1"), `attribute weirpos is "1": want batch/index`},
 		"position no lane":   {event("ce-weirpos: 1/2"), `attribute weirlane is ""`},

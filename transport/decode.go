@@ -201,6 +201,7 @@ func (p *Packet) read(a attributes) error {
 		p.Kind = ""
 	}
 	p.Version = r.count("weirversion")
+	p.Stamp = r.stamp("weirstamp")
 	p.Cause, p.Correlation = r.text("weircause"), r.text("weircorrelation")
 	if p.ReplyTo = r.text("weirreplyto"); p.ReplyTo != "" && CheckBoundary(p.ReplyTo) != nil {
 		r.fail("weirreplyto", "is %q: want a boundary's name", clip(p.ReplyTo))
@@ -230,6 +231,10 @@ func (p *Packet) readLane(r *reader) {
 	}
 	if p.Position, err = ParsePosition(pos); err != nil {
 		r.fail("weirpos", "is %q: want batch/index, such as 12/3 or 12/4/last", clip(pos))
+	}
+	if p.Begin = Begin(r.text("weirbegin")); !p.Begin.known() {
+		r.fail("weirbegin", "is %q: want first or jump", clip(string(p.Begin)))
+		p.Begin = ""
 	}
 	// Whoever writes to a lane must be of its boundary; only the source is looked at by people.
 	if p.Source != weirSource+p.Lane.From {
@@ -324,6 +329,19 @@ func (r *reader) count(name string) int {
 		return 0
 	}
 	return int(n)
+}
+
+func (r *reader) stamp(name string) int64 {
+	v := r.text(name)
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 1 {
+		r.fail(name, "is %q: want a whole number of 1 or more", clip(v))
+		return 0
+	}
+	return n
 }
 
 // key is the message's key in either of its forms.

@@ -24,8 +24,10 @@ import (
 //	tracestate       tracestate, which tracing tools read; when read, those are preferred
 //	weirlane         the lane, boundary/incarnation/queue
 //	weirpos          the position, batch/index, and /last on the last of a batch
+//	weirbegin        first or jump: what is before need not be waited for
 //	weirkind         command, event, reply or signal
 //	weirversion      the contract's version
+//	weirstamp        a number that grows with the messages of the sender's store
 //	weircause        the ID of the message that was handled when this one was sent
 //	weircorrelation  the ID of the first message of the conversation
 //	weirreplyto      the boundary that waits for the reply
@@ -54,7 +56,7 @@ func (p *Packet) Encode() (Header, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	w := writer{header: make(Header, 12+len(p.Headers)), values: make([]string, 0, 14+len(p.Headers))}
+	w := writer{header: make(Header, 14+len(p.Headers)), values: make([]string, 0, 16+len(p.Headers))}
 	w.put("specversion", specVersion)
 	w.put("id", p.ID)
 	w.put("type", p.Topic)
@@ -62,12 +64,16 @@ func (p *Packet) Encode() (Header, error) {
 		w.put("source", weirSource+p.Lane.From)
 		w.put("weirlane", p.Lane.String())
 		w.put("weirpos", p.Position.String())
+		w.put("weirbegin", string(p.Begin))
 	} else {
 		w.put("source", p.Source)
 	}
 	w.put("weirkind", string(p.Kind))
 	if p.Version != 0 {
 		w.put("weirversion", strconv.Itoa(p.Version))
+	}
+	if p.Stamp != 0 {
+		w.put("weirstamp", strconv.FormatInt(p.Stamp, 10))
 	}
 	if !p.SentAt.IsZero() {
 		if y := p.SentAt.UTC().Year(); y < 0 || y > 9999 {

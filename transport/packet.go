@@ -14,6 +14,8 @@ type Packet struct {
 	// program has no lane (the zero one) and is known by its Source and ID alone.
 	Lane     Lane
 	Position Position
+	// Begin says, on some packets of a lane, why none before it may be waited for.
+	Begin Begin
 	// Source is a foreign sender's name for itself, a URI reference. Empty where there is a lane.
 	Source string
 
@@ -30,6 +32,7 @@ type Packet struct {
 	Correlation string
 	ReplyTo     string // the boundary that waits for the reply; empty for none
 	SentAt      time.Time
+	Stamp       int64 // grows with every message of the sender's store, from one of its lives to the next too; 0: not said
 	// Headers are the user's. Those named traceparent and tracestate are W3C trace context, and
 	// travel as such. Names that CloudEvents allows travel as extension attributes of that name, so
 	// foreign programs read and write them; others travel too, for weir alone.
@@ -37,6 +40,21 @@ type Packet struct {
 	ContentType string // of the body, a media type
 	Body        []byte
 }
+
+// Begin says that a receiver need not wait for what is before a packet.
+type Begin string
+
+const (
+	// BeginFirst: the receiver has all that is before it, as far as the sender knows, or nothing is. One that
+	// knows nothing of the lane begins here.
+	BeginFirst Begin = "first"
+	// BeginJump: the sender has nothing any more of what is before it. One that lacks it has lost that, counts
+	// the loss, and goes on from here.
+	BeginJump Begin = "jump"
+)
+
+// known says whether it is one of those, or none.
+func (b Begin) known() bool { return b == "" || b == BeginFirst || b == BeginJump }
 
 // Kind says what a message is.
 type Kind string
@@ -175,6 +193,10 @@ func (p *Packet) check() error {
 		return invalid("a packet has both the lane %s and the source %q", p.Lane, p.Source)
 	case p.Lane == Lane{} && p.Position != Position{}:
 		return invalid("a packet without a lane has the position %s", p.Position)
+	case p.Lane == Lane{} && p.Begin != "" || !p.Begin.known():
+		return invalid("begin %q: want first or jump, on a lane", p.Begin)
+	case p.Stamp < 0:
+		return invalid("stamp %d is negative", p.Stamp)
 	case p.Position.Batch < 0 || p.Position.Index < 0:
 		return invalid("position %s is negative", p.Position)
 	case p.Version < 0 || p.Version > 1<<31-1:
