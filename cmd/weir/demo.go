@@ -170,7 +170,7 @@ func (c *demoRestaurantCmd) prepare(a *app, p *demoPlace, dir string) (_ *demo, 
 
 // lookAt tells how far the work is.
 func (d *demo) lookAt(ctx context.Context, db *database.Database) (outlook, error) {
-	now, err := restaurant.Look(ctx, db)
+	now, err := restaurant.Look(ctx, restaurant.Tables{WaitStaff: db, Kitchen: db})
 	return outlook{taken: now.Orders, open: now.Open, done: now.Cooked + now.Servings, line: func() string {
 		return fmt.Sprintf("orders %d of %d, %d open; lines cooked %d, served %d", now.Orders, d.orders, now.Open, now.Cooked, now.Servings)
 	}}, err
@@ -192,7 +192,7 @@ func (d *demo) count(ctx context.Context) (_ *demoResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	n, err := restaurant.CountAll(ctx, db)
+	n, err := restaurant.CountAll(ctx, restaurant.Tables{WaitStaff: db, Kitchen: db})
 	if err != nil {
 		return nil, err
 	}

@@ -237,7 +237,7 @@ func count(t *testing.T, file string) restaurant.Count {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	c, err := restaurant.CountAll(t.Context(), db)
+	c, err := restaurant.CountAll(t.Context(), restaurant.Tables{WaitStaff: db, Kitchen: db})
 	if err != nil {
 		t.Fatal(err)
 	}
