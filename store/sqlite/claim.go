@@ -129,7 +129,7 @@ func (k *claim) look(c *conn) (work bool, err error) {
 	if err := k.readRow(c); err != nil || k.row.stopped != 0 {
 		return false, err
 	}
-	k.loader = loader{inc: k.s.info.Incarnation, topic: k.row.name, kind: store.Kind(k.row.kind)}
+	k.loader = loader{lives: k.s.lives(), topic: k.row.name, kind: store.Kind(k.row.kind)}
 	abandoned, err := k.s.abandonedBatch(c, k.process, k.queueID(), 0)
 	if err != nil || abandoned != 0 {
 		return abandoned != 0, err

@@ -121,7 +121,7 @@ func (t *commit) attempt(c *conn) error {
 		ours = &t.s.held
 		ours.stamp++
 	}
-	t.runbook = newRunbook(newAppender(c, t.s.info.Incarnation, t.s.now()), t.process, ours)
+	t.runbook = newRunbook(newAppender(c, nil, t.s.now()), t.process, ours)
 	err := t.s.transact(t.ctx, c, t.run)
 	if err != nil {
 		t.forget()
@@ -133,6 +133,7 @@ func (t *commit) attempt(c *conn) error {
 }
 
 func (t *commit) run(c *conn) error {
+	t.lives = t.s.lives() // which the transaction's begin has looked for
 	if err := t.seek(c, t.changes); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func TestPlans(t *testing.T) {
 	s := openAtNoon(t, t.TempDir())
 	for _, query := range []string{
 		newestMessages, newestKept, newestMessagesOfKey, newestKeptOfKey,
-		messageInFull, keptInFull, messageBare, keptBare,
+		messageInFull, keptInFull, messageBare, keptBare, sqlOfOrigin, sqlOriginAt, sqlSentMessage,
 		conversationMessages, conversationKept, referencesLive, referencesKept,
 		queuesOfTopic, batchEnds, openBatches, deadState, deferredState, batchAtOrAfter, batchesFrom, selectAttempts,
 		selectQueues, countDeferred, countDead, firstBeyond, sentLive, sentKept, selectFigures,

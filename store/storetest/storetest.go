@@ -66,6 +66,7 @@ func Laws() []Law {
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
+		originLaws(),
 		concurrentLaws(), walkLaws(), runWalkLaws(),
 	} {
 		all = append(all, subject...)

@@ -3,7 +3,11 @@
 // from there on, and what was sent before keeps the ID that it had.
 package lives
 
-import "github.com/weir-go/weir/store"
+import (
+	"strconv"
+
+	"github.com/weir-go/weir/store"
+)
 
 // Life is one life of a store.
 type Life struct {
@@ -26,6 +30,12 @@ func Base(nowUS, reached int64) int64 { return nowUS - reached }
 // Current is the newest life.
 func (l Lives) Current() *Life { return &l[len(l)-1] }
 
+// Next is the life that begins now, when a number was reached. Should the clock have been set back
+// since the life before began, its stamps go on where those of that life would.
+func (l Lives) Next(inc store.Incarnation, nowUS, reached int64) Life {
+	return Life{Incarnation: inc, First: reached + 1, Base: max(Base(nowUS, reached), l.Current().Base)}
+}
+
 // of is the life in which a position was given out.
 func (l Lives) of(pos store.Pos) *Life {
 	i := len(l) - 1
@@ -36,6 +46,21 @@ func (l Lives) of(pos store.Pos) *Life {
 
 // ID is a position in text.
 func (l Lives) ID(pos store.Pos) string { return l.of(pos).Incarnation.ID(pos) }
+
+// AppendID appends a position in text.
+func (l Lives) AppendID(b []byte, pos store.Pos) []byte {
+	b = append(append(b, l.of(pos).Incarnation...), '-')
+	return strconv.AppendInt(b, int64(pos), 36)
+}
+
+// RunIDs are what messages that a run sent may name as their cause: a run goes on in a new life.
+func (l Lives) RunIDs(no store.RunNo) []string {
+	ids := make([]string, len(l))
+	for i := range l {
+		ids[i] = l[i].Incarnation.RunID(no)
+	}
+	return ids
+}
 
 // Stamp is that of a message, see store.Message.
 func (l Lives) Stamp(pos store.Pos) int64 { return l.of(pos).Base + int64(pos)&number }

@@ -27,6 +27,9 @@ func TestLives(t *testing.T) {
 		if id != c.id.ID(c.pos) {
 			t.Errorf("ID(%d) = %s, want one of %s", c.pos, id, c.id)
 		}
+		if got := string(l.AppendID([]byte("x"), c.pos)); got != "x"+id {
+			t.Errorf("AppendID(x, %d) = %s, want x%s", c.pos, got, id)
+		}
 		if got := l.Stamp(c.pos); got != c.stamp {
 			t.Errorf("Stamp(%d) = %d, want %d", c.pos, got, c.stamp)
 		}
@@ -48,5 +51,23 @@ func TestIDOfLostTimeline(t *testing.T) {
 	}
 	if pos, ok := l.Local("cccccc-1"); ok {
 		t.Errorf("Local(cccccc-1) = %d, want none", pos)
+	}
+}
+
+func TestNext(t *testing.T) {
+	l := lives.Lives{{Incarnation: "aaaaaa", Base: lives.Base(5_000, 0)}}
+	if got, want := l.Next("bbbbbb", 9_000, 100), (lives.Life{Incarnation: "bbbbbb", First: 101, Base: 8_900}); got != want {
+		t.Errorf("Next() = %+v, want %+v", got, want)
+	}
+	back := l.Next("bbbbbb", 3_000, 100) // the clock was set back
+	if both := append(l, back); both.Stamp(101) <= both.Stamp(100) {
+		t.Errorf("Stamp(101) = %d, Stamp(100) = %d, want it to grow", both.Stamp(101), both.Stamp(100))
+	}
+}
+
+func TestRunIDs(t *testing.T) {
+	l := lives.Lives{{Incarnation: "aaaaaa"}, {Incarnation: "bbbbbb", First: 500}}
+	if got := l.RunIDs(36); len(got) != 2 || got[0] != "aaaaaa.10" || got[1] != "bbbbbb.10" {
+		t.Errorf("RunIDs(36) = %q, want aaaaaa.10 and bbbbbb.10", got)
 	}
 }

@@ -30,9 +30,20 @@ func Unpack(value string) (*store.Origin, error) {
 	}
 	o := &store.Origin{ID: id, From: from}
 	if us != 0 {
-		o.SentAt = time.UnixMicro(us)
+		o.SentAt = time.UnixMicro(us).UTC()
 	}
 	return o, nil
+}
+
+// Apply gives a message, if it has an origin, the ID and the time that it has there.
+func Apply(m *store.Message) {
+	if m.Origin == nil {
+		return
+	}
+	m.ID = m.Origin.ID
+	if !m.Origin.SentAt.IsZero() {
+		m.SentAt = time.UnixMicro(m.Origin.SentAt.UnixMicro()).UTC()
+	}
 }
 
 // Range has between low and high, both excluded, the values with one ID.

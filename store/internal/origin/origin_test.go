@@ -31,6 +31,22 @@ func TestPack(t *testing.T) {
 	}
 }
 
+func TestApply(t *testing.T) {
+	here := time.UnixMicro(9_000_000)
+	m := store.Message{ID: "aaaaaa-1", SentAt: here}
+	if origin.Apply(&m); m.ID != "aaaaaa-1" || !m.SentAt.Equal(here) {
+		t.Errorf("Apply() without an origin = %s at %s, want what it was", m.ID, m.SentAt)
+	}
+	m.Origin = &store.Origin{ID: "bbbbbb-7", From: "floor"}
+	if origin.Apply(&m); m.ID != "bbbbbb-7" || !m.SentAt.Equal(here) {
+		t.Errorf("Apply() without a time = %s at %s, want bbbbbb-7 at %s", m.ID, m.SentAt, here)
+	}
+	m.Origin.SentAt = time.Unix(0, 5_000_999)
+	if origin.Apply(&m); !m.SentAt.Equal(time.UnixMicro(5_000)) {
+		t.Errorf("Apply() = at %s, want the origin's time in microseconds", m.SentAt)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for _, bad := range []store.Origin{{From: "floor"}, {ID: "a"}, {ID: "a\nb", From: "floor"}, {ID: "a", From: strings.Repeat("f", store.MaxOrigin+1)}} {
 		if origin.Check(&bad) == nil {

@@ -1,11 +1,19 @@
 -- The journal of one store in one SQLite file. Times are microseconds since 1970 (_us).
 
--- k: 'incarnation' (text), and the last numbers given out: 'seq' (of messages, over all
--- topics), 'process', 'run', 'mail' (of mail, of places in line, and of locks' fences).
+-- k: the last numbers given out: 'seq' (of messages, over all topics), 'process', 'run',
+-- 'mail' (of mail, of places in line, and of locks' fences).
 create table weir_meta (
   k text primary key,
   v any not null
 ) strict, without rowid;
+
+-- The store's lives. first is the lowest seq that the life gives out; base is what a
+-- message's seq is added to for its stamp.
+create table weir_lives (
+  first       integer primary key,
+  incarnation text not null unique,
+  base        integer not null
+) strict;
 
 -- appended counts all messages ever; last_pos is the newest, also after it was pruned.
 create table weir_topics (
@@ -20,6 +28,8 @@ create table weir_topics (
 -- insert goes to the end of its range: a clustered index for the price of a
 -- rowid. seq is store-wide, so it is also the order of commits over all topics.
 -- cause and correlation are positions of this store, or another store's IDs as text.
+-- origin is of what another store sent: its ID there, who sent it, and when, a line each;
+-- sent_us is when it came.
 create table weir_messages (
   pos         integer primary key,
   sent_us     integer not null,
@@ -28,11 +38,13 @@ create table weir_messages (
   due_us      integer,
   cause       any,
   correlation any,
+  origin      text,
   headers     blob,
   body        blob not null
 ) strict;
 create index weir_messages_key on weir_messages (key) where key is not null;
 create index weir_messages_correlation on weir_messages (correlation) where correlation is not null;
+create index weir_messages_origin on weir_messages (origin) where origin is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
 -- open batches, copied here when their range of messages is deleted.
@@ -44,11 +56,13 @@ create table weir_kept (
   due_us      integer,
   cause       any,
   correlation any,
+  origin      text,
   headers     blob,
   body        blob not null
 ) strict;
 create index weir_kept_key on weir_kept (key) where key is not null;
 create index weir_kept_correlation on weir_kept (correlation) where correlation is not null;
+create index weir_kept_origin on weir_kept (origin) where origin is not null;
 
 -- depth = topics.appended - base - done - gone: counters instead of a count, exact
 -- because each is changed in the transaction that changes what it counts.
