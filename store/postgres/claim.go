@@ -251,8 +251,12 @@ func (k *claim) load(positions []int64) ([]*store.Message, error) {
 		var i, seq, sentUs, due int64
 		var lane int
 		var m store.Message
-		err := read(&i, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &m.Headers, &m.Body)
-		k.fill(&m, seq, sentUs, due)
+		var from string
+		if err := read(&i, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &from, &m.Headers, &m.Body); err != nil {
+			return err
+		}
+		m.SentAt, m.Due = at(sentUs), at(due)
+		err := k.fill(&m, seq, from)
 		messages[i-1] = &m
 		byPos[int64(m.Pos)] = &m
 		return err

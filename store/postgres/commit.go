@@ -297,6 +297,9 @@ func (t *commit) prepareAll() error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	if err := t.leap(); err != nil {
+		return err
+	}
 	if unknown := t.unknown(sends); len(unknown) > 0 && !t.declared {
 		return &unknownError{unknown}
 	}

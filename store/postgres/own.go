@@ -174,11 +174,6 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 	default:
 		return nil, fmt.Errorf("append in a transaction of kind %T: want one of postgres.Tx or postgres.SQLTx", theirs)
 	}
-	var now *int64
-	if s.clock != nil {
-		v := us(s.clock())
-		now = &v
-	}
 	t.ask(sqlLife, func(read scan) error {
 		var life string
 		if err := read(&life); err != nil {
@@ -189,7 +184,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		}
 		return nil
 	})
-	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, now, t.process)
+	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, s.clockNow(), t.process)
 	return t, nil
 }
 
@@ -214,6 +209,9 @@ func (a *appender) appendIn(ch *store.Change) error {
 		return err
 	}
 	if err := a.flush(); err != nil {
+		return err
+	}
+	if err := a.leap(); err != nil {
 		return err
 	}
 	if unknown := a.unknown(ch.Sends); len(unknown) > 0 {

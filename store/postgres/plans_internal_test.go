@@ -112,7 +112,7 @@ func TestPlans(t *testing.T) {
 		"messages": func() error { _, err := r.Messages(ctx, store.MessageQuery{Max: 1000}); return err },
 		"key":      func() error { _, err := r.Messages(ctx, store.MessageQuery{Key: "table-7"}); return err },
 		"topic":    func() error { _, err := r.Messages(ctx, store.MessageQuery{Topic: "kitchen.event-7"}); return err },
-		"message":  func() error { _, err := r.Message(ctx, b.info.Incarnation.ID(5<<seqBits|4004)); return err },
+		"message":  func() error { _, err := r.Message(ctx, b.Info().Incarnation.ID(5<<seqBits|4004)); return err },
 		"trace":    func() error { _, err := r.Trace(ctx, "table-7", 1000); return err },
 		"dead":     func() error { _, err := r.Dead(ctx, store.DeadQuery{}); return err },
 		"runs":     func() error { _, err := r.Runs().List(ctx, store.RunQuery{State: store.RunWaiting}); return err },

@@ -56,9 +56,9 @@ func postgresMutants() []mutant {
 			{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"},
 		}, proveMeeting},
 		{"goes on with the positions of another life", []edit{{sqlSkipSeq, sqlSkipSeq, "select $1::bigint, $2::bigint"}}, proveRebirth},
-		{"goes on with the incarnation of another life", []edit{{sqlSetMeta, "set v = excluded.v", "set v = meta.v"}}, proveRebirth},
+		{"goes on with the incarnation of another life", []edit{{sqlAddLife, "values ($1, $2, $3)", "select $1::bigint, $2::text, $3::bigint where false"}}, proveRebirth},
 		{"skips what was late when its life ended", []edit{{sqlReleaseLate, sqlReleaseLate, "select $1::bigint"}}, proveRebirth},
-		{"compares with snapshots of another life", []edit{{sqlNewLife, sqlNewLife, "select"}, {sqlAge, sqlAge, "select"}}, proveRebirth},
+		{"compares with snapshots of another life", []edit{{sqlSeeAnew, sqlSeeAnew, "select"}, {sqlAge, sqlAge, "select"}}, proveRebirth},
 		{"compares with transactions of another life", []edit{{sqlAge, sqlAge, "select"}}, proveRebirth},
 	}
 }
