@@ -58,6 +58,8 @@ var law = map[string]rule{
 	// weir bench, which measures what they do alone.
 	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
 	"examples/...": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database"}, kin: true},
+	// Its payment provider is that of another example; for tests.
+	"examples/checkout": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database", "examples/fulfilment/outside"}, kin: true},
 	// Where the examples meet the two stores.
 	"examples/database": {ours: []string{".", "store", "store/sqlite", "store/postgres"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"bench/...":         {ours: []string{".", "store", "store/sqlite"}, kin: true},
