@@ -13,11 +13,12 @@ import (
 // Engine is weir in one process, on one store. It sends from the moment it is
 // opened; it handles while Run runs. All methods may be called concurrently.
 type Engine struct {
-	config Config
-	owns   map[string]bool
-	st     store.Store
-	core   *engine.Engine
-	flows  sync.Map // of workflow's name to *flow
+	config   Config
+	owns     map[string]bool
+	st       store.Store
+	core     *engine.Engine
+	flows    sync.Map // of workflow's name to *flow
+	replicas sync.Map // of entity's name to *Replica
 }
 
 // Open opens the store and an engine on it: weir.Open(ctx, sqlite.File("kitchen.db"), weir.Config{…}).

@@ -112,6 +112,7 @@ func (l *life) more() {
 	for _, w := range l.workflows {
 		w.more()
 	}
+	l.lookForStates()
 }
 
 // waker has them claim when the store hears that others have sent something: sooner than

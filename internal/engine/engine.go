@@ -67,6 +67,9 @@ type Engine struct {
 
 	intervals Intervals
 
+	following atomic.Pointer[map[string]*Following] // replicas, by entity
+	owned     []string                              // entities whose owners live here
+
 	operated atomic.Bool // a person has acted through this engine; the monitor has not looked yet
 
 	life  atomic.Pointer[life] // what Run is living; nil before, after, and between two

@@ -44,6 +44,7 @@ type life struct {
 	patience  context.Context
 	impatient context.CancelFunc
 	beat      chan struct{} // capacity 1: the heart should beat now
+	wished    chan struct{} // capacity 1: a snapshot of a replica is wanted
 
 	mu      sync.Mutex
 	end     context.CancelCauseFunc // of the crew
@@ -54,6 +55,7 @@ func newLife(e *Engine) *life {
 	l := &life{
 		Engine: e, byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
 		workflows: map[string]*workflow{}, stopped: make(chan struct{}), beat: make(chan struct{}, 1),
+		wished: make(chan struct{}, 1),
 	}
 	l.patience, l.impatient = context.WithCancel(context.Background())
 	l.work, l.cancel = context.WithCancelCause(context.Background())
@@ -169,6 +171,7 @@ func (l *life) operate(ctx context.Context) error {
 			member("runs of "+w.settings.Name, w.dispatch)
 			member("suspects of "+w.settings.Name, w.suspects)
 		}
+		l.replicas(member)
 		member("suspects", l.suspicion.run)
 		member("monitor", l.monitor)
 		member("waker", l.waker)

@@ -176,6 +176,7 @@ func sends(g *store.Group) bool {
 // that there is more to claim.
 func (e *Engine) committed(g *store.Group, err error) {
 	if err == nil {
+		e.stated(g)
 		for _, b := range g.Claimed {
 			e.lent.byID[b.Queue].deliver(b)
 		}
