@@ -119,15 +119,7 @@ func (a *appender) prepare(sends []*store.Message, outside, patient bool) {
 		if patient {
 			a.do(sqlKeys, list)
 		} else {
-			var h int64
-			a.ask(sqlTryKeys, func(read scan) error {
-				if a.busy == nil {
-					a.busy = map[int64]bool{}
-				}
-				err := read(&h)
-				a.busy[h] = true
-				return err
-			}, list)
+			a.ask(sqlTryKeys, a.readBusy, list)
 		}
 	}
 	names := map[string]bool{}
@@ -138,6 +130,17 @@ func (a *appender) prepare(sends []*store.Message, outside, patient bool) {
 	a.askDedup(sends)
 	a.askFirsts(sends)
 	a.ask(sqlSeqs, a.readSeqs, len(sends))
+}
+
+// readBusy reads a lock that others hold.
+func (a *appender) readBusy(read scan) error {
+	var h int64
+	err := read(&h)
+	if a.busy == nil {
+		a.busy = map[int64]bool{}
+	}
+	a.busy[h] = true
+	return err
 }
 
 func (a *appender) askTails(names map[string]bool, outside bool) {

@@ -135,6 +135,10 @@ const (
 		where f.queue = o.queue and f.minute = o.minute`
 	pruneDedup = `delete from weir.dedup d using (select topic, key from weir.dedup where expires_us < $1 order by expires_us limit $2) o
 		where d.topic = o.topic and d.key = o.key and d.expires_us < $1`
+	// Of each entity the newest stays, for followers to see how far its owner is.
+	pruneStates = `delete from weir.states d using (select s.entity, s.key from weir.states s where s.deleted and s.as_of_us < $1
+			and exists (select 1 from weir.states n where n.entity = s.entity and n.version > s.version) order by s.as_of_us limit $2) o
+		where d.entity = o.entity and d.key = o.key and d.deleted and d.as_of_us < $1`
 	pruneAudit = `delete from weir.audit where at_us < $1 and id in (select id from weir.audit order by id limit $2)`
 	// Processes that are gone, but for those that have left something: it is found through them.
 	pruneProcesses = `delete from weir.processes where id in (
@@ -156,7 +160,7 @@ func (p *pruner) small() error {
 		bound int64
 		more  []any
 	}{
-		{pruneFigures, p.cutoff / minuteUs, nil}, {pruneDedup, p.t.now, nil}, {pruneAudit, p.cutoff, nil},
+		{pruneFigures, p.cutoff / minuteUs, nil}, {pruneDedup, p.t.now, nil}, {pruneAudit, p.cutoff, nil}, {pruneStates, p.cutoff, nil},
 		{pruneProcesses, p.cutoff, []any{runwake.Leased}},
 	} {
 		if p.full() {

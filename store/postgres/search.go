@@ -47,7 +47,7 @@ func (c *claimState) learn(k *claim) {
 	}
 	c.known.Store(known)
 	c.cursor, c.name, c.topic, c.onDead = k.cursor, k.row.name, k.row.topic, k.row.onDead
-	if k.batch.ref.No != 0 {
+	if len(k.batch.groups) > 0 { // it has moved the cursor
 		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, floor: k.batch.floor, groups: k.batch.groups}
 	}
 }

@@ -91,6 +91,7 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
 		t.do(sqlBeat, process, t.now)
 		t.do(sqlForgetWorkers)
+		t.do(sqlForgetDuties)
 		t.ask(sqlOthers, s.readOthers, process)
 		t.ask(sqlServer, func(read scan) error {
 			var v server
@@ -133,7 +134,7 @@ func (s *Store) End(ctx context.Context) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
-		for _, statement := range []string{sqlHandBack, sqlNoStarts, sqlLeaveLanes, sqlLeaveWork} {
+		for _, statement := range []string{sqlHandBack, sqlNoStarts, sqlLeaveLanes, sqlLeaveWork, sqlLeaveDuties} {
 			t.do(statement, process)
 		}
 		if err := s.endRuns(t, process); err != nil {

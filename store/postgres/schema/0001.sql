@@ -477,14 +477,13 @@ create table weir.arrivals (
 ) with (fillfactor = 50);
 
 -- The newest states of entities. xid: the transaction that wrote it, by which followers find what
--- is new to them. at_us: when it was written here; as_of_us: when its owner made it.
+-- is new to them. as_of_us: when its owner made it.
 create table weir.states (
   entity   text collate "C" not null,
   key      text collate "C" not null,
   xid      xid8 not null default pg_current_xact_id(),
   version  bigint not null,
   contract integer not null,
-  at_us    bigint not null,
   as_of_us bigint not null,
   deleted  boolean not null,
   body     bytea,
@@ -492,7 +491,7 @@ create table weir.states (
 ) with (fillfactor = 80);
 create index states_written on weir.states (entity, xid, key);
 create index states_newest on weir.states (entity, version);
-create index states_deleted on weir.states (at_us) where deleted;
+create index states_deleted on weir.states (as_of_us) where deleted;
 
 -- What only one process does: whose it is. That of one that is gone is anybody's.
 create table weir.duties (
