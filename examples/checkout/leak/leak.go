@@ -198,3 +198,43 @@ func (s *Search) Rows(ctx context.Context, where string, db Querier, query strin
 	}
 	return finds(where, s.forms, times), rows.Err()
 }
+
+// The lists of tables that Tables asks for.
+const (
+	TablesSQLite   = `select name from sqlite_master where type = 'table'`
+	TablesPostgres = `select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = current_schema() and c.relkind in ('r', 'm')`
+)
+
+// Tables searches all columns of all tables of a database: in its files a long value may lie
+// in parts, where a search of bytes misses it. It counts the tables.
+func (s *Search) Tables(ctx context.Context, where string, db Querier, list string) (found []Find, tables int, err error) {
+	names, err := tableNames(ctx, db, list)
+	if err != nil {
+		return nil, 0, fmt.Errorf("search %s: %w", where, err)
+	}
+	for _, name := range names {
+		some, err := s.Rows(ctx, where+" "+name, db, `select * from "`+strings.ReplaceAll(name, `"`, `""`)+`"`)
+		if err != nil {
+			return nil, 0, err
+		}
+		found = append(found, some...)
+	}
+	return found, len(names), nil
+}
+
+func tableNames(ctx context.Context, db Querier, list string) (names []string, err error) {
+	rows, err := db.QueryContext(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
