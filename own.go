@@ -49,7 +49,7 @@ func Own[T any](e *Engine, c Entity[T], o ...OwnOption) *Owned[T] {
 		err = errors.Join(err, fmt.Errorf("weir: %s is owned here, but Config.Owns has no %q", name, ownerOf(name)))
 	}
 	c.err = err
-	e.core.Own(name, err)
+	e.core.Own(name, e.config.Transport != nil, err)
 	return &Owned[T]{c.contract, e, opts.idsOnly}
 }
 

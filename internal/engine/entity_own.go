@@ -11,17 +11,26 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// Own registers an entity that is owned here, before Run: it answers those who follow it in other stores.
-func (e *Engine) Own(entity string, faults error) {
+// Own registers an entity that is owned here, before Run. remote: others may follow it in other stores,
+// and are answered.
+func (e *Engine) Own(entity string, remote bool, faults error) {
 	if e.Detached() {
 		return
 	}
-	o := owning{e: e, entity: entity}
-	t := statesOf(entity)
-	e.Register(internalQueue(t.Name, t, o.give), faults)
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	if e.named["entity "+entity] {
+		faults = errors.Join(faults, fmt.Errorf("weir: %s is owned twice: share what Own gives", entity))
+	}
+	e.named["entity "+entity] = true
 	e.owned = append(e.owned, entity)
+	if !remote && faults != nil {
+		e.faults = append(e.faults, faults)
+	}
+	e.mu.Unlock()
+	if remote {
+		t := statesOf(entity)
+		e.Register(internalQueue(t.Name, t, owning{e: e, entity: entity}.give), faults)
+	}
 }
 
 // owning is an entity that is owned here.
