@@ -77,7 +77,7 @@ func New(ctx context.Context, eng *weir.Engine, c Config) (*Ordering, error) {
 	if err := c.Database.MakeTables(ctx, "ordering_orders", sqlTables); err != nil {
 		return nil, fmt.Errorf("make ordering's tables: %w", err)
 	}
-	o := &Ordering{eng: eng, db: c.Database, patience: c.Patience, log: c.Log, customers: weir.Follow(eng, contract.CustomerEntity)}
+	o := &Ordering{eng: eng, db: c.Database, patience: c.Patience, log: c.Log, customers: weir.Follow(eng, contract.CustomerEntity, weir.As(contract.Ordering))}
 	if o.patience == 0 {
 		o.patience = patienceDefault
 	}
@@ -144,10 +144,15 @@ func (o *Ordering) Place(ctx context.Context, cart string, order Order) (Confirm
 	})
 }
 
+// askMax is how long customers may take to answer, while a shopper waits.
+const askMax = 3 * time.Second
+
 // customer is a customer as we know them. One of whom we have never heard is asked for.
 func (o *Ordering) customer(ctx context.Context, id string) (weir.Entry[contract.Customer], error) {
 	who, err := o.customers.Get(id)
 	if errors.Is(err, weir.ErrNotFound) || errors.Is(err, weir.ErrNotLoaded) {
+		ctx, cancel := context.WithTimeout(ctx, askMax)
+		defer cancel()
 		who, err = o.customers.Refresh(ctx, id)
 	}
 	if errors.Is(err, weir.ErrNotFound) {
