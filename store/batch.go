@@ -5,7 +5,7 @@ import "time"
 // BatchRef names a batch and the epoch under which its holder may act for it.
 type BatchRef struct {
 	Queue QueueID
-	No    int64
+	No    int64 // 1, 2, 3 … of each queue, without holes
 	Epoch int64
 }
 
@@ -50,7 +50,8 @@ type ClaimRequest struct {
 	// Abandoned asks only for batches that an earlier process left open.
 	Abandoned bool
 	// Duties names what only one process of the store should do, such as working a relay. One that nobody
-	// alive has becomes this process's, until it Ends or is lost. With nothing else. At most MaxDuties.
+	// alive has becomes this process's, until it Ends or is lost; it may ask again. With nothing else, each
+	// once. At most MaxDuties.
 	Duties []string
 }
 

@@ -51,7 +51,8 @@ type Message struct {
 	// in the store plus the life's base, see Info. What versions of states are made of.
 	Stamp int64
 	// Origin is set of what came from elsewhere. A message whose origin's ID the store has already, as far
-	// as retention goes, is not appended again: it is a duplicate, and gets the Pos of the first.
+	// as retention goes, is not appended again, whatever else it says: it is a duplicate, gets Pos, ID, SentAt
+	// and Stamp of the first, and needs no room in a queue.
 	Origin *Origin
 
 	Topic       string // the contract's name, "kitchen.prepare-food"

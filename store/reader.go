@@ -42,7 +42,7 @@ type MessageQuery struct {
 	Topic  string
 	Key    string
 	Before Pos       // only lower positions: the next page
-	Since  time.Time // sent at or after
+	Since  time.Time // sent at or after; of what came from elsewhere, come
 	Max    int       // 1 to MaxList; default 50
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"github.com/weir-go/weir/store/internal/lives"
 	"github.com/weir-go/weir/store/internal/origin"
 )
@@ -29,7 +30,8 @@ type appender struct {
 	flushed  int // of appended
 	repeated []*store.Message
 	// origins are the messages of appended that have one, by its ID.
-	origins map[string]*store.Message
+	origins  map[string]*store.Message
+	entities map[string]*entity // by name
 }
 
 // tail is the end of a topic.
@@ -444,14 +446,21 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 	}
 	b.forget()
 	forgetStarts(ch.Runs)
+	forgetStates(ch.States)
 	if undo := errors.Join(j.exec(sqlUndo), j.exec(sqlRelease)); undo != nil {
 		return errors.Join(err, undo)
 	}
 	return err
 }
 
-// appendIn writes a change that has only sends and starts.
+// appendIn writes a change that has only sends, states and starts.
 func (b *runbook) appendIn(ch *store.Change) error {
+	if ch.Arrival != nil {
+		return errors.New("an arrival in a transaction of the caller's own: give it to Commit")
+	}
+	if refused := checks.States(ch); refused != nil {
+		return refused
+	}
 	plans, refused, err := b.planStarts(ch.Runs)
 	if err == nil && refused == nil {
 		refused, err = b.append(ch.Sends, true)
@@ -465,7 +474,10 @@ func (b *runbook) appendIn(ch *store.Change) error {
 	if err := b.start(ch.Runs, plans); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.flush, b.flushRuns, b.meetWaits, b.finish, b.closeBook} {
+	if err := b.writeStates(ch.States); err != nil {
+		return err
+	}
+	for _, step := range []func() error{b.flush, b.flushRuns, b.meetWaits, b.finish, b.closeEntities, b.closeBook} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -177,12 +177,8 @@ func (t *callerTx) insert(messages []*store.Message, l lives.Lives, sent int64) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	for _, m := range messages {
-		body := m.Body
-		if body == nil {
-			body = []byte{} // nil would be NULL
-		}
 		_, err := st.ExecContext(t.ctx, int64(m.Pos), sent, m.Version, textOrNull(m.Key), timeOrNull(m.Due),
-			reference(m.Cause, l), reference(m.Correlation, l), originOrNull(m.Origin), blobOrNull(m.Headers), body)
+			reference(m.Cause, l), reference(m.Correlation, l), originOrNull(m.Origin), blobOrNull(m.Headers), notNull(m.Body))
 		if err != nil {
 			return err
 		}
@@ -210,6 +206,13 @@ func textOrNull(s string) any {
 		return nil
 	}
 	return s
+}
+
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
 
 func blobOrNull(b []byte) any {

@@ -391,6 +391,3 @@ func (r runReader) Ends(ctx context.Context, runs []store.RunNo) ([]store.RunEnd
 	})
 	return ends, err
 }
-
-// Exchange implements store.Reader.
-func (r reader) Exchange() store.ExchangeReader { return nil }

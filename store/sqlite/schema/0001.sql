@@ -356,3 +356,41 @@ create table weir_lock_line (
   primary key (name, no)
 ) strict, without rowid;
 create index weir_lock_line_run on weir_lock_line (run);
+
+-- How far each lane of another store has come: its place. jumps: how often something was
+-- missing that the sender could not give any more.
+create table weir_arrivals (
+  lane    text primary key,
+  batch   integer not null,
+  ix      integer not null,
+  last    integer not null,
+  at_us   integer not null,
+  arrived integer not null,
+  jumps   integer not null
+) strict, without rowid;
+
+-- What there are states of, with counters that change with the states. newest is the highest
+-- version, as_of_us of when it is; changed is the number of the last change of a state.
+create table weir_entities (
+  id       integer primary key check (id < 1 << 22),
+  name     text not null unique,
+  live     integer not null default 0,
+  deleted  integer not null default 0,
+  newest   integer not null default 0,
+  as_of_us integer not null default 0,
+  changed  integer not null default 0
+) strict;
+
+-- The newest state of each key of an entity. id is entity << 40 | the number of its last
+-- change, so that an entity's states lie in the order of their writing. No body: a tombstone.
+create table weir_states (
+  id       integer primary key,
+  entity   integer not null,
+  key      text not null,
+  version  integer not null,
+  contract integer not null,
+  as_of_us integer not null,
+  body     blob
+) strict;
+create unique index weir_states_key on weir_states (entity, key);
+create index weir_states_deleted on weir_states (as_of_us) where body is null;
