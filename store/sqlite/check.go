@@ -71,6 +71,9 @@ func (k *checkup) all() error {
 	if err := k.runs(); err != nil {
 		return err
 	}
+	if err := k.exchange(); err != nil {
+		return err
+	}
 	queues, err := readQueues(k.c, nil)
 	if err != nil {
 		return err

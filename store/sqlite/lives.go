@@ -1,9 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"os"
+	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/acts"
 	"github.com/weir-go/weir/store/internal/lives"
 )
 
@@ -46,7 +51,70 @@ func insertLife(c *conn, l lives.Life) error {
 }
 
 // Info implements store.Store.
-func (s *Store) Info() store.Info {
-	life := s.lives().Current()
+func (s *Store) Info() store.Info { return s.infoOf(s.lives()) }
+
+func (s *Store) infoOf(l lives.Lives) store.Info {
+	life := l.Current()
 	return store.Info{Kind: kind, Name: s.path, Incarnation: life.Incarnation, Base: life.Base, Schema: s.schema}
+}
+
+// renew begins a new life of the store. Whoever works the file, or would begin to, is kept out
+// meanwhile: what it has given out IDs to in memory would have those of the life before.
+func (s *Store) renew(ctx context.Context, a store.Act) (acted store.Acted, err error) {
+	if err := s.checkOpen(); err != nil {
+		return store.Acted{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process.Load() != 0 {
+		return store.Acted{}, fmt.Errorf("%w: this process works the store: stop it first", store.ErrConflict)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return store.Acted{}, err
+	}
+	lock, err := takeLock(s.path, holder{PID: os.Getpid(), Host: host, Since: s.now()})
+	if held, ok := errors.AsType[*store.HeldError](err); ok {
+		return store.Acted{}, fmt.Errorf("%w: process %d on %s works the store: stop it first", store.ErrConflict, held.PID, held.Host)
+	}
+	if err != nil {
+		return store.Acted{}, err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	if a.DryRun {
+		return store.Acted{Count: 1}, nil
+	}
+	var all lives.Lives
+	err = s.write(ctx, func(c *conn) error {
+		all = s.lives()
+		next, err := beginLife(c, all, s.now())
+		if err != nil {
+			return err
+		}
+		before := s.infoOf(all)
+		all = append(all[:len(all):len(all)], next)
+		return operation{s: s, c: c, act: a, now: s.now()}.audit(acts.Renewed(before, s.infoOf(all)))
+	})
+	if err != nil {
+		return store.Acted{}, err
+	}
+	s.known.Store(&all)
+	return store.Acted{Count: 1}, nil
+}
+
+// beginLife writes a life that begins after the last message. Should the life before have none,
+// one number is left out, so that no two begin at the same.
+func beginLife(c *conn, all lives.Lives, now time.Time) (lives.Life, error) {
+	reached, _, err := c.number(sqlSeq)
+	if err != nil {
+		return lives.Life{}, err
+	}
+	if first := all.Current().First; reached < first {
+		reached = first
+		if err := c.exec(sqlSetSeq, reached); err != nil {
+			return lives.Life{}, err
+		}
+	}
+	next := all.Next(newIncarnation(), us(now), reached)
+	return next, insertLife(c, next)
 }
