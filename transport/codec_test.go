@@ -115,11 +115,13 @@ func TestEncodeRefuses(t *testing.T) {
 		"reply to":          {func(p *transport.Packet) { p.ReplyTo = "9" }, transport.ErrInvalid, `boundary "9"`},
 		"negative":          {func(p *transport.Packet) { p.Position.Index = -1 }, transport.ErrInvalid, "is negative"},
 		"begin":             {func(p *transport.Packet) { p.Begin = "last" }, transport.ErrInvalid, `begin "last": want first or jump`},
-		"begin nowhere":     {func(p *transport.Packet) { p.Lane, p.Position, p.Source, p.Begin = transport.Lane{}, transport.Position{}, "till", "first" }, transport.ErrInvalid, "on a lane"},
-		"stamp":             {func(p *transport.Packet) { p.Stamp = -1 }, transport.ErrInvalid, "stamp -1 is negative"},
-		"nobody's":          {func(p *transport.Packet) { p.Lane = transport.Lane{} }, transport.ErrInvalid, "neither a lane nor a source"},
-		"two senders":       {func(p *transport.Packet) { p.Source = "till" }, transport.ErrInvalid, "both the lane"},
-		"year":              {func(p *transport.Packet) { p.SentAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }, transport.ErrInvalid, "year 10000"},
+		"begin nowhere": {func(p *transport.Packet) {
+			p.Lane, p.Position, p.Source, p.Begin = transport.Lane{}, transport.Position{}, "till", "first"
+		}, transport.ErrInvalid, "on a lane"},
+		"stamp":       {func(p *transport.Packet) { p.Stamp = -1 }, transport.ErrInvalid, "stamp -1 is negative"},
+		"nobody's":    {func(p *transport.Packet) { p.Lane = transport.Lane{} }, transport.ErrInvalid, "neither a lane nor a source"},
+		"two senders": {func(p *transport.Packet) { p.Source = "till" }, transport.ErrInvalid, "both the lane"},
+		"year":        {func(p *transport.Packet) { p.SentAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }, transport.ErrInvalid, "year 10000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := order()
