@@ -143,6 +143,9 @@ func TestDemoRefuses(t *testing.T) {
 		{[]string{"--workers", "17", "--store", "postgres"}, exitUsage, "--workers is 17, want 1 to 16"},
 		{[]string{"--kill-db", "1"}, exitUsage, "--kill-db is for --store postgres"},
 		{[]string{"--kill-db", "1", "--store", "postgres://me@nowhere/db"}, exitUsage, "--kill-db is for --store postgres"},
+		{[]string{"--kill-broker", "1"}, exitUsage, "--kill-broker, --wipe-broker and --cluster go with --processes"},
+		{[]string{"--processes", "--kill-broker=-1"}, exitUsage, "--kill-broker is -1, want 0 or more"},
+		{slices.Concat(files, []string{"--processes", "--kill", "2", "--kill-broker", "3", "--wipe-broker"}), exitUsage, "4 kills of brokers are too many, want 0 to 3"},
 		{[]string{"--store", "weir.db"}, exitUsage, "a demo makes its own file"},
 	} {
 		var out, said bytes.Buffer
