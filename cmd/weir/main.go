@@ -45,6 +45,7 @@ type cli struct {
 	Message messageCmd `cmd:"" help:"Messages: what was sent, and what became of it."`
 	Run     runCmd     `cmd:"" help:"Runs of workflows: look, why they wait, cancel, and settle what needs a person."`
 	Lock    lockCmd    `cmd:"" help:"Named locks that runs hold: look, break."`
+	Replica replicaCmd `cmd:"" help:"Entities that the store owns or follows: figures, entries, resync."`
 	Trace   traceCmd   `cmd:"" help:"Everything that happened to a business key, in order."`
 	Dead    deadCmd    `cmd:"" help:"Dead letters: look, retry, edit and retry, discard."`
 	Audit   auditCmd   `cmd:"" help:"What operators did, and why."`

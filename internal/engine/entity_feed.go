@@ -231,7 +231,7 @@ func (f *Following) Resync(ctx context.Context) error {
 		f.look()
 		return nil
 	}
-	if err := f.e.WishResync(ctx, f.entity, []byte(`{"by":"program"}`)); err != nil {
+	if err := f.e.WishResync(ctx, f.entity, []byte(`{"By":"program","Why":"Replica.Resync"}`)); err != nil {
 		return err
 	}
 	if l := f.e.life.Load(); l != nil {
