@@ -108,7 +108,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		seen[name] = true
 	}
-	return c, err
+	return c, errors.Join(err, c.checkExchange())
 }
 
 func orDefault[T comparable](v, def T) T {

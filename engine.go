@@ -18,6 +18,7 @@ type Engine struct {
 	st       store.Store
 	core     *engine.Engine
 	flows    sync.Map // of workflow's name to *flow
+	heard    sync.Map // names of events that somebody here subscribes to
 	replicas sync.Map // of entity's name to *Replica
 }
 
@@ -40,7 +41,7 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	}
 	e.core = engine.New(st, engine.Config{
 		Owns: c.Owns, Log: c.Log, Version: Version, Keep: c.Keep, StopTimeout: c.StopTimeout,
-		Intervals: engine.IntervalsOf(ctx), Detached: engine.DetachedOf(ctx),
+		Intervals: engine.IntervalsOf(ctx), Detached: engine.DetachedOf(ctx), Exchange: c.exchange(),
 	})
 	return e, nil
 }

@@ -191,7 +191,9 @@ func (e *Engine) checkSend(t store.Topic, contractErr error, n int, o *outgoing)
 		if t.Kind == store.KindEvent {
 			return fmt.Errorf("weir: publish %s: only boundary %q publishes it, and Config.Owns has it not", t.Name, ownerOf(t.Name))
 		}
-		return fmt.Errorf("weir: send %s: nobody here owns %q: add it to Config.Owns, or check the contract's name", t.Name, ownerOf(t.Name))
+		if t.Kind != store.KindCommand || !e.routes(ownerOf(t.Name)) {
+			return e.homeless("send "+t.Name, t.Name)
+		}
 	}
 	if n > store.MaxSends {
 		return fmt.Errorf("weir: send %s: %d messages in one call, want at most %d", t.Name, n, store.MaxSends)

@@ -51,7 +51,7 @@ func (a *Attempt) OnCommit(f store.Closure) {
 }
 
 // Send adds messages to the acknowledgement's transaction, caused by this one, and states of
-// entities: those that they tell of, or a follower's.
+// entities: those that they tell of, or a follower's. A reply goes to the boundary that asked.
 func (a *Attempt) Send(messages []*store.Message, states []store.State) error {
 	if len(a.sends)+len(messages) > store.MaxSends {
 		return fmt.Errorf("weir: %d messages from one handler, want at most %d", len(a.sends)+len(messages), store.MaxSends)
@@ -64,6 +64,12 @@ func (a *Attempt) Send(messages []*store.Message, states []store.State) error {
 		if m.Correlation == "" {
 			m.Correlation = a.Message.ID
 		}
+		if m.Kind == store.KindReply {
+			m.Topic = a.q.e.replyTo(a.Message, m.Topic)
+		}
+	}
+	if err := a.q.e.route(a, messages); err != nil {
+		return err
 	}
 	a.sends = append(a.sends, messages...)
 	a.states = append(a.states, states...)

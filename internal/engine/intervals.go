@@ -16,6 +16,7 @@ type Intervals struct {
 	Result    time.Duration // how often the end of a run is asked for that this process works. Default 2 s
 	Figures   time.Duration // how often figures are written. Default 1 s
 	Beat      time.Duration // how often an entity's owner tells its followers how far it is, and they look. Default 10 s
+	Exchange  time.Duration // how soon relays are found that others have made, and duties taken over. Default 500 ms
 	Prune     time.Duration // how often retention is looked after. Default: a tenth of it, 1 s to 1 min
 
 	// Look makes the monitor look at once, whatever the intervals. Default nil: never.
@@ -49,6 +50,7 @@ func (i Intervals) withDefaults(keep, lease time.Duration) Intervals {
 	or(&i.Result, resultInterval)
 	or(&i.Figures, figuresInterval)
 	or(&i.Beat, beatInterval)
+	or(&i.Exchange, exchangeTick)
 	or(&i.Prune, min(max(keep/10, time.Second), time.Minute))
 	return i
 }

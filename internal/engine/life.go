@@ -23,6 +23,7 @@ type life struct {
 	// suspicion is for takeOver, then for the crew's member of its name.
 	suspicion suspicion
 	spawner   spawner
+	exchange  *exchange
 	workers   sync.WaitGroup // handlers' and runs' goroutines
 	starters  sync.WaitGroup // callers who start runs that this life is to work
 
@@ -63,6 +64,7 @@ func newLife(e *Engine) *life {
 	l.scribe = scribe{e: l, signal: make(chan struct{}, 1), at: scribes}
 	l.suspicion = suspicion{e: l, signal: make(chan struct{}, 1)}
 	l.spawner.tasks = make(chan func())
+	l.exchange = newExchange(l)
 	for _, s := range e.settings {
 		q := newQueue(l, s)
 		l.queues = append(l.queues, q)
@@ -172,6 +174,7 @@ func (l *life) operate(ctx context.Context) error {
 			member("suspects of "+w.settings.Name, w.suspects)
 		}
 		l.replicas(member)
+		member("exchange", l.exchange.run)
 		member("suspects", l.suspicion.run)
 		member("monitor", l.monitor)
 		member("waker", l.waker)

@@ -11,6 +11,9 @@ import (
 
 // Send appends messages from outside, and the states that they tell of, in a commit of their own.
 func (e *Engine) Send(ctx context.Context, messages []*store.Message, states []store.State) error {
+	if err := e.route(ctx, messages); err != nil {
+		return err
+	}
 	err := e.commits.send(ctx, messages, states)
 	if errors.Is(err, store.ErrLeaseLost) {
 		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages, states) })
@@ -219,6 +222,9 @@ func (l *life) announce(g *store.Group) {
 				if !m.Due.IsZero() || !claimedAll(g, q) {
 					q.more()
 				}
+			}
+			for _, r := range l.exchange.of(m.Topic) {
+				r.more()
 			}
 		}
 	}
