@@ -31,6 +31,7 @@ func TestDocs(t *testing.T) {
 		auditView{}, doctorView{}, versionView{},
 		runView{}, runStoryView{}, recordView{}, runAttemptView{}, waitView{}, mailView{}, runWhyView{}, runActView{},
 		lockView{}, lockWaiterView{}, lockBreakView{}, workflowView{}, migrateView{}, brokerView{},
+		replicaView{}, snapshotView{}, wishView{}, entryView{}, resyncView{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
