@@ -150,7 +150,8 @@ func (l *life) expect(when string, want ...*store.Message) {
 func (l *life) begins() {
 	before := l.s.Info().Incarnation
 	err := pgx.BeginFunc(l.Context(), l.s.pool, func(tx pgx.Tx) error {
-		return l.s.within(l.Context(), tx).rebirth()
+		_, err := l.s.within(l.Context(), tx).rebirth()
+		return err
 	})
 	if err != nil {
 		l.Fatal(err)

@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/weir-go/weir/store/internal/lives"
+
 // After a restore, or when a standby was promoted, the database lives on where
 // transaction numbers, and what sequences have given out, may have gone back. So positions
 // go on far above all known ones, under a new incarnation, so that no ID is given out
@@ -43,7 +45,7 @@ const (
 )
 
 // rebirth begins the store's next life. This process is to take it up when that is committed.
-func (t *tx) rebirth() error {
+func (t *tx) rebirth() (lives.Life, error) {
 	for _, step := range []struct {
 		query string
 		args  []any
@@ -66,9 +68,9 @@ func (t *tx) rebirth() error {
 	t.askLives()
 	var reached, now int64
 	if err := t.get(sqlReached, func(read scan) error { return read(&reached, &now) }, t.s.clockNow()); err != nil {
-		return err
+		return lives.Life{}, err
 	}
 	life := t.s.lives().Next(newIncarnation(), now, reached)
 	t.do(sqlAddLife, life.First, string(life.Incarnation), life.Base)
-	return t.flush()
+	return life, t.flush()
 }

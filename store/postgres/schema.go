@@ -89,7 +89,7 @@ func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string
 	life := now.life
 	if meta["life"] != life && !s.existing {
 		if meta["life"] != "" {
-			if err := t.rebirth(); err != nil {
+			if _, err := t.rebirth(); err != nil {
 				return fmt.Errorf("begin a new life, as the database was restored or failed over: %w", err)
 			}
 		}
