@@ -113,3 +113,62 @@ func TestBoundaryRefusesUnknown(t *testing.T) {
 		t.Errorf("Start in another boundary = %v, want an error that says to send a command", err)
 	}
 }
+
+func TestBoundaryRequest(t *testing.T) {
+	wire := newWire(t, local.Config{})
+	floor, kitchen := openFloor(t, newFile(t), wire.Open()), openKitchen(t, newFile(t), wire.Open())
+	weir.Answer(kitchen, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) { return plate(m.Body), nil })
+	replies := make(chan *weir.Message[plate], 10)
+	weir.Subscribe(floor, cook.Reply(), "staff.serve", into(replies))
+	run(t, kitchen)
+	run(t, floor)
+	send(t, floor, cook, ticket{"7", 1})
+	m := receive(t, replies)
+	if want := (plate{"7", 1}); m.Body != want || m.Name != cook.Reply().Name() || m.Key != "7" {
+		t.Errorf("the reply is %+v of %s with key %q, want %+v of %s with key 7", m.Body, m.Name, m.Key, want, cook.Reply().Name())
+	}
+	story, err := floor.Message(t.Context(), m.Cause)
+	if err != nil || story.Topic != cook.Name() {
+		t.Errorf("Message(%s), the reply's cause = %s, %v, want the request", m.Cause, story.Topic, err)
+	}
+	if m.Correlation != m.Cause {
+		t.Errorf("the reply's correlation is %s, want the request's ID %s", m.Correlation, m.Cause)
+	}
+}
+
+func TestBoundaryAsk(t *testing.T) {
+	wire := newWire(t, local.Config{})
+	floor, kitchen := openFloor(t, newFile(t), wire.Open()), openKitchen(t, newFile(t), wire.Open())
+	weir.Answer(kitchen, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) { return plate(m.Body), nil })
+	dinner := weir.NewWorkflow[ticket, plate]("floor.dinner")
+	weir.Register(floor, dinner, func(r *weir.Run, in ticket) (plate, error) { return weir.Ask(r, "ask-kitchen", cook, in) })
+	run(t, kitchen)
+	run(t, floor)
+	ref, err := weir.Start(t.Context(), floor, dinner, "7", ticket{"7", 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ref.Result(t.Context()); err != nil || got != (plate{"7", 1}) {
+		t.Errorf("Result = %+v, %v, want the kitchen's plate", got, err)
+	}
+}
+
+func TestBoundaryEvent(t *testing.T) {
+	wire := newWire(t, local.Config{})
+	floor, kitchen := openFloor(t, newFile(t), wire.Open()), openKitchen(t, newFile(t), wire.Open())
+	heard := make(chan *weir.Message[plate], 100)
+	weir.Subscribe(floor, ready, "staff.bring-food", into(heard), weir.FromEarliest)
+	weir.Subscribe(floor, ready, "floor.count-plates", into(heard), weir.FromEarliest)
+	publish(t, kitchen, "7", 1) // before anybody has subscribed
+	run(t, kitchen)
+	run(t, floor)
+	first := receive(t, heard)
+	publish(t, kitchen, "7", 2)
+	got := map[int]int{first.Body.N: 1}
+	for range 3 {
+		got[receive(t, heard).Body.N]++
+	}
+	if got[1] != 2 || got[2] != 2 {
+		t.Errorf("heard %v, want each of two subscribers to hear each of two events once", got)
+	}
+}
