@@ -14,7 +14,6 @@ import (
 
 // Headers that weir gives to what goes between stores.
 const (
-	headerStamp   = "weir-stamp"   // the version of a state, as its owner's store gave it: the inlet adds it
 	headerDeleted = "weir-deleted" // the event is a tombstone
 	headerIDOnly  = "weir-id-only" // the event is without the state: who wants it fetches it
 )
@@ -107,6 +106,7 @@ func (e *Engine) Follow(entity, by string, m Memory, faults error) *Following {
 		}
 	}
 	e.following.Store(&all)
+	e.hearers[noteNewest] = e.hearBeats
 	return f
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -106,6 +107,9 @@ func (f *Following) sight(now time.Time, wish, jumps int64) sight {
 
 // replicas has each fed, and those of other stores' entities followed.
 func (l *life) replicas(member func(name string, run func(context.Context) error)) {
+	if len(l.owned) > 0 && l.config.Exchange.Transport != nil {
+		member("owner", l.tellFollowers)
+	}
 	all := l.following.Load()
 	if all == nil {
 		return
@@ -117,6 +121,20 @@ func (l *life) replicas(member func(name string, run func(context.Context) error
 		}
 	}
 	member("followers", l.followers)
+}
+
+// hearBeats takes a note of an owner's.
+func (e *Engine) hearBeats(to, from string, body []byte) {
+	all := e.following.Load()
+	var told []beat
+	if all == nil || json.Unmarshal(body, &told) != nil {
+		return
+	}
+	for _, b := range told {
+		if f := (*all)[b.Entity]; f != nil && f.by == to && ownerOf(b.Entity) == from {
+			f.heard(b)
+		}
+	}
 }
 
 // lookForStates has all replicas look: there may be something new.

@@ -27,9 +27,9 @@ func (f *Following) hear(a *Attempt) error {
 			return Permanent(fmt.Errorf("decode headers: %w", err))
 		}
 	}
-	version, err := strconv.ParseInt(h[headerStamp], 10, 64)
+	version, err := strconv.ParseInt(h[stampHeader], 10, 64)
 	if err != nil || version <= 0 || m.Key == "" {
-		return Permanent(fmt.Errorf("%s: header %s is %q and the key %q, want a version and an id: it is published with Publish, which an entity's owner must not do: use Put", m.Topic, headerStamp, h[headerStamp], m.Key))
+		return Permanent(fmt.Errorf("%s: header %s is %q and the key %q, want a version and an id: it is published with Publish, which an entity's owner must not do: use Put", m.Topic, stampHeader, h[stampHeader], m.Key))
 	}
 	if h[headerIDOnly] != "" {
 		return f.fetch(a, version)
@@ -83,6 +83,7 @@ const (
 
 // ask makes the message that asks the owner. Those of one key are answered in order.
 func (f *Following) ask(q *ask, key string) (*store.Message, error) {
+	q.By = f.by
 	body, err := json.Marshal(q)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,12 +63,12 @@ func (o owning) give(a *Attempt) error {
 func (o owning) givePage(a *Attempt, q *ask) error {
 	inc := o.e.st.Info().Incarnation
 	if q.Begun == nil {
-		subscribed, err := o.subscribed(a)
+		subscribed, err := o.subscribed(a, q.By)
 		if err != nil {
 			return err
 		}
 		if !subscribed {
-			return NotYet("who asks has not subscribed yet", subscribePause)
+			return NotYet("boundary "+q.By+", which asks, has not subscribed yet", subscribePause)
 		}
 		q.Begun = &begun{Newest: a.Message.Stamp, Incarnation: inc}
 	}
@@ -81,13 +82,10 @@ func (o owning) givePage(a *Attempt, q *ask) error {
 	return o.reply(a, &p, states[:n], nil)
 }
 
-// subscribed says whether events go to the boundary that asks.
-func (o owning) subscribed(a *Attempt) (bool, error) {
-	if a.Message.Origin == nil {
-		return true, nil
-	}
-	queues, err := o.e.st.Reader().Queues(a)
-	name := o.entity + "@" + a.Message.Origin.From
+// subscribed says whether events go to a boundary.
+func (o owning) subscribed(ctx context.Context, by string) (bool, error) {
+	queues, err := o.e.st.Reader().Queues(ctx)
+	name := relayName(o.entity, by)
 	return slices.ContainsFunc(queues, func(q store.QueueState) bool { return q.Name == name }), err
 }
 
@@ -131,6 +129,54 @@ func (o owning) reply(a *Attempt, p *page, states, own []store.State) error {
 	}
 	t := pagesOf(o.entity)
 	return a.Send([]*store.Message{{Topic: t.Name, Kind: t.Kind, Version: 1, Key: a.Message.Key, Body: body}}, own)
+}
+
+const (
+	noteNewest  = "newest" // how far an owner is with its entities
+	beatsOfNote = 20       // so that a note stays below its bound
+)
+
+// tellFollowers tells those who follow what is owned here how far it is, from time to time, as a member of the crew.
+func (l *life) tellFollowers(ctx context.Context) error {
+	tell := func(bool) error {
+		return ignoreStop(ctx, l.patiently(ctx, func(ctx context.Context) error {
+			queues, err := l.st.Reader().Queues(ctx)
+			if err != nil {
+				return err
+			}
+			rows, err := l.st.Reader().Exchange().Entities(ctx)
+			if err != nil {
+				return err
+			}
+			for to, all := range beats(l.owned, queues, rows, l.st.Info().Incarnation) {
+				l.tellBeats(ctx, to, all)
+			}
+			return nil
+		}))
+	}
+	if err := tell(true); err != nil {
+		return err
+	}
+	return every(ctx, l.intervals.Beat, nil, tell)
+}
+
+// tellBeats sends beats in the names of the boundaries that own what they are about. They may be lost.
+func (l *life) tellBeats(ctx context.Context, to string, all []beat) {
+	byOwner := map[string][]beat{}
+	for _, b := range all {
+		byOwner[ownerOf(b.Entity)] = append(byOwner[ownerOf(b.Entity)], b)
+	}
+	for from, list := range byOwner {
+		for part := range slices.Chunk(list, beatsOfNote) {
+			body, err := json.Marshal(part)
+			if err == nil {
+				err = l.Notify(ctx, from, to, noteNewest, body)
+			}
+			if err != nil {
+				l.log.Debug("followers were not told", "to", to, keyError, err)
+			}
+		}
+	}
 }
 
 // beats are what each boundary that follows entities owned here is told from time to time.

@@ -32,6 +32,8 @@ type ask struct {
 	Snapshot string `json:"snapshot,omitempty"`
 	After    string `json:"after,omitempty"` // keys above it
 	Begun    *begun `json:"begun,omitempty"` // nil: the first page
+	// By is the boundary that follows: the first page waits for its subscription.
+	By string `json:"by,omitempty"`
 	// Check asks for single states, each with the version that the follower has of it.
 	Check []checked `json:"check,omitempty"`
 }
