@@ -108,7 +108,10 @@ func (r *Restaurant) Work(ctx context.Context, b Book, upTo <-chan int) error {
 	}()
 	var err error
 	if r.Staff != nil {
-		if err = r.until(day, r.kitchenKnown); err == nil {
+		if r.Kitchen != nil {
+			err = r.until(day, r.kitchenKnown)
+		}
+		if err == nil {
 			err = r.takeAll(day, b, upTo)
 		}
 	}
@@ -191,8 +194,8 @@ func (r *Restaurant) until(ctx context.Context, holds func(context.Context) (boo
 	}
 }
 
-// kitchenKnown says whether this store knows how many tickets wait for the kitchen at most: once the kitchen has
-// been open on it, or the route there. Before, a whole book would be sent to it.
+// kitchenKnown says whether the kitchen has ever been open on this store. Before, nobody has said
+// how many tickets it takes, and a whole book would be sent to it. (Of a kitchen elsewhere the route says it.)
 func (r *Restaurant) kitchenKnown(ctx context.Context) (bool, error) {
 	queues, err := r.eng.Queues(ctx, 0)
 	return slices.ContainsFunc(queues, func(q weir.QueueFigures) bool { return q.Capacity == capacity }), err
