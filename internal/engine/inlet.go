@@ -172,33 +172,38 @@ func (in *inlet) answer(ctx context.Context, n transport.Note) {
 	in.x.notifyLanes(ctx, in.boundary, n.From, noteAnswer, lanes)
 }
 
-// receive reads and keeps until the transport fails, or the store.
+// receive reads and keeps until the transport fails, or the store. What was read before the transport failed is kept
+// to its end: a commit under way is not to be interrupted by that.
 func (in *inlet) receive(ctx context.Context, from transport.Inlet) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	reading, stop := context.WithCancel(ctx)
 	read := make(chan []transport.Delivery, 1)
+	var failed error // why reading ended, once read is closed
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(read)
 		for {
-			ds, err := from.Next(ctx, transport.MaxNext)
+			ds, err := from.Next(reading, transport.MaxNext)
 			if err != nil {
-				stop(fmt.Errorf("%w: %w", errInlet, err))
+				failed = fmt.Errorf("%w: %w", errInlet, err)
 				return
 			}
 			select {
 			case read <- ds:
-			case <-ctx.Done():
+			case <-reading.Done():
+				failed = reading.Err()
 				return
 			}
 		}
 	})
 	defer reader.Wait()
-	defer stop(nil)
-	return in.keepAll(ctx, from, read)
+	defer stop()
+	if err := in.keepAll(ctx, from, read); err != nil {
+		return err
+	}
+	return failed
 }
 
-// keepAll takes in what is read, and what is in hand when its time has come.
+// keepAll takes in what is read, and what is in hand when its time has come, until there is no more to read.
 func (in *inlet) keepAll(ctx context.Context, from transport.Inlet, read <-chan []transport.Delivery) error {
 	k := keeping{in: in, from: from, busy: map[*line]bool{}}
 	timer := time.NewTimer(0)
@@ -209,7 +214,7 @@ func (in *inlet) keepAll(ctx context.Context, from transport.Inlet, read <-chan 
 		case next, ok := <-read:
 			if !ok {
 				k.letGo()
-				return context.Cause(ctx)
+				return nil
 			}
 			ds = next
 		case <-timer.C:
