@@ -139,7 +139,7 @@ func (k *keeping) change(ctx context.Context, a *arriving) (*store.Change, error
 		if why == "" {
 			if err := messageOf(&d.Packet, &rows[i], &origins[i]); err != nil {
 				why = err.Error()
-			} else if err := k.in.meet(ctx, &rows[i]); err != nil {
+			} else if err := k.in.greet(ctx, &d.Packet, &rows[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -162,6 +162,34 @@ func (in *inlet) meet(ctx context.Context, m *store.Message) error {
 	}
 	in.x.setKind(m.Topic, m.Kind)
 	in.x.l.log.Warn("a command arrived that nobody here handles: it waits until somebody does", keyQueue, m.Topic, "boundary", in.boundary)
+	return nil
+}
+
+// greet prepares the store for a message.
+func (in *inlet) greet(ctx context.Context, p *transport.Packet, m *store.Message) error {
+	if err := in.meet(ctx, m); err != nil || p.Lane == (transport.Lane{}) {
+		return err
+	}
+	if inc, _, err := store.ParseID(p.ID); err != nil || string(inc) == p.Lane.Incarnation {
+		return nil
+	}
+	// It was sent in an earlier life of its store than it comes from now. A store that was restored from an older copy
+	// gave out IDs again that it had forgotten, until its new life began: what came under the ID then may be another message.
+	var story store.MessageStory
+	err := in.x.l.patiently(ctx, func(ctx context.Context) (err error) {
+		story, err = in.x.l.st.Reader().Message(ctx, p.ID)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", p.ID, err)
+	case !story.SentAt.Equal(p.SentAt):
+		m.Origin.ID = renamed(p.ID, p.SentAt)
+		in.x.l.log.Warn("an ID came again with another message, from a store that was restored from an older copy: it is given another",
+			keyMessage, p.ID, "now", m.Origin.ID, "lane", p.Lane.String())
+	}
 	return nil
 }
 

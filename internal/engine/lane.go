@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/transport"
@@ -58,12 +59,22 @@ func kindOf(k transport.Kind) store.Kind {
 	return 0
 }
 
+// renamed is the ID of a message here whose own is another's already; original is what its sender knows it by.
+func renamed(id string, sentAt time.Time) string {
+	return id + "~" + strconv.FormatInt(sentAt.UnixMicro(), 36)
+}
+
+func original(id string) string {
+	id, _, _ = strings.Cut(id, "~")
+	return id
+}
+
 // packetOf is a message on its way.
 func packetOf(l transport.Lane, at store.Place, m *store.Message) (transport.Packet, error) {
 	topic, _, _ := relayed(m.Topic)
 	p := transport.Packet{
 		Lane: l, Position: transport.Position(at), ID: m.ID, Topic: topic, Kind: kinds[m.Kind], Version: m.Version,
-		Key: m.Key, Cause: m.Cause, Correlation: m.Correlation, SentAt: m.SentAt, Stamp: m.Stamp, Body: m.Body,
+		Key: m.Key, Cause: original(m.Cause), Correlation: original(m.Correlation), SentAt: m.SentAt, Stamp: m.Stamp, Body: m.Body,
 	}
 	if len(m.Headers) > 0 {
 		if err := json.Unmarshal(m.Headers, &p.Headers); err != nil {
