@@ -66,7 +66,7 @@ func Laws() []Law {
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
-		originLaws(), arrivalLaws(), stateLaws(), exchangeLaws(), renewLaws(),
+		originLaws(), arrivalLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
 		concurrentLaws(), walkLaws(), runWalkLaws(),
 	} {
 		all = append(all, subject...)
