@@ -37,8 +37,8 @@ func (p *paper) String() string {
 	return p.b.String()
 }
 
-// pair is a floor and a kitchen that are started, stopped and restored.
-type pair struct {
+// couple is a floor and a kitchen that are started, stopped and restored.
+type couple struct {
 	t                *testing.T
 	wire             *local.Wire
 	floorF, kitchenF string
@@ -48,13 +48,13 @@ type pair struct {
 	stopF, stopK     func()
 }
 
-func newPair(t *testing.T) *pair {
-	p := &pair{t: t, wire: newWire(t, local.Config{}), floorF: newFile(t), kitchenF: newFile(t), log: &paper{}}
+func newCouple(t *testing.T) *couple {
+	p := &couple{t: t, wire: newWire(t, local.Config{}), floorF: newFile(t), kitchenF: newFile(t), log: &paper{}}
 	openTable(t, p.kitchenF, effects)
 	return p
 }
 
-func (p *pair) open(file string, c weir.Config) (*weir.Engine, func()) {
+func (p *couple) open(file string, c weir.Config) (*weir.Engine, func()) {
 	p.t.Helper()
 	c.Transport, c.Log = p.wire.Open(), slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e, err := weir.Open(context.Background(), sqlite.File(file), c)
@@ -69,13 +69,13 @@ func (p *pair) open(file string, c weir.Config) (*weir.Engine, func()) {
 	}
 }
 
-func (p *pair) startFloor() {
+func (p *couple) startFloor() {
 	p.t.Helper()
 	p.floor, p.stopF = p.open(p.floorF, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
 	runs(context.Background(), p.floor)
 }
 
-func (p *pair) startKitchen() {
+func (p *couple) startKitchen() {
 	p.t.Helper()
 	p.kitchen, p.stopK = p.open(p.kitchenF, weir.Config{Owns: []string{"kitchen"}})
 	weir.Handle(p.kitchen, prepare, func(_ context.Context, m *weir.Message[ticket]) error {
@@ -86,7 +86,7 @@ func (p *pair) startKitchen() {
 }
 
 // order sends tickets of table 7, from one number to another.
-func (p *pair) order(from, to int) {
+func (p *couple) order(from, to int) {
 	p.t.Helper()
 	for n := from; n <= to; n++ {
 		send(p.t, p.floor, prepare, ticket{"7", n})
@@ -94,10 +94,10 @@ func (p *pair) order(from, to int) {
 }
 
 // settled waits long enough for all that can be sent to have arrived.
-func (p *pair) settled() { time.Sleep(2 * time.Minute) }
+func (p *couple) settled() { pass(2 * time.Minute) }
 
 // wants checks what took effect in the kitchen.
-func (p *pair) wants(when string, want []int) {
+func (p *couple) wants(when string, want []int) {
 	p.t.Helper()
 	db, err := sql.Open("sqlite", p.kitchenF)
 	if err != nil {
@@ -109,7 +109,7 @@ func (p *pair) wants(when string, want []int) {
 	}
 }
 
-func (p *pair) said(what string) {
+func (p *couple) said(what string) {
 	p.t.Helper()
 	if !strings.Contains(p.log.String(), what) {
 		p.t.Errorf("the log says %q, want in it %q", p.log, what)
@@ -137,14 +137,14 @@ func copyFile(t *testing.T, from, to string) {
 // A receiver that was away finds all that was sent meanwhile, in order.
 func TestBoundaryAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t)
+		p := newCouple(t)
 		p.startFloor()
 		p.startKitchen()
 		p.order(1, 10)
 		p.settled()
 		p.stopK()
 		p.order(11, 50)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		p.startKitchen()
 		p.settled()
 		p.wants("after it was away", upTo(50))
@@ -156,7 +156,7 @@ func TestBoundaryAway(t *testing.T) {
 // A receiver restored from an older copy says how far it is, though nothing is sent, and gets again what it lacks.
 func TestBoundaryReceiverRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t)
+		p := newCouple(t)
 		p.startFloor()
 		p.startKitchen()
 		p.order(1, 10)
@@ -187,7 +187,7 @@ func TestBoundaryReceiverRestored(t *testing.T) {
 // a new lane.
 func TestBoundarySenderRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t)
+		p := newCouple(t)
 		p.startFloor()
 		p.startKitchen()
 		p.order(1, 10)
@@ -222,7 +222,7 @@ func TestBoundarySenderRestored(t *testing.T) {
 }
 
 // startRenewed begins a new life of the floor's store and starts it.
-func (p *pair) startRenewed() {
+func (p *couple) startRenewed() {
 	p.t.Helper()
 	st, err := sqlite.File(p.floorF)(context.Background())
 	if err != nil {
@@ -241,7 +241,7 @@ func (p *pair) startRenewed() {
 // IDs that it had.
 func TestBoundaryRenewedUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t)
+		p := newCouple(t)
 		p.startFloor()
 		p.startKitchen()
 		p.order(1, 10)
