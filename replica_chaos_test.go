@@ -9,14 +9,16 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/engine"
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport"
@@ -148,19 +150,20 @@ func (s *side) restart() {
 	s.up()
 }
 
-// pair is an owner and a follower, each in a store of its own.
-type pair struct {
+// tandem is an owner and a follower, each in a store of its own.
+type tandem struct {
 	t               *testing.T
 	wires           [2]transport.Transport // the owner's end, the follower's
 	ownFile, file   string
 	owner, follower *side
 	options         []weir.OwnOption
+	beat            time.Duration // between the owner's words of how far it is
 }
 
 var deskGuests = weir.NewEntity("front.guest", weir.KeyedBy(guest.id))
 
-func newPair(t *testing.T, wires [2]transport.Transport, o ...weir.OwnOption) *pair {
-	p := &pair{t: t, wires: wires, ownFile: newFile(t), file: newFile(t), options: o}
+func newTandem(t *testing.T, wires [2]transport.Transport, o ...weir.OwnOption) *tandem {
+	p := &tandem{t: t, wires: wires, ownFile: newFile(t), file: newFile(t), options: o}
 	p.owner = &side{t: t, open: func() *weir.Engine {
 		e := p.engine(p.ownFile, wires[0], "front", "desk")
 		p.owner.own = weir.Own(e, deskGuests, p.options...)
@@ -175,7 +178,7 @@ func newPair(t *testing.T, wires [2]transport.Transport, o ...weir.OwnOption) *p
 }
 
 // begin starts both, and has them stopped at the end.
-func (p *pair) begin() {
+func (p *tandem) begin() {
 	p.owner.up()
 	p.follower.up()
 	p.t.Cleanup(func() {
@@ -184,10 +187,10 @@ func (p *pair) begin() {
 	})
 }
 
-func (p *pair) engine(file string, wire transport.Transport, owns, other string) *weir.Engine {
+func (p *tandem) engine(file string, wire transport.Transport, owns, other string) *weir.Engine {
 	p.t.Helper()
 	loud := slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
-	e, err := weir.Open(context.Background(), abandonSometimes(file), weir.Config{
+	e, err := weir.Open(engine.WithIntervals(context.Background(), engine.Intervals{Beat: p.beat}), abandonSometimes(file), weir.Config{
 		Owns: []string{owns}, Transport: wire, Routes: map[string]weir.Route{other: {}}, Log: loud,
 	})
 	if err != nil {
@@ -237,7 +240,7 @@ func allStates(t *testing.T, e *weir.Engine, entity string) map[string]weir.Stat
 }
 
 // converged waits until the follower has what the owner has, in its store and in memory.
-func (p *pair) converged() {
+func (p *tandem) converged() {
 	p.t.Helper()
 	want, got := "", ""
 	defer func() {
@@ -264,12 +267,14 @@ func (p *pair) converged() {
 
 // watch reads all the time, as many would, and complains when a version goes back; until stop is called. What was
 // seen before a restart counts after it.
-func (p *pair) watch(readers int) (stop func()) {
+func (p *tandem) watch(readers int) (stop func()) {
 	var over atomic.Bool
 	var all sync.WaitGroup
 	for range readers {
 		all.Go(func() {
 			seen := map[string]int64{}
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
 			for !over.Load() {
 				p.follower.mu.RLock()
 				for _, id := range append(slices.Collect(maps.Keys(seen)), "g0000", "g0001") {
@@ -279,7 +284,7 @@ func (p *pair) watch(readers int) (stop func()) {
 					p.sawVersion(seen, id, e.Version)
 				}
 				p.follower.mu.RUnlock()
-				runtime.Gosched()
+				<-tick.C
 			}
 		})
 	}
@@ -289,7 +294,7 @@ func (p *pair) watch(readers int) (stop func()) {
 	}
 }
 
-func (p *pair) see(seen map[string]int64, id string) {
+func (p *tandem) see(seen map[string]int64, id string) {
 	e, err := p.follower.replica.Get(id)
 	none, deleted := errors.AsType[*weir.NoEntryError](err)
 	switch {
@@ -300,7 +305,7 @@ func (p *pair) see(seen map[string]int64, id string) {
 	}
 }
 
-func (p *pair) sawVersion(seen map[string]int64, id string, version int64) {
+func (p *tandem) sawVersion(seen map[string]int64, id string, version int64) {
 	if version < seen[id] {
 		p.t.Errorf("%s went from version %d to %d", id, seen[id], version)
 	}
@@ -322,31 +327,32 @@ func TestReplicaOverARoughWire(t *testing.T) {
 	for name, o := range map[string][]weir.OwnOption{"whole": nil, "ids only": {weir.IDsOnly}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			random := rand.New(rand.NewPCG(seed, 1))
-			p := newPair(t, roughWires(t, seed), o...)
-			p.begin()
-			stop := p.watch(2)
-			for n := range rounds {
-				if n%(rounds/restarts) == rounds/restarts/2 {
-					[]*side{p.owner, p.follower}[random.IntN(2)].restart()
-				}
-				if n == rounds/2 { // and a side is restarted meanwhile
-					if err := p.follower.replica.Resync(t.Context()); err != nil {
-						t.Fatal(err)
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 1))
+				p := newTandem(t, roughWires(t, seed), o...)
+				p.begin()
+				stop := p.watch(2)
+				for n := range rounds {
+					if n%(rounds/restarts) == rounds/restarts/2 {
+						[]*side{p.owner, p.follower}[random.IntN(2)].restart()
 					}
+					if n == rounds/2 { // and a side is restarted meanwhile
+						if err := p.follower.replica.Resync(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					p.change(random, entities, n)
 				}
-				p.change(random, entities, n)
-			}
-			p.converged()
-			stop()
-			fig := p.follower.replica.Figures()
-			t.Logf("%+v", fig)
+				p.converged()
+				stop()
+				t.Logf("%+v", p.follower.replica.Figures())
+			})
 		})
 	}
 }
 
 // change makes some at random.
-func (p *pair) change(random *rand.Rand, entities, n int) {
+func (p *tandem) change(random *rand.Rand, entities, n int) {
 	p.t.Helper()
 	id := func() string { return fmt.Sprintf("g%04d", random.IntN(entities)) }
 	some := map[string]guest{}
