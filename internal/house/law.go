@@ -70,7 +70,7 @@ var law = map[string]rule{
 func testsMayAlso() rule {
 	return rule{
 		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker"},
-		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server/v2"},
+		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go"},
 		testing: true,
 	}
 }
