@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -514,6 +515,23 @@ func proveDuties(t testing.TB, spoil func(*Store)) {
 	}
 	if _, err := stores[0].Claim(t.Context(), store.ClaimRequest{Duties: []string{"relay 0.0"}}); !errors.Is(err, store.ErrLeaseLost) {
 		t.Errorf("Claim(duties) by a lost process = %v, want ErrLeaseLost", err)
+	}
+}
+
+// A schema whose life begins beyond its numbers would give out IDs that there have been: doctor says so.
+func TestCheckSeesALifeBeyondItsNumbers(t *testing.T) {
+	t.Parallel()
+	h, stores, _ := twins(t, func(*Store) {})
+	read := stores[0].Reader()
+	if found, err := read.Check(t.Context()); err != nil || len(found) != 0 {
+		t.Fatalf("Check() = %+v, %v, want none", found, err)
+	}
+	if _, err := h.db.Exec(t.Context(), inSchema("update weir.lives set first = first + 1000000", h.schema)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := read.Check(t.Context())
+	if err != nil || len(found) != 1 || !strings.Contains(found[0].What, "began with message number") {
+		t.Errorf("Check() = %+v, %v, want one that names the life", found, err)
 	}
 }
 
