@@ -56,7 +56,7 @@ var law = map[string]rule{
 
 	// Programs. cmd/weir is the only wiring, and nobody imports it. The drivers are for
 	// weir bench, which measures what they do alone.
-	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
+	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5", "github.com/nats-io/nats.go"}},
 	"examples/...": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database"}, kin: true},
 	// Its payment provider is that of another example; for tests.
 	"examples/checkout": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database", "examples/fulfilment/outside"}, kin: true},
