@@ -23,8 +23,10 @@ import (
 type demoCmd struct {
 	Restaurant     demoRestaurantCmd `cmd:"" default:"withargs" help:"Wait staff and kitchen work an order book. The engine runs in processes of its own, which --kill kills."`
 	Fulfilment     demoFulfilmentCmd `cmd:"" help:"Orders are fulfilled by four outside systems that fail, are silent and slow. Processes of their own, which --kill kills."`
+	Checkout       demoCheckoutCmd   `cmd:"" help:"A shop of three boundaries: ordering, payment and customers. Cards go to payment only, and each cart is charged once, whoever is killed."`
 	Work           demoWorkCmd       `cmd:"" hidden:"" help:"The process that runs the engine."`
 	FulfilmentWork fulfilmentWorkCmd `cmd:"" hidden:"" help:"The process that runs the fulfilment's engine."`
+	CheckoutWork   checkoutWorkCmd   `cmd:"" hidden:"" help:"A process of the shop."`
 	Outside        demoOutsideCmd    `cmd:"" hidden:"" help:"The process of an outside system."`
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/weir-go/weir/examples/restaurant"
 )
 
-// demoSplit are the flags of a restaurant whose boundaries have processes of their own.
+// demoSplit are the flags of a demo whose boundaries may have processes of their own.
 type demoSplit struct {
-	Processes  bool `help:"Wait staff and kitchen each have a process and a database, and meet over a broker, which is a third process."`
+	Processes  bool `help:"Each boundary has a process and a database, and they meet over a broker, which is one more process."`
 	KillBroker int  `placeholder:"N" help:"With --processes: kill a broker (SIGKILL) that often, and start it again."`
 	WipeBroker bool `help:"With --processes: once, kill all brokers, remove all that they have, and start them again."`
 	Cluster    bool `help:"With --processes: three brokers, a cluster."`
