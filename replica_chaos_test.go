@@ -25,12 +25,13 @@ import (
 	"github.com/weir-go/weir/transport/local"
 )
 
-// rough is a wire that loses 1 % of the packets that come to an inlet, and of the notes, gives 5 % twice,
+// rough is a wire that loses some of the packets that come to an inlet, and of the notes, gives 5 % twice,
 // and the rest in another order.
 type rough struct {
 	transport.Transport
-	mu   sync.Mutex
-	rand *rand.Rand
+	loses int // percent
+	mu    sync.Mutex
+	rand  *rand.Rand
 }
 
 const reorderWindow = 50
@@ -52,10 +53,10 @@ func wires(t testing.TB) (ends [2]transport.Transport) {
 	return ends
 }
 
-func roughWires(t testing.TB, seed uint64) [2]transport.Transport {
+func roughWires(t testing.TB, seed uint64, loses int) [2]transport.Transport {
 	ends := wires(t)
 	for i := range ends {
-		ends[i] = &rough{Transport: ends[i], rand: rand.New(rand.NewPCG(seed, uint64(i)))}
+		ends[i] = &rough{Transport: ends[i], loses: loses, rand: rand.New(rand.NewPCG(seed, uint64(i)))}
 	}
 	return ends
 }
@@ -72,7 +73,7 @@ func (r *rough) Receive(ctx context.Context, boundary string) (transport.Inlet, 
 }
 
 func (r *rough) Notify(ctx context.Context, to string, n transport.Note) error {
-	if r.chance(1) {
+	if r.chance(r.loses) {
 		return nil
 	}
 	return r.Transport.Notify(ctx, to, n)
@@ -92,7 +93,7 @@ func (i *roughInlet) Next(ctx context.Context, max int) ([]transport.Delivery, e
 		var out, lost []transport.Delivery
 		for _, d := range came {
 			switch {
-			case i.wire.chance(1):
+			case i.wire.chance(i.wire.loses):
 				lost = append(lost, d)
 				continue
 			case i.wire.chance(5) && len(out)+1 < max:
@@ -314,13 +315,14 @@ func (p *tandem) sawVersion(seen map[string]int64, id string, version int64) {
 
 // Whatever is created, changed, deleted and created again at the owner, over a wire that loses, doubles and
 // reorders, while both sides are restarted, in snapshots too: the replica becomes equal to the owner, and no
-// reader ever sees a version go back. WEIR_TEST_REPLICA=5000 does it with so many entities, and thirteen changes of each.
+// reader ever sees a version go back. WEIR_TEST_REPLICA=5000 does it with so many entities, thirteen changes of each, and
+// 1 % lost.
 func TestReplicaOverARoughWire(t *testing.T) {
 	t.Parallel()
-	entities, rounds, restarts := 100, 40, 4
+	entities, rounds, restarts, loses, resync := 100, 40, 4, 10, 2
 	if long := os.Getenv("WEIR_TEST_REPLICA"); long != "" {
 		entities, _ = strconv.Atoi(long)
-		rounds, restarts = entities, 20
+		rounds, restarts, loses, resync = entities, 20, 1, entities/10
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -329,19 +331,22 @@ func TestReplicaOverARoughWire(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 1))
-				p := newTandem(t, roughWires(t, seed), o...)
+				p := newTandem(t, roughWires(t, seed, loses), o...)
 				p.begin()
 				stop := p.watch(2)
+				tick := time.NewTicker(20 * time.Millisecond)
+				defer tick.Stop()
 				for n := range rounds {
 					if n%(rounds/restarts) == rounds/restarts/2 {
 						[]*side{p.owner, p.follower}[random.IntN(2)].restart()
 					}
-					if n == rounds/2 { // and a side is restarted meanwhile
+					if n%resync == 0 { // some meet a restart
 						if err := p.follower.replica.Resync(t.Context()); err != nil {
 							t.Fatal(err)
 						}
 					}
 					p.change(random, entities, n)
+					<-tick.C
 				}
 				p.converged()
 				stop()

@@ -69,7 +69,7 @@ func (f *Following) fetch(a *Attempt, version int64) error {
 		return NotYet("its state is being fetched from the owner", fetchPause)
 	}
 	f.refreshed.Add(1)
-	m, err := f.ask(&ask{Check: []checked{{key, version}}}, "")
+	m, err := f.ask(&ask{Check: []checked{{Key: key, Version: version}}}, "")
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"reflect"
 	"slices"
@@ -101,9 +102,18 @@ func TestLacks(t *testing.T) {
 	}
 }
 
-func live(key string, version int64) store.State { return store.State{Key: key, Version: version} }
+// live is a state that was made at the time of its version, in microseconds.
+func live(key string, version int64) store.State {
+	return store.State{Key: key, Version: version, AsOf: time.UnixMicro(version)}
+}
+
 func dead(key string, version int64) store.State {
-	return store.State{Key: key, Version: version, Deleted: true}
+	return store.State{Key: key, Version: version, AsOf: time.UnixMicro(version), Deleted: true}
+}
+
+func made(s store.State, at int64) store.State {
+	s.AsOf = time.UnixMicro(at)
+	return s
 }
 
 func TestSweep(t *testing.T) {
@@ -115,17 +125,21 @@ func TestSweep(t *testing.T) {
 	}{
 		"equal":                           {here: []store.State{live("a", 5)}, there: []store.State{live("a", 5)}},
 		"older here":                      {here: []store.State{live("a", 4)}, there: []store.State{live("a", 5)}},
+		"another here":                    {here: []store.State{made(live("a", 5), 3)}, there: []store.State{made(live("a", 5), 4)}, want: []checked{{"a", 5, 3}}},
 		"missing here":                    {there: []store.State{live("a", 5)}},
-		"live here, missing there":        {here: []store.State{live("a", 5)}, want: []checked{{"a", 5}}},
+		"live here, missing there":        {here: []store.State{live("a", 5)}, want: []checked{{Key: "a", Version: 5}}},
 		"dead here, missing there":        {here: []store.State{dead("a", 5)}},
 		"live here, dead and newer there": {here: []store.State{live("a", 5)}, there: []store.State{dead("a", 6)}},
-		"newer here":                      {here: []store.State{live("a", 7)}, there: []store.State{live("a", 5)}, want: []checked{{"a", 7}}},
-		"dead and newer here":             {here: []store.State{dead("a", 7)}, there: []store.State{live("a", 5)}, want: []checked{{"a", 7}}},
+		"newer here":                      {here: []store.State{live("a", 7)}, there: []store.State{live("a", 5)}, want: []checked{{Key: "a", Version: 7}}},
+		"dead and newer here":             {here: []store.State{dead("a", 7)}, there: []store.State{live("a", 5)}, want: []checked{{Key: "a", Version: 7}}},
 		"since the beginning":             {here: []store.State{live("a", 11), live("b", 12)}, there: []store.State{live("b", 5)}},
-		"of a life that is over":          {here: []store.State{live("a", 11), live("b", 12)}, there: []store.State{live("b", 5)}, newLife: true, want: []checked{{"a", 11}, {"b", 12}}},
+		"of a life that is over":          {here: []store.State{live("a", 11), live("b", 12)}, there: []store.State{live("b", 5)}, newLife: true, want: []checked{{Key: "a", Version: 11}, {Key: "b", Version: 12}}},
 		"between others": {here: []store.State{live("a", 1), live("b", 2), live("d", 3), live("e", 4)}, there: []store.State{live("a", 1), live("c", 9), live("e", 4), live("f", 5)},
-			want: []checked{{"b", 2}, {"d", 3}}},
+			want: []checked{{Key: "b", Version: 2}, {Key: "d", Version: 3}}},
 	} {
+		for i := range c.want {
+			c.want[i].AsOf = cmp.Or(c.want[i].AsOf, c.want[i].Version)
+		}
 		if got := sweep(c.here, c.there, 10, c.newLife); !slices.Equal(got, c.want) {
 			t.Errorf("%s: sweep = %v, want %v", what, got, c.want)
 		}
@@ -135,7 +149,7 @@ func TestSweep(t *testing.T) {
 func TestRemoved(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMicro(1e15)
-	got := removed("x.y", []checked{{"a", 5}, {"b", 0}}, at)
+	got := removed("x.y", []checked{{Key: "a", Version: 5}, {Key: "b", Version: 0}}, at)
 	want := []store.State{{Entity: "x.y", Key: "a", Version: 6, Contract: 1, AsOf: at, Deleted: true}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("removed = %+v, want %+v: of what was never here nothing is removed", got, want)
@@ -147,16 +161,18 @@ func TestAnswer(t *testing.T) {
 	for what, c := range map[string]struct {
 		have            store.State
 		known           bool
-		asked           int64
+		asked           checked
 		want            int64
 		raised, missing bool
 	}{
-		"as new":    {live("a", 5), true, 5, 5, false, false},
-		"newer":     {dead("a", 9), true, 5, 9, false, false},
-		"forgotten": {live("a", 5), true, 8, 9, true, false},
-		"unknown":   {store.State{}, false, 8, 0, false, true},
+		"as new":       {made(live("a", 5), 3), true, checked{"a", 5, 3}, 5, false, false},
+		"newer":        {dead("a", 9), true, checked{"a", 5, 3}, 9, false, false},
+		"forgotten":    {live("a", 5), true, checked{"a", 8, 3}, 9, true, false},
+		"another":      {made(live("a", 5), 4), true, checked{"a", 5, 3}, 6, true, false},
+		"just fetched": {made(live("a", 5), 4), true, checked{Key: "a", Version: 5}, 5, false, false},
+		"unknown":      {store.State{}, false, checked{"a", 8, 3}, 0, false, true},
 	} {
-		give, raised, missing := answer(checked{"a", c.asked}, c.have, c.known)
+		give, raised, missing := answer(c.asked, c.have, c.known)
 		if give.Version != c.want || raised != c.raised || missing != c.missing || give.Deleted != c.have.Deleted {
 			t.Errorf("%s: answer = %+v, raised %v, missing %v, want version %d, %v, %v", what, give, raised, missing, c.want, c.raised, c.missing)
 		}
@@ -171,7 +187,7 @@ func TestPageCodec(t *testing.T) {
 		{Entity: "x.y", Key: "b", Version: 8, Contract: 1, AsOf: at, Deleted: true},
 		{Entity: "x.y", Key: "c", Version: 9, Contract: 1, AsOf: at, Body: []byte(`{"Name":"<Ann>"}`)},
 	}
-	p := page{Snapshot: "s", After: "a", Begun: begun{Newest: 5, Incarnation: "abc"}, Incarnation: "def", Missing: []checked{{"d", 3}}, More: true}
+	p := page{Snapshot: "s", After: "a", Begun: begun{Newest: 5, Incarnation: "abc"}, Incarnation: "def", Missing: []checked{{Key: "d", Version: 3}}, More: true}
 	data, err := p.encode(states)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +246,7 @@ func TestRefreshCoalesces(t *testing.T) {
 	if again == a {
 		t.Error("a caller joined a question that had left: its answer may be older than the call")
 	}
-	q.answered("n1", []store.State{live("a", 5)}, []checked{{"b", 3}})
+	q.answered("n1", []store.State{live("a", 5)}, []checked{{Key: "b", Version: 3}})
 	here := map[string]int64{"a": 4, "b": 3}
 	met := func() { q.met(func(key string) int64 { return here[key] }) }
 	isDone := func(r *refresh) bool {

@@ -103,7 +103,8 @@ func (p *progress) begin(id, why string, s sight) {
 func (p *progress) lacks(newest, here int64) bool { return newest > max(here, p.Covered) }
 
 // sweep compares what is here, of the keys that a page tells of, with the page, both by key: it gives
-// what the owner has to be asked about, since it is live here and not there, or newer here than there.
+// what the owner has to be asked about, since it is live here and not there, or newer here than there, or
+// another one of the same version.
 // Nothing is removed for being missing in a page: the owner may have committed it after reading the
 // page and told of it before the page came.
 //
@@ -118,10 +119,11 @@ func sweep(here, there []store.State, newest int64, newLife bool) []checked {
 		}
 		known := i < len(there) && there[i].Key == h.Key
 		switch {
-		case known && there[i].Version >= h.Version, !known && h.Deleted:
+		case known && there[i].Version > h.Version, !known && h.Deleted:
+		case known && there[i].Version == h.Version && there[i].AsOf.Equal(h.AsOf):
 		case h.Version > newest && !newLife:
 		default:
-			suspects = append(suspects, checked{h.Key, h.Version})
+			suspects = append(suspects, checked{h.Key, h.Version, h.AsOf.UnixMicro()})
 		}
 	}
 	return suspects
@@ -140,15 +142,16 @@ func removed(entity string, missing []checked, at time.Time) []store.State {
 	return states
 }
 
-// answer is what the owner says about one key: have is what its store has, if known. One that is
-// older than the follower's was forgotten when the store was restored: it is given a version above the
-// follower's, so that nobody sees a version go back. A change made meanwhile has a higher one still:
+// answer is what the owner says about one key: have is what its store has, if known. If that is older than
+// the follower's, or another one of the same version, the owner's store was restored and has forgotten the
+// follower's: its own is given a version above that, so that nobody sees a version go back. A change made meanwhile has a higher one still:
 // those of a new life are above all of the lives before.
 func answer(c checked, have store.State, known bool) (give store.State, raised, missing bool) {
+	other := have.Version == c.Version && c.AsOf != 0 && have.AsOf.UnixMicro() != c.AsOf
 	switch {
 	case !known:
 		return store.State{}, false, true
-	case have.Version < c.Version:
+	case have.Version < c.Version, other:
 		have.Version = c.Version + 1
 		return have, true, false
 	}

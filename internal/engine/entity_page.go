@@ -49,6 +49,9 @@ type begun struct {
 type checked struct {
 	Key     string `json:"key"`
 	Version int64  `json:"version,omitempty"`
+	// AsOf is when that was made, in microseconds since 1970; 0: not said. A restored store that nobody told of it
+	// gives out versions again that it has forgotten.
+	AsOf int64 `json:"as-of,omitempty"`
 }
 
 // page is the owner's answer.

@@ -234,7 +234,7 @@ func (f *Following) asker(ctx context.Context, l *life) error {
 func (f *Following) askFor(ctx context.Context, nonce string, keys []string) error {
 	q := ask{Check: make([]checked, len(keys))}
 	for i, key := range keys {
-		q.Check[i] = checked{key, f.memory.Version(key)}
+		q.Check[i] = checked{Key: key, Version: f.memory.Version(key)}
 	}
 	m, err := f.ask(&q, nonce)
 	if err != nil {
