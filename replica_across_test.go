@@ -3,7 +3,9 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport"
 )
 
 // A follower in another store begins with a snapshot and goes on with events.
@@ -139,22 +142,8 @@ func TestReplicaAfterThePrunedTombstone(t *testing.T) {
 		p.converged()
 		p.owner.stop()
 		p.follower.stop()
-		for _, file := range []string{p.ownFile, p.file} {
-			st, err := sqlite.File(file)(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for more := true; more; {
-				pruned, err := st.Prune(t.Context(), store.Retention{Keep: time.Nanosecond, Max: 1000})
-				if err != nil {
-					t.Fatal(err)
-				}
-				more = pruned.More
-			}
-			if err := st.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
+		prune(t, p.ownFile)
+		prune(t, p.file)
 		p.owner.up()
 		p.follower.up()
 		eventually(t, "the replica is loaded", p.follower.replica.Loaded)
@@ -248,5 +237,98 @@ func TestReplicaSweeps(t *testing.T) {
 		if fig := p.follower.replica.Figures(); fig.Live != 700 || fig.Deleted != 3 || fig.Resyncs != 1 {
 			t.Errorf("Figures = %+v, want 700 live, 3 deleted, 1 resync", fig)
 		}
+	})
+}
+
+// prune deletes all that a store need not keep, as retention does after a long time.
+func prune(t testing.TB, file string) {
+	t.Helper()
+	st, err := sqlite.File(file)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more := true; more && err == nil; {
+		var p store.Pruned
+		p, err = st.Prune(t.Context(), store.Retention{Keep: time.Nanosecond, Max: 1000})
+		more = p.More
+	}
+	if err := errors.Join(err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A follower that was away for so long that its subscription was parked, and retention took what it missed, is
+// told of the gap and resyncs.
+func TestReplicaAfterAGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		p := newTandem(t, wires(t))
+		p.beat, p.capacity = 50*time.Millisecond, 5
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"gone", "", 1}, guest{"changed", "", 1}, guest{"kept", "", 1})
+		p.converged()
+		p.follower.stop()
+		p.owner.stop()
+		p.owner.up() // it claims nothing for a follower of whom it has not heard
+		for n := range 20 {
+			put(t, p.owner.own, p.owner.engine, guest{"changed", "", n + 2})
+		}
+		if err := p.owner.own.Delete(ctx, p.owner.engine, "gone"); err != nil {
+			t.Fatal(err)
+		}
+		put(t, p.owner.own, p.owner.engine, guest{"last", "", 1})
+		const subscription = "front.guest@desk"
+		eventually(t, "the subscription is parked", func() bool { return figures(t, p.owner.engine, subscription).Parked })
+		p.owner.stop()
+		time.Sleep(time.Second) // else nothing is old enough
+		prune(t, p.ownFile)
+		p.owner.up()
+		if err := p.owner.engine.ResumeQueue(ctx, subscription, weir.Because{By: "test", Why: "it is back"}); err != nil {
+			t.Fatal(err)
+		}
+		p.follower.up()
+		p.converged()
+		if n := figures(t, p.owner.engine, subscription).Gaps; n == 0 {
+			t.Errorf("there is no gap: the test tests nothing: %+v", p.follower.replica.Figures())
+		}
+		if fig := p.follower.replica.Figures(); fig.Resyncs != 1 || fig.Live != 3 || !strings.Contains(fig.Why, "gap") {
+			t.Errorf("Figures = %+v, want one resync, for the gap, and 3 live", fig)
+		}
+	})
+}
+
+// deaf is a wire on which wishes for events are lost while it is.
+type deaf struct {
+	transport.Transport
+	is atomic.Bool
+}
+
+func (d *deaf) Notify(ctx context.Context, to string, n transport.Note) error {
+	if d.is.Load() && n.Kind == "subscribe" {
+		return nil
+	}
+	return d.Transport.Notify(ctx, to, n)
+}
+
+// The snapshot waits until events come: else what changes between the two would be in neither.
+func TestSnapshotWaitsForTheSubscription(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ends := wires(t)
+		d := &deaf{Transport: ends[1]}
+		d.is.Store(true)
+		p := newTandem(t, [2]transport.Transport{ends[0], d})
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		time.Sleep(5 * time.Second)
+		if p.follower.replica.Loaded() {
+			t.Error("the replica is loaded, though no event would come")
+		}
+		put(t, p.owner.own, p.owner.engine, guest{"bob", "", 1})
+		d.is.Store(false)
+		p.converged()
+		put(t, p.owner.own, p.owner.engine, guest{"cid", "", 1})
+		sees(t, p.follower.replica, guest{"cid", "", 1})
 	})
 }

@@ -158,6 +158,7 @@ type tandem struct {
 	ownFile, file   string
 	owner, follower *side
 	options         []weir.OwnOption
+	capacity        int           // of the owner's route
 	beat            time.Duration // between the owner's words of how far it is
 }
 
@@ -192,7 +193,7 @@ func (p *tandem) engine(file string, wire transport.Transport, owns, other strin
 	p.t.Helper()
 	loud := slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	e, err := weir.Open(engine.WithIntervals(context.Background(), engine.Intervals{Beat: p.beat}), abandonSometimes(file), weir.Config{
-		Owns: []string{owns}, Transport: wire, Routes: map[string]weir.Route{other: {}}, Log: loud,
+		Owns: []string{owns}, Transport: wire, Routes: map[string]weir.Route{other: {Capacity: p.capacity}}, Log: loud,
 	})
 	if err != nil {
 		p.t.Fatal(err)
