@@ -67,7 +67,7 @@ func Laws() []Law {
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
 		originLaws(), arrivalLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
-		concurrentLaws(), walkLaws(), runWalkLaws(),
+		concurrentLaws(), walkLaws(), runWalkLaws(), exchangeWalkLaws(),
 	} {
 		all = append(all, subject...)
 	}

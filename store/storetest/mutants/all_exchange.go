@@ -44,6 +44,7 @@ func arrivers() []Mutant {
 	return []Mutant{
 		{"keeps no marks", "arrival/again", arriving(func(c *store.Change) { c.Arrival = nil })},
 		{"takes every gap for a jump", "arrival/gap", arriving(func(c *store.Change) { c.Arrival.Jump = true })},
+		{"takes every gap for a jump", "exchange-walk", arriving(func(c *store.Change) { c.Arrival.Jump = true })},
 		{"refuses every gap", "arrival/jump", arriving(func(c *store.Change) { c.Arrival.Jump = false })},
 		{"counts no jumps", "arrival/jump", exchanging(func(x store.ExchangeReader) store.ExchangeReader { return jumpless{x} })},
 		{"mixes lanes up", "arrival/lanes", arriving(func(c *store.Change) { c.Arrival.Lane = strings.ToLower(c.Arrival.Lane) })},
@@ -121,6 +122,7 @@ func staters() []Mutant {
 		{"lists tombstones unasked", "state/pages", paging(func(q *store.StateQuery) { q.Deleted = true })},
 		{"counts no tombstone as newest", "state/entities", exchanging(func(x store.ExchangeReader) store.ExchangeReader { return living{x} })},
 		{"marks changes by their versions", "state/changes", exchanging(func(x store.ExchangeReader) store.ExchangeReader { return versioned{x} })},
+		{"marks changes by their versions", "exchange-walk", exchanging(func(x store.ExchangeReader) store.ExchangeReader { return versioned{x} })},
 		{"deletes tombstones that are too young", "state/retention", keeping(0)},
 		{"keeps tombstones for ever", "state/retention", keeping(1000 * time.Hour)},
 	}
