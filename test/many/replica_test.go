@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/postgres"
+	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport/local"
 )
 
 // product is what a shop owns and each of its processes reads.
@@ -100,5 +104,92 @@ func TestEveryProcessReads(t *testing.T) {
 		if n := s.replica.Len(); n != 21 {
 			t.Errorf("Len = %d, want 21", n)
 		}
+	}
+}
+
+// openTill opens a process of a store that follows the shop's products, in another store.
+func openTill(t *testing.T, dsn, schema string, wire *local.Wire) (r *weir.Replica[product], stop func()) {
+	t.Helper()
+	end := wire.Open()
+	e, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{
+		Owns: []string{"till"}, Routes: map[string]weir.Route{"shop": {}}, Transport: end,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = weir.Follow(e, products)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := errors.Join(<-done, e.Close(), end.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return r, stop
+}
+
+// Where several processes work a follower's store each of them has the replica, whichever takes in what comes, and
+// each may ask the owner; when one ends the others go on.
+func TestEveryProcessFollows(t *testing.T) {
+	t.Parallel()
+	dsn := dsnOf(t)
+	_, schema := poolOf(t, dsn)
+	wire, err := local.New(local.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := wire.Open()
+	e, err := weir.Open(t.Context(), sqlite.File(filepath.Join(t.TempDir(), "shop.db")), weir.Config{
+		Owns: []string{"shop"}, Routes: map[string]weir.Route{"till": {}}, Transport: end,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := weir.Own(e, products)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-done, e.Close(), end.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	put := func(id string, price int) {
+		t.Helper()
+		if err := own.Put(t.Context(), e, id, product{price}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("tea", 3)
+	one, stop := openTill(t, dsn, schema, wire)
+	two, _ := openTill(t, dsn, schema, wire)
+	both := func(want map[string]int) {
+		t.Helper()
+		for _, r := range []*weir.Replica[product]{one, two} {
+			shop{replica: r}.prices(t, want)
+		}
+	}
+	both(map[string]int{"tea": 3, "coffee": 0})
+	for n := range 10 {
+		put("cake", n+1)
+		for _, r := range []*weir.Replica[product]{one, two} {
+			if e, err := r.Refresh(t.Context(), "cake"); err != nil || e.Value.Price != n+1 {
+				t.Fatalf("Refresh = %+v, %v, want price %d", e, err, n+1)
+			}
+		}
+	}
+	if err := own.Delete(t.Context(), e, "tea"); err != nil {
+		t.Fatal(err)
+	}
+	both(map[string]int{"tea": 0, "cake": 10})
+	stop()
+	put("coffee", 4)
+	shop{replica: two}.prices(t, map[string]int{"coffee": 4})
+	if e, err := two.Refresh(t.Context(), "coffee"); err != nil || e.Value.Price != 4 {
+		t.Errorf("Refresh by the one that is left = %+v, %v", e, err)
 	}
 }
