@@ -301,7 +301,7 @@ func (t *commit) prepareAll() error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if err := t.leap(); err != nil {
+	if err := t.leap(false); err != nil {
 		return err
 	}
 	if unknown := t.unknown(sends); len(unknown) > 0 && !t.declared {

@@ -16,8 +16,8 @@ const (
 		from unnest($1::text[]) as u(name) left join weir.duties d on d.name = u.name`
 	sqlTakeDuties = `insert into weir.duties as d (name, process) select u.name, $2 from unnest($1::text[]) as u(name)
 		on conflict (name) do update set process = excluded.process where` + dutyFree + `returning d.name`
-	sqlLeaveDuties  = `delete from weir.duties where process = $1`
-	sqlForgetDuties = `delete from weir.duties d where` + dutyFree
+	sqlLeaveDuties = `delete from weir.duties where process = $1`
+	pruneDuties    = `delete from weir.duties d where not exists (select 1 from weir.processes p where p.id = d.process)`
 )
 
 // claimDuties takes those that are free, and says which are this process's.

@@ -18,7 +18,7 @@ const (
 	sqlPutStates = `insert into weir.states as s (entity, key, version, contract, as_of_us, deleted, body)
 		select u.entity, u.key, u.version, u.contract, u.as_of, u.deleted, u.body
 		from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::bigint[], $6::boolean[], $7::bytea[])
-			as u(entity, key, version, contract, as_of, deleted, body) order by u.entity, u.key
+			as u(entity, key, version, contract, as_of, deleted, body) order by u.entity collate "C", u.key collate "C"
 		on conflict (entity, key) do update set xid = excluded.xid, version = excluded.version, contract = excluded.contract,
 			as_of_us = excluded.as_of_us, deleted = excluded.deleted, body = excluded.body
 		where s.version < excluded.version returning s.entity, s.key`
@@ -95,20 +95,23 @@ func (t *tx) putStates(states []*store.State) {
 		var round, rest []*store.State
 		seen := map[entityKey]*store.State{}
 		for _, st := range states {
-			if k := (entityKey{st.Entity, st.Key}); seen[k] != nil || len(round) == rowsMost {
+			if k := (entityKey{st.Entity, st.Key}); seen[k] != nil {
 				rest = append(rest, st)
 			} else {
 				seen[k] = st
 				round = append(round, st)
 			}
 		}
-		t.putRound(round, seen)
+		// In one order, so that nobody waits in a circle.
+		slices.SortFunc(round, func(a, b *store.State) int { return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Key, b.Key)) })
+		for part := range slices.Chunk(round, rowsMost) {
+			t.putRound(part, seen)
+		}
 		states = rest
 	}
 }
 
 func (t *tx) putRound(round []*store.State, seen map[entityKey]*store.State) {
-	slices.SortFunc(round, func(a, b *store.State) int { return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Key, b.Key)) })
 	var entities, keys []string
 	var versions, asOfs []int64
 	var contracts []int32

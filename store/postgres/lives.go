@@ -47,23 +47,42 @@ func (t *tx) askLives() {
 			life.Incarnation = store.Incarnation(inc)
 			all = append(all, life)
 		}
-		t.s.known.Store(&all)
+		t.s.know(all)
 		return nil
 	})
 }
 
+// know takes up what lives the store has. A snapshot of before may show fewer.
+func (s *Store) know(all lives.Lives) {
+	for {
+		before := s.known.Load()
+		if before != nil && len(*before) >= len(all) || s.known.CompareAndSwap(before, &all) {
+			return
+		}
+	}
+}
+
 // leap notices, by the numbers that are drawn, that the store may have begun another life since this
 // process last sent: a life's first number is far above all of the one before, however long this
-// process only watched. It costs those nothing who send often.
-func (a *appender) leap() error {
+// process only watched. It costs those nothing who send often. A lent transaction may have a snapshot of before.
+func (a *appender) leap(lent bool) error {
 	if len(a.seqs) == 0 {
 		return nil
 	}
 	last := a.seqs[len(a.seqs)-1]
 	if last-a.s.reached.Load() >= lifeSkip/2 {
-		a.do(sqlNotAmid)
-		a.askLives()
-		if err := a.flush(); err != nil {
+		look := func(t *tx) error {
+			t.do(sqlNotAmid)
+			t.askLives()
+			return t.flush()
+		}
+		var err error
+		if lent {
+			err = a.s.transact(a.ctx, a.s.aside, look)
+		} else {
+			err = look(a.tx)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -220,7 +220,7 @@ func (a *appender) appendIn(ch *store.Change) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	if err := a.leap(); err != nil {
+	if err := a.leap(true); err != nil {
 		return err
 	}
 	if unknown := a.unknown(ch.Sends); len(unknown) > 0 {

@@ -175,7 +175,9 @@ func (p *pruner) small() error {
 		p.other(n)
 		p.pruned.More = p.pruned.More || n == int64(limit)
 	}
-	return nil
+	p.t.do(sqlQueueLock, p.s.lockNumber("duties"))
+	p.t.do(pruneDuties) // of processes that are forgotten: a few names
+	return p.t.flush()
 }
 
 const (

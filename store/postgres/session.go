@@ -91,7 +91,6 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 		t.do(sqlMarkLost, t.now, s.lease.Microseconds(), process)
 		t.do(sqlBeat, process, t.now)
 		t.do(sqlForgetWorkers)
-		t.do(sqlForgetDuties)
 		t.ask(sqlOthers, s.readOthers, process)
 		t.ask(sqlServer, func(read scan) error {
 			var v server
