@@ -31,6 +31,7 @@ func TestDocs(t *testing.T) {
 		auditView{}, doctorView{}, versionView{},
 		runView{}, runStoryView{}, recordView{}, runAttemptView{}, waitView{}, mailView{}, runWhyView{}, runActView{},
 		lockView{}, lockWaiterView{}, lockBreakView{}, workflowView{}, migrateView{}, brokerView{},
+		laneOutView{}, laneInView{}, storeRenewView{},
 		replicaView{}, snapshotView{}, wishView{}, entryView{}, resyncView{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {

@@ -45,7 +45,7 @@ func ReadEntities(ctx context.Context, r store.Reader) ([]EntityRow, error) {
 	}
 	var all []EntityRow
 	for _, row := range rows {
-		if strings.HasSuffix(row.Entity, followerSuffix) {
+		if strings.HasSuffix(row.Entity, followerSuffix) || row.Entity == lanesEntity {
 			continue
 		}
 		one := EntityRow{EntityRow: row}

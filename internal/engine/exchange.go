@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ type exchange struct {
 	wishes  chan wish     // subscriptions heard of
 	work    sync.WaitGroup
 
+	reported   map[string]string // the newest reports of lanes, as they were written; of run alone
+	reportedAt time.Time
+
 	byTopic atomic.Pointer[map[string][]*relay]
 
 	mu      sync.Mutex
@@ -59,7 +63,7 @@ type exchange struct {
 func newExchange(l *life) *exchange {
 	return &exchange{
 		l: l, started: time.Now(), signal: make(chan struct{}, 1), wishes: make(chan wish, 64),
-		relays: map[string]*relay{}, byLane: map[string]*relay{}, inlets: map[string]*inlet{}, asks: map[string][]transport.Note{},
+		reported: map[string]string{}, relays: map[string]*relay{}, byLane: map[string]*relay{}, inlets: map[string]*inlet{}, asks: map[string][]transport.Note{},
 		held: map[string]bool{}, ears: map[string]func(){}, strange: map[string]bool{},
 		wanted: map[string]time.Time{}, heardOf: map[string]time.Time{}, agreed: map[string]time.Time{}, kinds: map[string]store.Kind{},
 	}
@@ -87,7 +91,7 @@ func (x *exchange) run(ctx context.Context) error {
 	for {
 		x.listen(ctx)
 		x.tell(ctx)
-		if err := x.seek(ctx); err != nil {
+		if err := errors.Join(x.seek(ctx), x.report(ctx)); err != nil {
 			return ignoreStop(ctx, err)
 		}
 		select {
