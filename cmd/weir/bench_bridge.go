@@ -34,16 +34,18 @@ type benchBridgeCmd struct {
 
 // bridgeResult is what weir bench bridge prints with --json. What was not measured is not there.
 type bridgeResult struct {
-	BarePerS      float64 `json:"bare_per_s,omitzero"`     // the better of before and after
-	BareInFlight  int     `json:"bare_in_flight,omitzero"` // publishes that are not acknowledged yet: the best number of these
-	BridgePerS    float64 `json:"bridge_per_s,omitzero"`   // outbox, broker, inbox, handler, receipt
-	BridgeShare   float64 `json:"bridge_share,omitzero"`   // of the bare one; 0.25 is 25 %
-	BareCPU       float64 `json:"bare_cpu_us,omitzero"`    // a message, with the broker's
-	BridgeCPU     float64 `json:"bridge_cpu_us,omitzero"`  // a message, with the broker's
-	BareP50       float64 `json:"bare_p50_ms,omitzero"`    // publish to consumer, at 100/s
-	BareP99       float64 `json:"bare_p99_ms,omitzero"`    //
-	BridgeP50     float64 `json:"bridge_p50_ms,omitzero"`  // send to handler's start, at 100/s
-	BridgeP99     float64 `json:"bridge_p99_ms,omitzero"`  //
+	BarePerS      float64 `json:"bare_per_s,omitzero"`         // the better of before and after
+	BareInFlight  int     `json:"bare_in_flight,omitzero"`     // publishes that are not acknowledged yet: the best number of these
+	BareBatchPerS float64 `json:"bare_batch_per_s,omitzero"`   // the same in atomic batches, each synced once
+	BridgePerS    float64 `json:"bridge_per_s,omitzero"`       // outbox, broker, inbox, handler, receipt
+	BridgeShare   float64 `json:"bridge_share,omitzero"`       // of the bare one; 0.25 is 25 %
+	BatchShare    float64 `json:"bridge_share_batch,omitzero"` // of bare_batch_per_s
+	BareCPU       float64 `json:"bare_cpu_us,omitzero"`        // a message, with the broker's
+	BridgeCPU     float64 `json:"bridge_cpu_us,omitzero"`      // a message, with the broker's
+	BareP50       float64 `json:"bare_p50_ms,omitzero"`        // publish to consumer, at 100/s
+	BareP99       float64 `json:"bare_p99_ms,omitzero"`        //
+	BridgeP50     float64 `json:"bridge_p50_ms,omitzero"`      // send to handler's start, at 100/s
+	BridgeP99     float64 `json:"bridge_p99_ms,omitzero"`      //
 	ReplicaReads  float64 `json:"replica_reads_per_s,omitzero"`
 	ReplicaApply  float64 `json:"replica_applies_per_s,omitzero"`
 	ReplicaPutPer float64 `json:"replica_puts_per_s,omitzero"`
@@ -138,7 +140,7 @@ func (c *benchBridgeCmd) Run(a *app) (err error) {
 	}
 	r := &b.result
 	if r.BarePerS > 0 {
-		r.BridgeShare = r.BridgePerS / r.BarePerS
+		r.BridgeShare, r.BatchShare = r.BridgePerS/r.BarePerS, r.BridgePerS/r.BareBatchPerS
 	}
 	r.Settings = &bridgeSettings{
 		Command: strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "), Store: g.kind(), Messages: c.Messages,
@@ -191,11 +193,12 @@ func (b *bridgeBench) say(format string, args ...any) {
 func (r *bridgeResult) table(w *tabwriter.Writer) {
 	if r.BarePerS > 0 {
 		fmt.Fprintf(w, "bare nats.go\t%s/s\t%d in flight, %.1f µs of CPU a message\n", grouped(r.BarePerS), r.BareInFlight, r.BareCPU)
+		fmt.Fprintf(w, "bare, in batches\t%s/s\tatomic ones of %d, each synced once\n", grouped(r.BareBatchPerS), bareBatch)
 	}
 	if r.BridgePerS > 0 {
 		share := ""
 		if r.BridgeShare > 0 {
-			share = fmt.Sprintf("%.0f %% of the bare one, ", 100*r.BridgeShare)
+			share = fmt.Sprintf("%.0f %% of the bare one, %.0f %% of that in batches, ", 100*r.BridgeShare, 100*r.BatchShare)
 		}
 		fmt.Fprintf(w, "bridge\t%s/s\t%s%.1f µs of CPU a message\n", grouped(r.BridgePerS), share, r.BridgeCPU)
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +22,7 @@ const (
 	barePilots  = 10 // a pilot is one in so many of the messages
 	bareAcks    = 10_000
 	barePull    = 1_000
+	bareBatch   = 500         // as many as transport/jetstream puts in one
 	barePatient = time.Minute // for a publish that finds too many in flight
 )
 
@@ -39,6 +43,12 @@ func (b *bridgeBench) bare(ctx context.Context, br *broker.Broker) error {
 	if rate > b.result.BarePerS {
 		b.result.BarePerS, b.result.BareInFlight, b.result.BareCPU = rate, best, b.queue.cpu
 	}
+	if err != nil {
+		return err
+	}
+	rate, err = b.bareRate(ctx, br, 0, b.Messages/bareBatch*bareBatch)
+	b.say("bare, atomic batches of %d: %s/s", bareBatch, grouped(rate))
+	b.result.BareBatchPerS = max(b.result.BareBatchPerS, rate)
 	return err
 }
 
@@ -63,7 +73,7 @@ func openBare(ctx context.Context, br *broker.Broker, inFlight int) (_ *bareWire
 	if w.out, err = nats.Connect(br.URL()); err != nil {
 		return nil, err
 	}
-	if w.publish, err = jetstream.New(w.out, jetstream.WithPublishAsyncMaxPending(inFlight)); err != nil {
+	if w.publish, err = jetstream.New(w.out, jetstream.WithPublishAsyncMaxPending(max(inFlight, 1))); err != nil {
 		return nil, err
 	}
 	js, err := jetstream.New(w.in)
@@ -73,6 +83,7 @@ func openBare(ctx context.Context, br *broker.Broker, inFlight int) (_ *bareWire
 	const stream = "bare"
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: stream, Subjects: []string{"bare.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxMsgs: 20_000_000,
+		AllowAtomicPublish: inFlight == 0,
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +117,48 @@ func (w *bareWire) consumed(n int, each func([]byte)) (done chan struct{}, stop 
 	return done, c.Stop, nil
 }
 
-// bareRate is from the first publish until the last message is acknowledged, on both sides.
+// one publishes n messages, each acknowledged for itself.
+func (w *bareWire) one(ctx context.Context, n int, body []byte) error {
+	for range n {
+		if _, err := w.publish.PublishMsgAsync(&nats.Msg{Subject: "bare.in", Data: body}, jetstream.WithStallWait(barePatient)); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-w.publish.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// batches publishes n messages in atomic batches, two at a time: the server syncs and acknowledges each batch once.
+func (b *bridgeBench) batches(ctx context.Context, w *bareWire, n int) error {
+	return b.queue.parallel(2, n/bareBatch, func() error {
+		id := nats.NewInbox() // unlike any other
+		for i := range bareBatch {
+			m := &nats.Msg{Subject: "bare.in", Data: b.queue.body, Header: nats.Header{"Nats-Batch-Id": {id[len(id)-22:]}, "Nats-Batch-Sequence": {strconv.Itoa(i + 1)}}}
+			if i < bareBatch-1 {
+				if err := w.out.PublishMsg(m); err != nil {
+					return err
+				}
+				continue
+			}
+			m.Header["Nats-Batch-Commit"] = []string{"1"}
+			answer, err := w.out.RequestMsg(m, barePatient)
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(string(answer.Data), `"count":`+strconv.Itoa(bareBatch)) {
+				return fmt.Errorf("a batch was answered %s", answer.Data)
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+// bareRate is from the first publish until the last message is acknowledged, on both sides. None in flight: they go
+// in atomic batches.
 func (b *bridgeBench) bareRate(ctx context.Context, br *broker.Broker, inFlight, n int) (rate float64, err error) {
 	w, err := openBare(ctx, br, inFlight)
 	if err != nil {
@@ -119,17 +171,19 @@ func (b *bridgeBench) bareRate(ctx context.Context, br *broker.Broker, inFlight,
 	}
 	defer stop()
 	rate, err = b.queue.meter(n, func() error {
-		for range n {
-			if _, err := w.publish.PublishMsgAsync(&nats.Msg{Subject: "bare.in", Data: b.queue.body}, jetstream.WithStallWait(barePatient)); err != nil {
-				return err
-			}
+		var err error
+		if inFlight == 0 {
+			err = b.batches(ctx, w, n)
+		} else {
+			err = w.one(ctx, n, b.queue.body)
 		}
-		for _, part := range []<-chan struct{}{done, w.publish.PublishAsyncComplete()} {
-			select {
-			case <-part:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 		return w.in.FlushTimeout(barePatient) // the acknowledgements are with the broker
 	})
