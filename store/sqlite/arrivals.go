@@ -7,9 +7,10 @@ import (
 
 const (
 	sqlArrival    = `select batch, ix, last from weir_arrivals where lane = ?1`
-	sqlSetArrival = `insert into weir_arrivals (lane, batch, ix, last, at_us, arrived, jumps) values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+	sqlSetArrival = `insert into weir_arrivals (lane, batch, ix, last, at_us, arrived, jumps, jumped_us)
+			values (?1, ?2, ?3, ?4, ?5, ?6, ?7, case when ?7 then ?5 end)
 		on conflict (lane) do update set batch = excluded.batch, ix = excluded.ix, last = excluded.last, at_us = excluded.at_us,
-			arrived = arrived + excluded.arrived, jumps = jumps + excluded.jumps`
+			arrived = arrived + excluded.arrived, jumps = jumps + excluded.jumps, jumped_us = coalesce(excluded.jumped_us, jumped_us)`
 )
 
 // placeOf is how far the store has a lane; nil if it has never heard of it.

@@ -2,11 +2,19 @@ package sqlite
 
 import (
 	"fmt"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
 )
+
+// jumpedWithin is for how long a lane on which something is missing for good is told of:
+// nothing mends it, so it is not told for ever.
+const jumpedWithin = 24 * time.Hour
+
+// laneFindings is how many such lanes are named one by one.
+const laneFindings = 3
 
 // checkedStates is how many states of an entity are counted: with more, it is not counted at all.
 const checkedStates = 10_000
@@ -14,14 +22,31 @@ const checkedStates = 10_000
 const (
 	countStates = `select count(body), count(*) - count(body), coalesce(max(version), 0)
 		from (select body, version from weir_states where id > ?1 and id < ?2 limit ?3)`
+	jumpedLanes = `select lane, jumps, jumped_us from weir_arrivals where jumped_us > ?1 order by jumped_us desc limit ?2`
 	allEntities = `select id, name, live, deleted, newest from weir_entities order by name limit ?1`
 )
 
 // exchange looks at what goes between stores.
 func (k *checkup) exchange() error {
-	if err := k.life(); err != nil {
-		return err
+	for _, check := range []func() error{k.life, k.lanes} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
+	return k.entities()
+}
+
+func (k *checkup) lanes() error {
+	return k.c.query(jumpedLanes, []any{us(k.now.Add(-jumpedWithin)), laneFindings}, func(s *sqlite.Stmt) error {
+		k.found(fmt.Sprintf("on lane %s something is missing that its sender could not give any more, last noticed at %s (%d times in all)",
+			s.ColumnText(0), moment(s, 2).Format(time.RFC3339), s.ColumnInt64(1)),
+			"look at the sender's log for what it was; keep its messages for longer than its receivers may be away (Config.Keep)")
+		return nil
+	})
+}
+
+// entities compares their counters with what they have.
+func (k *checkup) entities() error {
 	type row struct {
 		id, live, deleted, newest int64
 		name                      string

@@ -64,6 +64,16 @@ func TestCheckFinds(t *testing.T) {
 			d.commit(&store.Change{States: []store.State{guest(7)}})
 			d.sql(`update weir_entities set newest = 6`)
 		}, []string{"customers.customer has a state of version 7, and its newest is said to be 6"}, "report it"},
+		{"missing for good", func(d *desk) {
+			place := store.Place{Batch: 7}
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "old", From: place, To: place, Jump: true}})
+			d.move(25 * time.Hour)
+			d.beat()
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "good", From: place, To: place}})
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "floor", From: place, To: place, Jump: true}})
+			place.Index++
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "floor", From: place, To: place}})
+		}, []string{"on lane floor something is missing that its sender could not give any more, last noticed at 2026-03-02T13:00:00Z (1 times in all)"}, "sender's log"},
 		{"strange life", func(d *desk) {
 			d.send(cook, "1")
 			d.sql(`insert into weir_lives (first, incarnation, base) values (77, 'zzzzzz', 1)`)

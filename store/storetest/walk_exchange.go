@@ -77,6 +77,7 @@ func walkExchange(s *scene, seed uint64, steps int, tells bool) []string {
 		w.workSome()
 	}
 	w.judge()
+	s.clock.move(25 * time.Hour) // a doctor may tell of jumps for a day
 	s.well()
 	return w.steps
 }

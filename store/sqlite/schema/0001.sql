@@ -94,7 +94,8 @@ create table weir_queues (
 create index weir_queues_topic on weir_queues (topic);
 
 -- id is queue << 40 | no. A queue's cursor is the high of its newest batch; batch 0
--- is made with the queue. manifest: the leased positions; bits: which are settled;
+-- is made with the queue. Numbers have no holes, for lanes to other stores count by them:
+-- a claim that finds nothing to hand out raises the high of the newest. manifest: the leased positions; bits: which are settled;
 -- times: for those, start after claimed_us and duration; owners: of a batch taken
 -- over, whose they are. open counts the unsettled.
 -- state: 0 leased, 1 handed back, 2 closed.
@@ -358,15 +359,16 @@ create table weir_lock_line (
 create index weir_lock_line_run on weir_lock_line (run);
 
 -- How far each lane of another store has come: its place. jumps: how often something was
--- missing that the sender could not give any more.
+-- missing that the sender could not give any more, and when last.
 create table weir_arrivals (
-  lane    text primary key,
-  batch   integer not null,
-  ix      integer not null,
-  last    integer not null,
-  at_us   integer not null,
-  arrived integer not null,
-  jumps   integer not null
+  lane      text primary key,
+  batch     integer not null,
+  ix        integer not null,
+  last      integer not null,
+  at_us     integer not null,
+  arrived   integer not null,
+  jumps     integer not null,
+  jumped_us integer
 ) strict, without rowid;
 
 -- What there are states of, with counters that change with the states. newest is the highest
