@@ -30,10 +30,11 @@ type laneRow struct {
 
 const (
 	sqlArrivals    = `select lane, batch, i, last from weir.arrivals where lane = any($1::text[]) order by lane for update`
-	sqlMoveArrival = `update weir.arrivals a set batch = u.batch, i = u.i, last = u.last, at_us = $1, arrived = a.arrived + u.arrived, jumps = a.jumps + u.jumps
+	sqlMoveArrival = `update weir.arrivals a set batch = u.batch, i = u.i, last = u.last, at_us = $1::bigint, arrived = a.arrived + u.arrived, jumps = a.jumps + u.jumps,
+			jumped_us = case when u.jumps > 0 then $1::bigint else a.jumped_us end
 		from unnest($2::text[], $3::bigint[], $4::int[], $5::boolean[], $6::bigint[], $7::bigint[]) as u(lane, batch, i, last, arrived, jumps) where a.lane = u.lane`
-	sqlNewArrival = `insert into weir.arrivals (lane, batch, i, last, at_us, arrived, jumps)
-		select u.lane, u.batch, u.i, u.last, $1, u.arrived, u.jumps
+	sqlNewArrival = `insert into weir.arrivals (lane, batch, i, last, at_us, arrived, jumps, jumped_us)
+		select u.lane, u.batch, u.i, u.last, $1::bigint, u.arrived, u.jumps, case when u.jumps > 0 then $1::bigint end
 		from unnest($2::text[], $3::bigint[], $4::int[], $5::boolean[], $6::bigint[], $7::bigint[]) as u(lane, batch, i, last, arrived, jumps) order by u.lane`
 	sqlArrivedBy = `select (batch, i) >= ($2, $3) from weir.arrivals where lane = $1`
 

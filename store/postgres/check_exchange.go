@@ -1,6 +1,30 @@
 package postgres
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// jumpedWithin is for how long a lane on which something is missing for good is told of: nothing mends it.
+	jumpedWithin = 24 * time.Hour
+	laneFindings = 3 // such lanes named one by one
+
+	askJumped = `select lane, jumps, jumped_us from weir.arrivals where jumped_us > $1 order by jumped_us desc limit $2`
+)
+
+// lanes looks for what senders could not give any more.
+func (k *checkup) lanes() error {
+	return k.t.get(askJumped, func(read scan) error {
+		var lane string
+		var jumps, when int64
+		err := read(&lane, &jumps, &when)
+		k.found(fmt.Sprintf("on lane %s something is missing that its sender could not give any more, last noticed at %s (%d times in all)",
+			lane, at(when).Format(time.RFC3339), jumps),
+			"look at the sender's log for what it was; keep its messages for longer than its receivers may be away (Config.Retention)")
+		return err
+	}, us(k.now.Add(-jumpedWithin)), laneFindings)
+}
 
 // life compares the store's newest life with how far its numbers are: a schema put together from several, or
 // edited by hand, would give out IDs that there have been.

@@ -46,7 +46,7 @@ var bigJournal = []string{
 		select 1, 300000 + i, 1772366400000000, 1, 16, 'k7q2xw-' || i || E'\nfloor\n0', '' from generate_series(1, 20000) i`,
 	`insert into weir.states (entity, key, version, contract, as_of_us, deleted, body)
 		select 'customers.customer-' || i % 3, 'key-' || i, i, 1, 1, i % 7 = 0, '' from generate_series(1, 30000) i`,
-	`insert into weir.arrivals select 'floor/k7q2xw/' || i, 1, 0, true, 1, 1, 0 from generate_series(1, 20000) i`,
+	`insert into weir.arrivals (lane, batch, i, last, at_us, arrived, jumps, jumped_us) select 'floor/k7q2xw/' || i, 1, 0, true, 1, 1, 0, nullif(i % 100, 1) from generate_series(1, 20000) i`,
 	`insert into weir.mail (no, run, at_us, kind, n, pos) select no, no, 1, 1, 3, 1::bigint << 40 | no from weir.runs where wake is not null`,
 }
 
@@ -80,7 +80,7 @@ func plannedReads() []planned {
 		{askOldestDeath, []any{int64(5)}}, {askAbandoned, []any{int64(5), int64(1), 3}}, {askOverdue, []any{int64(5), int64(1)}},
 		{askLeasedKeys, []any{some}},
 		{sqlFirsts, []any{[]string{"k7q2xw-77\n"}, []string{"k7q2xw-77\v"}}}, {sqlOriginsAt, []any{some}},
-		{sqlArrivals, []any{[]string{"floor/k7q2xw/7"}}}, {askArrivals, []any{"floor/k7q2xw/7", 1000}}, {askWholeBatch, []any{int64(5), int64(77)}},
+		{sqlArrivals, []any{[]string{"floor/k7q2xw/7"}}}, {askArrivals, []any{"floor/k7q2xw/7", 1000}}, {askJumped, []any{int64(98), 3}}, {askWholeBatch, []any{int64(5), int64(77)}},
 		{askState, []any{"customers.customer-1", "key-7"}}, {askStates, []any{"customers.customer-1", "key-7", true, 100}},
 		{askChanges, []any{"customers.customer-1", "10:20:10", "30:30:", "12", "key-7", 100}}, {pruneStates, []any{int64(7), 100}},
 		{pruneBatchesFront, []any{int64(5), int64(3), 100}}, {pruneFront, []any{int64(5), int64(10), 100}},

@@ -518,6 +518,29 @@ func proveDuties(t testing.TB, spoil func(*Store)) {
 	}
 }
 
+// What a sender could not give any more, doctor tells for a day.
+func TestCheckSeesWhatIsMissingForGood(t *testing.T) {
+	t.Parallel()
+	h, stores, _ := twins(t, func(*Store) {})
+	for _, lane := range []string{"a lane", "old", "good"} {
+		ch := arrived(lane, 7, 1)
+		ch.Arrival.Jump = lane != "good"
+		if err := commitOne(t.Context(), stores[0], ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.db.Exec(t.Context(), inSchema("update weir.arrivals set jumped_us = jumped_us - 90000000000 where lane = 'old'", h.schema)); err != nil {
+		t.Fatal(err)
+	}
+	if err := commitOne(t.Context(), stores[1], arrived("a lane", 8, 1)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := stores[0].Reader().Check(t.Context())
+	if err != nil || len(found) != 1 || !strings.Contains(found[0].What, "on lane a lane something is missing") || !strings.Contains(found[0].What, "1 times in all") {
+		t.Errorf("Check() = %+v, %v, want one that names the lane", found, err)
+	}
+}
+
 // A schema whose life begins beyond its numbers would give out IDs that there have been: doctor says so.
 func TestCheckSeesALifeBeyondItsNumbers(t *testing.T) {
 	t.Parallel()
@@ -526,7 +549,7 @@ func TestCheckSeesALifeBeyondItsNumbers(t *testing.T) {
 	if found, err := read.Check(t.Context()); err != nil || len(found) != 0 {
 		t.Fatalf("Check() = %+v, %v, want none", found, err)
 	}
-	if _, err := h.db.Exec(t.Context(), inSchema("update weir.lives set first = first + 1000000", h.schema)); err != nil {
+	if _, err := h.db.Exec(t.Context(), inSchema("insert into weir.lives select first + 1000000, 'zzzzzz', base from weir.lives", h.schema)); err != nil {
 		t.Fatal(err)
 	}
 	found, err := read.Check(t.Context())

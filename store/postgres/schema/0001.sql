@@ -465,16 +465,18 @@ create table weir.arrived (
 );
 
 -- How far the store has each lane on which others send to it, and what came: messages, and gaps that
--- the sender could not fill any more.
+-- the sender could not fill any more, the last one at jumped_us.
 create table weir.arrivals (
-  lane    text collate "C" primary key,
-  batch   bigint not null,
-  i       integer not null,
-  last    boolean not null,
-  at_us   bigint not null,
-  arrived bigint not null,
-  jumps   bigint not null
+  lane      text collate "C" primary key,
+  batch     bigint not null,
+  i         integer not null,
+  last      boolean not null,
+  at_us     bigint not null,
+  arrived   bigint not null,
+  jumps     bigint not null,
+  jumped_us bigint
 ) with (fillfactor = 50);
+create index arrivals_jumped on weir.arrivals (jumped_us) where jumped_us is not null;
 
 -- The newest states of entities. xid: the transaction that wrote it, by which followers find what
 -- is new to them. as_of_us: when its owner made it.
