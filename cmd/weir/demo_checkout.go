@@ -82,6 +82,8 @@ func (c *demoCheckoutCmd) check(a *app) error {
 		return fmt.Errorf("--customers is %d, want 1 to %d", c.Customers, customersMost)
 	case c.Workers != 1:
 		return fmt.Errorf("--workers is %d, but each boundary of this demo has one process", c.Workers)
+	case c.Processes && a.given("schema"):
+		return errors.New("--schema names one, but with --processes each boundary has a schema of its own")
 	}
 	for flag, share := range map[string]float64{"--fail": c.Fail, "--silent": c.Silent} {
 		if !(share >= 0 && share <= demoShareMost) {
