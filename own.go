@@ -74,7 +74,7 @@ func (o *Owned[T]) PutAll(ctx context.Context, s Sender, values map[string]T) er
 		if id, err = o.idOf(id, v); err != nil {
 			return err
 		}
-		body, err := o.eng.config.Codec.Marshal(v)
+		body, err := s.engine().config.Codec.Marshal(v)
 		if err != nil {
 			return fmt.Errorf("weir: put %s %q: encode: %w", o.contract.topic.Name, id, err)
 		}
@@ -136,7 +136,7 @@ func (o *Owned[T]) changes(s Sender, n int) (*stateChanges, error) {
 	switch {
 	case o.contract.err != nil:
 		return nil, o.contract.err
-	case s == nil || s.engine() != o.eng:
+	case s == nil || s.engine() != o.eng && !s.engine().core.Detached():
 		return nil, fmt.Errorf("weir: put %s: the sender is of another engine than its owner", name)
 	case n > store.MaxStates:
 		return nil, fmt.Errorf("weir: put %s: %d in one call, want at most %d", name, n, store.MaxStates)

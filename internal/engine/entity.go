@@ -79,7 +79,7 @@ func (e *Engine) Follow(entity, by string, m Memory, faults error) *Following {
 	}
 	if e.Detached() {
 		f.loaded.Store(true)
-		return f
+		by = ""
 	}
 	if by != "" {
 		hyphened := strings.ReplaceAll(entity, ".", "-")
