@@ -60,6 +60,24 @@ func TestReplicaAcrossStores(t *testing.T) {
 	})
 }
 
+// In a store of several boundaries one of them follows: which one is said.
+func TestReplicaOfOneOfSeveral(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTandem(t, wires(t))
+		p.beside, p.as = []string{"bar"}, []weir.FollowOption{weir.As("desk")}
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		p.converged()
+		if e, err := p.follower.replica.Refresh(t.Context(), "ann"); err != nil || e.Value.N != 1 {
+			t.Errorf("Refresh = %+v, %v", e, err)
+		}
+		if by := p.follower.replica.Figures().Follows; by != "desk" {
+			t.Errorf("%q follows, want desk", by)
+		}
+	})
+}
+
 // renew tells a store that it is a restored copy.
 func renew(t testing.TB, file string) {
 	t.Helper()

@@ -158,6 +158,8 @@ type tandem struct {
 	ownFile, file   string
 	owner, follower *side
 	options         []weir.OwnOption
+	as              []weir.FollowOption
+	beside          []string      // boundaries in the follower's store beside desk
 	capacity        int           // of the owner's route
 	beat            time.Duration // between the owner's words of how far it is
 }
@@ -173,7 +175,7 @@ func newTandem(t *testing.T, wires [2]transport.Transport, o ...weir.OwnOption) 
 	}}
 	p.follower = &side{t: t, open: func() *weir.Engine {
 		e := p.engine(p.file, wires[1], "desk", "front")
-		p.follower.replica = weir.Follow(e, deskGuests)
+		p.follower.replica = weir.Follow(e, deskGuests, p.as...)
 		return e
 	}}
 	return p
@@ -190,10 +192,14 @@ func (p *tandem) begin() {
 }
 
 func (p *tandem) engine(file string, wire transport.Transport, owns, other string) *weir.Engine {
+	list := []string{owns}
+	if owns == "desk" {
+		list = append(p.beside, owns)
+	}
 	p.t.Helper()
 	loud := slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	e, err := weir.Open(engine.WithIntervals(context.Background(), engine.Intervals{Beat: p.beat}), abandonSometimes(file), weir.Config{
-		Owns: []string{owns}, Transport: wire, Routes: map[string]weir.Route{other: {Capacity: p.capacity}}, Log: loud,
+		Owns: list, Transport: wire, Routes: map[string]weir.Route{other: {Capacity: p.capacity}}, Log: loud,
 	})
 	if err != nil {
 		p.t.Fatal(err)

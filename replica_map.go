@@ -118,6 +118,19 @@ func (m *replicaMap[T]) Version(id string) int64 {
 	return 0
 }
 
+// Versions are those of all ids, tombstones' negative.
+func (m *replicaMap[T]) Versions() map[string]int64 {
+	all := make(map[string]int64, m.live.Load()+m.deleted.Load())
+	m.cells.Range(func(id, v any) bool {
+		c := v.(*cell[T])
+		if all[id.(string)] = c.version; c.deleted {
+			all[id.(string)] = -c.version
+		}
+		return true
+	})
+	return all
+}
+
 // Newest is the highest version that was ever put.
 func (m *replicaMap[T]) Newest() int64 { return m.newest.Load() }
 

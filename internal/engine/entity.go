@@ -35,6 +35,8 @@ type Memory interface {
 	Put(states []store.State)
 	// Version is that of a key, also of a tombstone; 0 for none.
 	Version(key string) int64
+	// Versions are those of all keys, tombstones' negative.
+	Versions() map[string]int64
 	// Newest is the highest version that was ever put.
 	Newest() int64
 	// Forget drops tombstones of before a time.
@@ -56,18 +58,17 @@ type Following struct {
 	loaded    atomic.Bool
 	askNo     atomic.Int64
 
-	mu       sync.Mutex
-	mark     string            // up to where memory was fed
-	markOf   store.Incarnation // the life of this store that gave the mark
-	fedAt    time.Time         // when memory had all that the store had
-	freshAt  time.Time         // when it had all that the owner had
-	progress progress          // as last read
-	beat     beat
-	heardAt  time.Time
-	lacking  time.Time
-	forgotAt time.Time
-	fetching map[string]time.Time // keys asked for because of an event without its state, since when
-	asks     asks
+	mu         sync.Mutex
+	mark       string            // up to where memory was fed
+	markOf     store.Incarnation // the life of this store that gave the mark
+	freshAt    time.Time         // when memory had all that the owner had
+	progress   progress          // as last read, then:
+	progressAt time.Time
+	beat       beat
+	heardAt    time.Time
+	lacking    time.Time
+	fetching   map[string]time.Time // keys asked for because of an event without its state, since when
+	asks       asks
 }
 
 // Follow registers a replica, before Run. by is the boundary that follows, or empty where the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -31,11 +32,16 @@ func (f *Following) look() {
 func (f *Following) catchUp(ctx context.Context) error {
 	inc := f.e.st.Info().Incarnation
 	f.mu.Lock()
-	mark := f.mark
-	if f.markOf != inc {
-		mark = "" // of another life of the store, which may have forgotten something
-	}
+	mark, was := f.mark, f.markOf
 	f.mu.Unlock()
+	if was != inc {
+		mark = ""
+	}
+	if was != "" && was != inc && f.by == "" { // the store was restored beneath us
+		if err := f.remind(ctx); err != nil {
+			return err
+		}
+	}
 	var began time.Time
 	for more := true; more; {
 		began = time.Now()
@@ -46,14 +52,20 @@ func (f *Following) catchUp(ctx context.Context) error {
 		f.memory.Put(states)
 		mark, more = next, len(states) == store.MaxList
 	}
-	p, err := progress{}, error(nil)
-	if f.by != "" {
+	f.mu.Lock()
+	f.mark, f.markOf = mark, inc
+	p, read := f.progress, f.by != "" && (!f.progress.Loaded || began.Sub(f.progressAt) >= pollInterval)
+	f.mu.Unlock()
+	if read {
+		var err error
 		if p, _, err = f.readProgress(ctx); err != nil {
 			return err
 		}
 	}
 	f.mu.Lock()
-	f.mark, f.markOf, f.fedAt, f.progress = mark, inc, began, p
+	if read {
+		f.progress, f.progressAt = p, began
+	}
 	if f.by == "" {
 		f.freshAt = began
 	} else {
@@ -163,7 +175,7 @@ func (l *life) followers(ctx context.Context) error {
 func (l *life) follow(ctx context.Context, all map[string]*Following) error {
 	r := store.ClaimRequest{}
 	for name, f := range all {
-		f.memory.Forget(time.Now().Add(-l.config.Keep - time.Minute))
+		f.tidy(time.Now())
 		if f.by != "" {
 			r.Duties = append(r.Duties, dutyReplica+name)
 		}
@@ -181,6 +193,14 @@ func (l *life) follow(ctx context.Context, all map[string]*Following) error {
 		}
 	}
 	return nil
+}
+
+// tidy forgets what is of no use any more.
+func (f *Following) tidy(now time.Time) {
+	f.memory.Forget(now.Add(-f.e.config.Keep - time.Minute))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.fetching, func(_ string, since time.Time) bool { return now.Sub(since) >= fetchMax })
 }
 
 // beginIfDue begins a snapshot if there is a reason to.
