@@ -117,6 +117,9 @@ type Info struct {
 	Kind        string // "sqlite"
 	Name        string // the file, or the database, without secrets
 	Incarnation Incarnation
+	// Earlier are the incarnations of the lives before, the first one first, with spaces between. A store that is a copy
+	// of this one has messages with IDs of theirs too.
+	Earlier string
 	// Base is what a message's number in the store is added to for its Stamp, in this life: such that no
 	// stamp of an earlier life is as high, those that a restored backup has forgotten included. It is
 	// microseconds since 1970 at the life's beginning, less the number reached by then: so stamps stay

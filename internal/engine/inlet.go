@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type inlet struct {
 	x        *exchange
 	boundary string
 	ready    chan struct{} // closed when it is known how far lanes are here
+	earlier  []string      // of this store
 
 	mu    sync.Mutex
 	lines map[transport.Lane]*line
@@ -29,7 +31,7 @@ type inlet struct {
 func inletDuty(boundary string) string { return "inlet " + boundary }
 
 func newInlet(x *exchange, boundary string) *inlet {
-	return &inlet{x: x, boundary: boundary, ready: make(chan struct{}), lines: map[transport.Lane]*line{}}
+	return &inlet{x: x, boundary: boundary, ready: make(chan struct{}), earlier: strings.Fields(x.l.st.Info().Earlier), lines: map[transport.Lane]*line{}}
 }
 
 // run works the inlet until ctx is done.

@@ -139,8 +139,10 @@ func (k *keeping) change(ctx context.Context, a *arriving) (*store.Change, error
 		if why == "" {
 			if err := messageOf(&d.Packet, &rows[i], &origins[i]); err != nil {
 				why = err.Error()
-			} else if err := k.in.greet(ctx, &d.Packet, &rows[i]); err != nil {
+			} else if here, err := k.in.greet(ctx, &d.Packet, &rows[i]); err != nil {
 				return nil, err
+			} else if here {
+				continue
 			}
 		}
 		if why != "" {
@@ -165,32 +167,36 @@ func (in *inlet) meet(ctx context.Context, m *store.Message) error {
 	return nil
 }
 
-// greet prepares the store for a message.
-func (in *inlet) greet(ctx context.Context, p *transport.Packet, m *store.Message) error {
+// greet prepares the store for a message, and says whether the store has it without its having come.
+func (in *inlet) greet(ctx context.Context, p *transport.Packet, m *store.Message) (here bool, err error) {
 	if err := in.meet(ctx, m); err != nil || p.Lane == (transport.Lane{}) {
-		return err
+		return false, err
 	}
-	if inc, _, err := store.ParseID(p.ID); err != nil || string(inc) == p.Lane.Incarnation {
-		return nil
+	inc, _, err := store.ParseID(p.ID)
+	if err != nil || string(inc) == p.Lane.Incarnation && !slices.Contains(in.earlier, string(inc)) {
+		return false, nil
 	}
-	// It was sent in an earlier life of its store than it comes from now. A store that was restored from an older copy
-	// gave out IDs again that it had forgotten, until its new life began: what came under the ID then may be another message.
+	// The ID is of an earlier life of this store: that and the sender's are copies of one, as when a boundary moves out, and
+	// the message may be here already. Or it is of an earlier life of its store. If that was restored from an older copy it
+	// gave out IDs again that it had forgotten, until its new life began: what came under this ID may be another message.
 	var story store.MessageStory
-	err := in.x.l.patiently(ctx, func(ctx context.Context) (err error) {
+	err = in.x.l.patiently(ctx, func(ctx context.Context) (err error) {
 		story, err = in.x.l.st.Reader().Message(ctx, p.ID)
 		return err
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("look for %s: %w", p.ID, err)
+		return false, fmt.Errorf("look for %s: %w", p.ID, err)
+	case story.Origin == nil && story.SentAt.Equal(p.SentAt):
+		return true, nil
 	case !story.SentAt.Equal(p.SentAt):
 		m.Origin.ID = renamed(p.ID, p.SentAt)
 		in.x.l.log.Warn("an ID came again with another message, from a store that was restored from an older copy: it is given another",
 			keyMessage, p.ID, "now", m.Origin.ID, "lane", p.Lane.String())
 	}
-	return nil
+	return false, nil
 }
 
 // decided acts on how a change ended. What was not kept is taken in hand again.

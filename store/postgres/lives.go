@@ -26,8 +26,9 @@ func (s *Store) lives() lives.Lives { return *s.known.Load() }
 
 // Info implements store.Store.
 func (s *Store) Info() store.Info {
-	life := s.lives().Current()
-	return store.Info{Kind: kind, Name: s.name, Incarnation: life.Incarnation, Base: life.Base, Schema: len(s.steps), Loose: true, Lease: s.lease}
+	l := s.lives()
+	life := l.Current()
+	return store.Info{Kind: kind, Name: s.name, Incarnation: life.Incarnation, Earlier: l.Earlier(), Base: life.Base, Schema: len(s.steps), Loose: true, Lease: s.lease}
 }
 
 // askLives queues a look at the store's lives: what is written or read from here on is named by them.

@@ -55,7 +55,7 @@ func (s *Store) Info() store.Info { return s.infoOf(s.lives()) }
 
 func (s *Store) infoOf(l lives.Lives) store.Info {
 	life := l.Current()
-	return store.Info{Kind: kind, Name: s.path, Incarnation: life.Incarnation, Base: life.Base, Schema: s.schema}
+	return store.Info{Kind: kind, Name: s.path, Incarnation: life.Incarnation, Earlier: l.Earlier(), Base: life.Base, Schema: s.schema}
 }
 
 // renew begins a new life of the store. Whoever works the file, or would begin to, is kept out

@@ -44,8 +44,8 @@ func renewLife(s *scene) {
 	s.send(cook, "1")
 	sender := s.open() // it only sends
 	before, after := s.renew()
-	if after.Incarnation == before.Incarnation || len(after.Incarnation) != 6 || after.Base < before.Base {
-		s.Errorf("Info() after a renewal = %+v, before it %+v, want another incarnation and no lower base", after, before)
+	if after.Incarnation == before.Incarnation || len(after.Incarnation) != 6 || after.Base < before.Base || after.Earlier != string(before.Incarnation) {
+		s.Errorf("Info() after a renewal = %+v, before it %+v, want another incarnation, that before as the earlier one, and no lower base", after, before)
 	}
 	rows := s.audit()
 	if len(rows) != 1 || rows[0].Verb != string(store.RenewStore) || rows[0].By != "ada" || rows[0].Why != "because" ||

@@ -30,6 +30,18 @@ func Base(nowUS, reached int64) int64 { return nowUS - reached }
 // Current is the newest life.
 func (l Lives) Current() *Life { return &l[len(l)-1] }
 
+// Earlier are the incarnations of the lives before the newest, with spaces between.
+func (l Lives) Earlier() string {
+	var b []byte
+	for i := range len(l) - 1 {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, l[i].Incarnation...)
+	}
+	return string(b)
+}
+
 // Next is the life that begins now, when a number was reached. Should the clock have been set back
 // since the life before began, its stamps go on where those of that life would.
 func (l Lives) Next(inc store.Incarnation, nowUS, reached int64) Life {

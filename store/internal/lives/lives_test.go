@@ -37,6 +37,9 @@ func TestLives(t *testing.T) {
 			t.Errorf("Local(%s) = %d, %v, want %d", id, pos, ok, c.pos)
 		}
 	}
+	if got := l.Earlier(); got != "aaaaaa" {
+		t.Errorf("Earlier() = %s, want aaaaaa", got)
+	}
 	if l.Current().Incarnation != "bbbbbb" {
 		t.Errorf("Current() = %s, want bbbbbb", l.Current().Incarnation)
 	}
