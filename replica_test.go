@@ -237,7 +237,7 @@ func TestReplicaUpcast(t *testing.T) {
 	}))
 	file := newFile(t)
 	e := openEngine(t, file, weir.Config{})
-	was, r := weir.Own(e, before), weir.Follow(e, before)
+	was := weir.Own(e, before)
 	stop := run(t, e)
 	for id, name := range map[string]string{"ann": "Ann", "bob": ""} {
 		if err := was.Put(t.Context(), e, id, old{id, name}); err != nil {
@@ -258,7 +258,7 @@ func TestReplicaUpcast(t *testing.T) {
 	put(t, own, e2, guest{"ann", "Ann", 7})
 	stop()
 	e3 := openEngine(t, file, weir.Config{})
-	r = weir.Follow(e3, before)
+	r := weir.Follow(e3, before)
 	run(t, e3)
 	eventually(t, "the replica is loaded", r.Loaded)
 	if _, err := r.Get("ann"); err == nil || !strings.Contains(err.Error(), "deploy the newer one") {
