@@ -134,3 +134,40 @@ func TestBrokerWiped(t *testing.T) {
 	h.audit()
 	t.Logf("the broker lost everything %d times", wipes)
 }
+
+// What waits in a broker that loses all that it had is sent again, though nothing comes after it.
+func TestLastOrdersWiped(t *testing.T) {
+	all, servers := brokers(t, 1)
+	h := newHouse(t, servers)
+	stop := h.takeOrders(2 * time.Millisecond)
+	h.moves(100)
+	h.kitchen.kill()
+	h.await("the outbox is full", func() bool { return h.waits() == capacity })
+	stop()
+	h.await("the broker has most of what waits", func() bool { return held(t.Context(), servers[0]) >= capacity/2 })
+	all[0].kill()
+	if err := os.RemoveAll(all[0].role.Broker.Dir); err != nil {
+		t.Fatal(err)
+	}
+	all[0].start()
+	h.kitchen.start()
+	h.audit()
+}
+
+// held is how many messages the kitchen's stream has; -1 when that cannot be told.
+func held(ctx context.Context, url string) int {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return -1
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return -1
+	}
+	s, err := js.Stream(ctx, "weir-kitchen")
+	if err != nil {
+		return -1
+	}
+	return int(s.CachedInfo().State.Msgs)
+}
