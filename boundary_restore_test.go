@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/engine"
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport/local"
@@ -57,7 +58,8 @@ func newCouple(t *testing.T) *couple {
 func (p *couple) open(file string, c weir.Config) (*weir.Engine, func()) {
 	p.t.Helper()
 	c.Transport, c.Log = p.wire.Open(), slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := weir.Open(context.Background(), sqlite.File(file), c)
+	ctx := engine.WithIntervals(context.Background(), engine.Intervals{Heartbeat: time.Minute, Reap: time.Minute, Watch: time.Second, Figures: time.Minute})
+	e, err := weir.Open(ctx, sqlite.File(file), c)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -110,8 +110,7 @@ func (x *exchange) run(ctx context.Context) error {
 // publish makes the relays of events for everybody.
 func (x *exchange) publish(ctx context.Context) error {
 	for _, topic := range x.l.config.Exchange.Public {
-		q := store.Queue{Name: relayName(topic, transport.Everybody), Topic: store.Topic{Name: topic, Kind: store.KindEvent}}
-		if err := x.declare(ctx, x.l.relayQueue(q)); err != nil {
+		if err := x.subscribe(ctx, relayName(topic, transport.Everybody), eventNote{Topic: topic}); err != nil {
 			return err
 		}
 	}
@@ -208,24 +207,31 @@ func (x *exchange) seek(ctx context.Context) error {
 		x.kinds[s.Topic.Name] = s.Topic.Kind
 		r := x.relays[s.Name]
 		x.mu.Unlock()
-		if r == nil {
-			if r, err = x.found(ctx, s); err != nil {
+		topic, to := x.destination(s)
+		switch {
+		case to == "" && r != nil:
+			x.drop(r)
+		case to == "" && x.isForgotten(s):
+			if err := x.unsubscribe(ctx, s.Queue); err != nil {
+				return err
+			}
+		case to != "" && r == nil:
+			if r, err = x.found(ctx, s, topic, to); err != nil {
 				return err
 			}
 		}
 		if r != nil {
 			r.observe(s)
+			if err := x.forget(ctx, r, s.Queue); err != nil {
+				return err
+			}
 		}
 	}
 	return x.takeDuties(ctx)
 }
 
-// found makes the relay of a queue, if it is one's.
-func (x *exchange) found(ctx context.Context, s *store.QueueState) (*relay, error) {
-	topic, to := x.destination(s)
-	if to == "" {
-		return nil, nil
-	}
+// found makes the relay of a queue.
+func (x *exchange) found(ctx context.Context, s *store.QueueState, topic, to string) (*relay, error) {
 	if want := x.l.relayQueue(s.Queue); want.Capacity != s.Capacity || want.MaxLag != s.MaxLag || want.OnDead != s.OnDead {
 		if err := x.declare(ctx, want); err != nil { // a transaction of a caller's has made it, or the configuration has changed
 			return nil, err
@@ -235,12 +241,30 @@ func (x *exchange) found(ctx context.Context, s *store.QueueState) (*relay, erro
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.relays[s.Name], x.byLane[r.lane.String()] = r, r
+	x.index()
+	return r, nil
+}
+
+// index finds relays by topic. The caller holds mu.
+func (x *exchange) index() {
 	byTopic := make(map[string][]*relay, len(x.relays))
 	for _, r := range x.relays {
 		byTopic[r.topic] = append(byTopic[r.topic], r)
 	}
 	x.byTopic.Store(&byTopic)
-	return r, nil
+}
+
+// drop ends a relay that nobody wants any more. What it had claimed and not sent is sent should it be wanted again.
+func (x *exchange) drop(r *relay) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.relays, r.name)
+	delete(x.byLane, r.lane.String())
+	delete(x.held, r.duty)
+	x.index()
+	if r.stop != nil {
+		r.stop()
+	}
 }
 
 func (x *exchange) kindOf(topic string) store.Kind {
@@ -324,6 +348,7 @@ func (x *exchange) begin(ctx context.Context, duty string) {
 	}
 	for _, r := range x.relays {
 		if r.duty == duty {
+			ctx, r.stop = context.WithCancel(ctx)
 			x.member(ctx, duty, r.run)
 		}
 	}

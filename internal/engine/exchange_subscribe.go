@@ -35,6 +35,11 @@ func (e *Engine) wants() map[[2]string][]eventNote {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	all := map[[2]string][]eventNote{}
+	for _, own := range e.config.Owns {
+		for owner := range e.config.Exchange.Routes {
+			all[[2]string{own, owner}] = nil // that it wants nothing any more is news too
+		}
+	}
 	for _, s := range e.settings {
 		topic := s.Queue.Topic
 		_, routed := e.config.Exchange.Routes[ownerOf(topic.Name)]
@@ -67,10 +72,12 @@ func (x *exchange) tell(ctx context.Context) {
 			x.agreed[key] = now.Add(wishAgain)
 		}
 		x.mu.Unlock()
-		for len(events) > 0 && due {
+		for due {
 			n := min(len(events), wishesOfNote)
 			x.notify(ctx, pair[0], pair[1], noteSubscribe, events[:n])
-			events = events[n:]
+			if events = events[n:]; len(events) == 0 {
+				break
+			}
 		}
 	}
 }
@@ -100,6 +107,9 @@ func (x *exchange) hearWish(owner string, n transport.Note) {
 // grant makes the relays that a boundary's wish needs, and stops those that it has not wished for in a while.
 func (x *exchange) grant(ctx context.Context, w wish) error {
 	now := time.Now()
+	x.mu.Lock()
+	x.heardOf[w.from] = now
+	x.mu.Unlock()
 	for _, e := range w.events {
 		if ownerOf(e.Topic) != w.owner {
 			continue
@@ -143,4 +153,32 @@ func (x *exchange) subscribe(ctx context.Context, name string, e eventNote) erro
 	}
 	x.l.log.Info("a boundary is sent an event from now on", "relay", name)
 	return nil
+}
+
+// forget stops the relay of an event that its boundary, which goes on telling what it wants, has not wanted in a while.
+func (x *exchange) forget(ctx context.Context, r *relay, q store.Queue) error {
+	now := time.Now()
+	x.mu.Lock()
+	wanted, heard, held := x.wanted[r.name], x.heardOf[r.to], x.held[r.duty]
+	x.mu.Unlock()
+	if wanted.IsZero() {
+		wanted = x.started
+	}
+	if q.Topic.Kind != store.KindEvent || r.to == transport.Everybody || !held || now.Sub(heard) > 2*wishKeep || now.Sub(wanted) < wishForgotten {
+		return nil
+	}
+	x.l.log.Info("a boundary does not want an event any more", "relay", r.name)
+	return x.unsubscribe(ctx, q)
+}
+
+// isForgotten says whether a queue is of an event that is not public any more, and still fills.
+func (x *exchange) isForgotten(s *store.QueueState) bool {
+	topic, to, at := relayed(s.Name)
+	return at && to == transport.Everybody && x.l.owns(ownerOf(topic)) && s.MaxLag != unsubscribed
+}
+
+// unsubscribe lets a relay's queue park itself: what nobody wants holds nothing back.
+func (x *exchange) unsubscribe(ctx context.Context, q store.Queue) error {
+	q.MaxLag = unsubscribed
+	return x.declare(ctx, q)
 }

@@ -31,6 +31,7 @@ type relay struct {
 	id    store.QueueID
 	duty  string
 	lane  transport.Lane
+	stop  context.CancelFunc // of run; the exchange's
 
 	claimer, shipper, settler chan struct{} // capacity 1: there may be something to do
 
