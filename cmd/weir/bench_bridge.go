@@ -183,6 +183,9 @@ func (b *bridgeBench) withBroker(ctx context.Context, f func(*broker.Broker) err
 		return err
 	}
 	defer br.Close()
+	if b.WaitProfile != "" { // here, as the broker's start turns it off
+		runtime.SetBlockProfileRate(int(10 * time.Microsecond))
+	}
 	return f(br)
 }
 
@@ -217,10 +220,9 @@ func startProfiles(cpu, wait string) (stop func() error, err error) {
 	if err != nil || wait == "" {
 		return func() error { stopCPU(); return nil }, err
 	}
-	runtime.SetBlockProfileRate(int(10 * time.Microsecond))
 	return func() error {
 		stopCPU()
-		runtime.SetBlockProfileRate(0)
+		defer runtime.SetBlockProfileRate(0)
 		f, err := os.Create(wait)
 		if err != nil {
 			return err
