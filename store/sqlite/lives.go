@@ -66,9 +66,6 @@ func (s *Store) renew(ctx context.Context, a store.Act) (acted store.Acted, err 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process.Load() != 0 {
-		return store.Acted{}, fmt.Errorf("%w: this process works the store: stop it first", store.ErrConflict)
-	}
 	host, err := os.Hostname()
 	if err != nil {
 		return store.Acted{}, err

@@ -18,6 +18,8 @@ func originLaws() []Law {
 		{"origin/refused", "What a refused change brought is new when it comes again.", originRefused},
 		{"origin/own", "AppendIn deduplicates by origin like Commit.", originOwn},
 		{"origin/conversation", "References to a message from elsewhere are by its origin's ID, and one trace tells the whole conversation.", originConversation},
+		{"origin/behind", "A letter parked behind a message from elsewhere names it by its origin's ID, and waits for it.", originBehind},
+		{"origin/waits", "A message from elsewhere meets the waits that began before it came, whenever it was sent, and is handed to the run under its origin's ID.", originWaits},
 		{"origin/retention", "How long a message is kept is counted from when it came, not from when its origin sent it.", originRetention},
 		{"origin/limits", "An origin without an ID or a sender, or with one too long or of several lines, is refused.", originLimits},
 		{"stamp/grows", "A message's stamp is its number in the store plus the base of its life: it grows with every message, and is read as it was given.", stampGrows},
@@ -223,9 +225,62 @@ func originConversation(s *scene) {
 			s.Errorf("Trace(%s) = %q, want %q", key, got, "a b d")
 		}
 	}
+	known, follower, sibling := s.foreign(serve, "e5"), message(cook, "f6"), s.foreign(cook, "g7")
+	known.Correlation, sibling.Correlation = "zzzzzz-far", "zzzzzz-far"
+	follower.Cause = known.Origin.ID // says only what caused it
+	s.commit(sends(known, follower, sibling))
+	if all, err := s.store.Reader().Trace(s.ctx(), "f", 10); err != nil || len(all) != 3 {
+		s.Errorf("Trace(f) = %d messages, %v, want also those of its cause's conversation", len(all), err)
+	}
 	if got := s.message(back.ID); got.Cause != caused.ID || got.Correlation != root.ID {
 		s.Errorf("Message(%s) has cause %s and correlation %s, want %s and %s", back.ID, got.Cause, got.Correlation, caused.ID, root.ID)
 	}
+}
+
+func originBehind(s *scene) {
+	s.declare(store.Queue{Name: cook, OnDead: store.Park})
+	head, next := s.foreign(cook, "k1"), s.foreign(cook, "k2")
+	s.commit(sends(head, next))
+	s.fail(s.claim(cook, 1, "k1"), "k1", store.Dead)
+	s.claim(cook, 9, "")
+	for range 2 {
+		if got := s.letter(cook, next.ID); got.BehindID != head.ID {
+			s.Errorf("Dead(%s): behind %s, want %s", next.ID, got.BehindID, head.ID)
+		}
+		if all := s.dead(cook); len(all) != 2 || all[1].BehindID != head.ID {
+			s.Errorf("Dead() = %+v, want two, one behind %s", all, head.ID)
+		}
+		_, err := s.store.Operate(s.ctx(), by(store.Act{Verb: store.RetryDead, ID: next.ID}))
+		if !errors.Is(err, store.ErrConflict) || !strings.Contains(err.Error(), head.ID) {
+			s.Errorf("Operate(retry %s) = %v, want a conflict that names %s", next.ID, err, head.ID)
+		}
+		s.clock.move(time.Hour)
+		s.prune(store.Retention{Keep: time.Minute}) // both are copied aside
+	}
+	s.operate(store.Act{Verb: store.RetryDead, Queue: cook})
+	if audit := s.audit(); len(audit) != 1 || !strings.Contains(audit[0].After, head.ID) || !strings.Contains(audit[0].After, next.ID) {
+		s.Errorf("Audit() = %+v, want an act on %s to %s", audit, head.ID, next.ID)
+	}
+	s.drain(cook, 1, "k1 k2")
+}
+
+func originWaits(s *scene) {
+	since := s.clock.Now()
+	early := awaits(1, "k")
+	early.Since = since
+	run := s.leased("a")
+	s.update(&store.RunUpdate{RunRef: run, Waits: []store.Wait{early}})
+	m := s.foreign(ready, "k1")
+	s.commit(sends(m))
+	mail := s.handedMail(0, "1 k1")
+	s.came("Mail", mail[0].Message, m)
+	s.restart()
+	again := s.claimRun("a")
+	s.came("Mail of a claim", again.Mail[0].Message, m)
+	late := awaits(2, "k") // begun since before it came
+	late.Since = since
+	s.unread(&store.RunUpdate{RunRef: again.RunRef, Read: last(again.Mail), Verdict: store.Waiting, Waits: []store.Wait{late}}, true)
+	s.mailed(s.claimRun("a"), "2 k1")
 }
 
 func originRetention(s *scene) {

@@ -15,6 +15,7 @@ func renewLaws() []Law {
 		{"renew/again", "A store may be renewed again, also when nothing was sent between, and in the first place.", renewAgain},
 		{"renew/conflict", "A store that a process works is not renewed: ErrConflict; one whose process has died is.", renewConflict},
 		{"renew/goes-on", "The new life goes on with queues, batches' numbers, runs and waits where the one before ended.", renewGoesOn},
+		{"renew/runs", "A trace tells what a run sent in all lives of the store.", renewRuns},
 		{"renew/lost", "An ID that the life before would have given out, had it gone on, is nobody's.", renewLost},
 	}
 }
@@ -42,7 +43,7 @@ func (s *scene) renew() (before, after store.Info) {
 
 func renewLife(s *scene) {
 	s.send(cook, "1")
-	sender := s.open() // it only sends
+	sender, asleep := s.open(), s.open() // they only send
 	before, after := s.renew()
 	if after.Incarnation == before.Incarnation || len(after.Incarnation) != 6 || after.Base < before.Base || after.Earlier != string(before.Incarnation) {
 		s.Errorf("Info() after a renewal = %+v, before it %+v, want another incarnation, that before as the earlier one, and no lower base", after, before)
@@ -61,7 +62,11 @@ func renewLife(s *scene) {
 		s.Errorf("a message sent after a renewal by a process from before = %s, want %s", m.ID, after.Incarnation.ID(m.Pos))
 	}
 	own := message(cook, "3")
-	s.own(true, func(tx store.Tx) { s.appendIn(tx, []*store.Message{own}) })
+	s.own(true, func(tx store.Tx) {
+		if err := asleep.AppendIn(s.ctx(), tx, sends(own)); err != nil {
+			s.Fatalf("AppendIn() of a sender from before = %v, want nil", err)
+		}
+	})
 	if own.ID != after.Incarnation.ID(own.Pos) || own.Stamp <= m.Stamp {
 		s.Errorf("a message of the caller's own after a renewal = %s, stamp %d, want %s, above %d", own.ID, own.Stamp, after.Incarnation.ID(own.Pos), m.Stamp)
 	}
@@ -186,6 +191,21 @@ func renewGoesOn(s *scene) {
 	s.commit(&store.Change{Sends: []*store.Message{m}, States: []store.State{{Entity: guest, Key: "b", Of: m, Contract: 1}}})
 	s.entity(guest, 2, 0, m.Stamp)
 	s.well()
+}
+
+func renewRuns(s *scene) {
+	a := s.leased("a")
+	first := message(serve, "1")
+	first.Correlation = s.store.Info().Incarnation.RunID(a.No)
+	s.commit(sends(first))
+	_, after := s.renew()
+	second := message(serve, "2")
+	second.Correlation = after.Incarnation.RunID(a.No)
+	s.commit(sends(second))
+	trace, err := s.store.Reader().Trace(s.ctx(), "a", 9)
+	if err != nil || len(trace) != 2 || trace[0].ID != first.ID || trace[1].ID != second.ID {
+		s.Errorf("Trace(a run's ID) after a renewal = %d messages, %v, want %s and %s", len(trace), err, first.ID, second.ID)
+	}
 }
 
 func renewLost(s *scene) {
