@@ -48,6 +48,7 @@ func TestDemoCheckout(t *testing.T) {
 				t.Errorf("the demo shows cards:\n%s", said)
 			}
 			checkCards(t, dir)
+			checkFigures(t, dir)
 		})
 	}
 }
@@ -76,6 +77,30 @@ func checkCards(t *testing.T, dir string) {
 	}
 	if err != nil || len(has) > 0 {
 		t.Errorf("these files have cards: %v, %v", has, err)
+	}
+}
+
+// checkFigures looks for cards in what weir tells people of the stores.
+func checkFigures(t *testing.T, dir string) {
+	t.Helper()
+	stores, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, store := range stores {
+		for _, verb := range []string{"status", "doctor", "queue ls", "boundary ls", "replica ls", "message ls", "dead ls", "audit ls", "run ls", "run show cart-1", "trace cart-1"} {
+			var out, said bytes.Buffer
+			if run(t.Context(), append([]string{"--store", store, "--json"}, strings.Fields(verb)...), streams{strings.NewReader(""), &out, &said}) == exitOK {
+				told++
+			}
+			if strings.Contains(out.String()+said.String(), checkout.CardMark) {
+				t.Errorf("weir --store %s %s shows a card:\n%s%s", store, verb, &out, &said)
+			}
+		}
+	}
+	if told < 10 {
+		t.Errorf("only %d questions about %v were answered", told, stores)
 	}
 }
 

@@ -118,7 +118,11 @@ func (s *shop) search(t *testing.T, traffic *shared, summary any) []leak.Find {
 		t.Fatalf("Files = %d, %v, want a store and its log at the least", files, err)
 	}
 	for _, owns := range s.processes() {
-		some, tables, err := look.Tables(t.Context(), owns[0], s.stores[owns[0]], leak.TablesSQLite)
+		name := owns[0]
+		if len(owns) > 1 {
+			name = "shop"
+		}
+		some, tables, err := look.Tables(t.Context(), name, s.stores[owns[0]], leak.TablesSQLite)
 		if err != nil || tables < 10 {
 			t.Fatalf("Tables of %v = %d, %v, want many", owns, tables, err)
 		}
