@@ -30,6 +30,21 @@
 // key what a queue's claims return, taken in turn, is in the order of positions.
 // The engine does its part: for one queue it does not claim while a settlement
 // of a keyed message other than Done is under way.
+//
+// # Between stores
+//
+// What one store sends to another goes on a lane, which is a queue of the sender:
+// a packet's place is its batch's number and its index in it. Numbers of batches
+// have no holes and a batch can be read again as it was claimed, so whoever is
+// behind can say what it lacks, and be given just that. The receiver writes how far
+// it has the lane in the transaction that appends what came (Arrival), and takes
+// nothing twice and nothing that does not follow. Behind that stands the ID that a
+// message has where it was sent first (Origin): with it there is one, however it came.
+//
+// A State is the newest state of one entity, at its owner or as a follower's copy:
+// higher versions replace lower ones, whichever comes first. The owner's versions
+// are the stamps of the messages that tell of them, which grow from one life of a
+// store to the next.
 package store
 
 import (
