@@ -92,6 +92,9 @@ func (c *demoRestaurantCmd) neighbour(a *app, staff *demoPlace, dir string) (*de
 		return p, nil
 	case staff.server == nil:
 		p.store = a.store
+		if a.given("schema") {
+			p.schema = a.schema + "_kitchen"
+		}
 	default:
 		if err := createDatabase(a.ctx, staff.server.URL("postgres"), restaurant.KitchenName); err != nil {
 			return nil, err
