@@ -244,3 +244,27 @@ func BenchmarkBatchAgain(b *testing.B) {
 	}
 	perMessage(b, 1000)
 }
+
+// BenchmarkArrive is what an inlet writes: messages of another store, none of which has come before.
+func BenchmarkArrive(b *testing.B) {
+	for _, n := range []int{1000, 16} {
+		b.Run(fmt.Sprint("n=", n), func(b *testing.B) {
+			s := beginStore(b)
+			declare(b, s, cook)
+			messages := blanks(n, 100)
+			from := store.Place{Batch: 1}
+			next := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, m := range messages {
+					next++
+					m.Origin = &store.Origin{ID: store.Incarnation("k7q2xw").ID(store.Pos(7<<numberBits + next)), From: "floor", SentAt: time.UnixMicro(int64(next))}
+				}
+				to := store.Place{Batch: from.Batch, Index: n - 1, Last: true}
+				commit1(b, s, &store.Change{Sends: messages, Arrival: &store.Arrival{Lane: "floor/k7q2xw/kitchen.cook", From: from, To: to}})
+				from.Batch++
+			}
+			perMessage(b, n)
+		})
+	}
+}
