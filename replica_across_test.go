@@ -100,7 +100,7 @@ func TestReplicaOfARestoredOwner(t *testing.T) {
 		p := newTandem(t, wires(t))
 		p.beat = 50 * time.Millisecond
 		p.begin()
-		stop := p.watch(1)
+		stop := p.watch(1, time.Millisecond)
 		put(t, p.owner.own, p.owner.engine, guest{"changed", "", 1}, guest{"deleted", "", 1}, guest{"kept", "", 1}, guest{"changed-again", "", 1}, guest{"another", "", 1})
 		p.converged()
 		p.owner.stop()

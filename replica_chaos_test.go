@@ -275,13 +275,13 @@ func (p *tandem) converged() {
 
 // watch reads all the time, as many would, and complains when a version goes back; until stop is called. What was
 // seen before a restart counts after it.
-func (p *tandem) watch(readers int) (stop func()) {
+func (p *tandem) watch(readers int, pause time.Duration) (stop func()) {
 	var over atomic.Bool
 	var all sync.WaitGroup
 	for range readers {
 		all.Go(func() {
 			seen := map[string]int64{}
-			tick := time.NewTicker(time.Millisecond)
+			tick := time.NewTicker(pause)
 			defer tick.Stop()
 			for !over.Load() {
 				p.follower.mu.RLock()
@@ -296,6 +296,19 @@ func (p *tandem) watch(readers int) (stop func()) {
 			}
 		})
 	}
+	all.Go(func() { // and one that reads the store, as an operator would
+		seen := map[string]int64{}
+		tick := time.NewTicker(5 * pause)
+		defer tick.Stop()
+		for !over.Load() {
+			p.follower.mu.RLock()
+			for id, s := range allStates(p.t, p.follower.engine, deskGuests.Name()) {
+				p.sawVersion(seen, id, s.Version)
+			}
+			p.follower.mu.RUnlock()
+			<-tick.C
+		}
+	})
 	return func() {
 		over.Store(true)
 		all.Wait()
@@ -340,7 +353,7 @@ func TestReplicaOverARoughWire(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 1))
 				p := newTandem(t, roughWires(t, seed, loses), o...)
 				p.begin()
-				stop := p.watch(2)
+				stop := p.watch(2, time.Duration(entities)*10*time.Microsecond)
 				tick := time.NewTicker(20 * time.Millisecond)
 				defer tick.Stop()
 				for n := range rounds {
