@@ -61,7 +61,7 @@ func (k *checkup) all() error {
 	if err != nil {
 		return err
 	}
-	for _, check := range []func() error{k.server, k.life, k.lanes, k.processes, k.runs} {
+	for _, check := range []func() error{k.server, k.life, k.lanes, k.entities, k.processes, k.runs} {
 		if err := check(); err != nil {
 			return err
 		}

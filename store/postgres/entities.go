@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -15,13 +16,24 @@ import (
 // for the runs that it starts (sqlTestStarts).
 
 const (
-	sqlPutStates = `insert into weir.states as s (entity, key, version, contract, as_of_us, deleted, body)
+	// What it adds to the counts of its entities goes with it.
+	sqlPutStates = `with w as (insert into weir.states as s (entity, key, version, contract, as_of_us, deleted, body)
 		select u.entity, u.key, u.version, u.contract, u.as_of, u.deleted, u.body
 		from unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::bigint[], $6::boolean[], $7::bytea[])
 			as u(entity, key, version, contract, as_of, deleted, body) order by u.entity collate "C", u.key collate "C"
 		on conflict (entity, key) do update set xid = excluded.xid, version = excluded.version, contract = excluded.contract,
-			as_of_us = excluded.as_of_us, deleted = excluded.deleted, body = excluded.body
-		where s.version < excluded.version returning s.entity, s.key`
+			as_of_us = excluded.as_of_us, deleted = excluded.deleted, was = s.deleted, body = excluded.body
+			where s.version < excluded.version returning s.entity, s.key, s.deleted, s.was),
+		n as (insert into weir.entity_tally (entity, live, deleted) select entity, live, deleted from (
+			select entity, sum((not deleted)::int - (was is false)::int) as live, sum(deleted::int - (was is true)::int) as deleted
+			from w group by entity) d where live <> 0 or deleted <> 0)
+		select entity, key from w`
+	sqlFoldEntities = `with d as (delete from weir.entity_tally returning entity, live, deleted)
+		insert into weir.entity_tally select entity, sum(live), sum(deleted) from d group by entity`
+	sqlEntityRows = `select count(*) from (select 1 from weir.entity_tally limit $1) r`
+	// entityRows is from how many rows on they are folded.
+	entityRows = 200
+
 	sqlPutBy = `select version >= $3 from weir.states where entity = $1 and key = $2`
 )
 
@@ -40,6 +52,23 @@ func date(states []store.State) {
 			st.Version, st.AsOf = st.Of.Stamp, st.Of.SentAt
 		}
 	}
+}
+
+// foldEntities folds the counts of entities, if they are many rows and nobody else is at it.
+func (s *Store) foldEntities(ctx context.Context) error {
+	return s.write(ctx, func(t *tx) error {
+		t.again = true
+		rows, _, err := t.number(sqlEntityRows, entityRows)
+		if t.quit = rows < entityRows; err != nil || t.quit {
+			return err
+		}
+		var ours bool
+		err = t.get(sqlTryQueueLock, func(read scan) error { return read(&ours) }, s.lockNumber("entities"))
+		if t.quit = !ours; ours {
+			t.do(sqlFoldEntities)
+		}
+		return err
+	})
 }
 
 // keepStates notes the states of a change that nothing refuses; its sends have their stamps.

@@ -80,7 +80,7 @@ func plannedReads() []planned {
 		{askOldestDeath, []any{int64(5)}}, {askAbandoned, []any{int64(5), int64(1), 3}}, {askOverdue, []any{int64(5), int64(1)}},
 		{askLeasedKeys, []any{some}},
 		{sqlFirsts, []any{[]string{"k7q2xw-77\n"}, []string{"k7q2xw-77\v"}}}, {sqlOriginsAt, []any{some}},
-		{sqlArrivals, []any{[]string{"floor/k7q2xw/7"}}}, {askArrivals, []any{"floor/k7q2xw/7", 1000}}, {askJumped, []any{int64(98), 3}}, {askWholeBatch, []any{int64(5), int64(77)}},
+		{sqlArrivals, []any{[]string{"floor/k7q2xw/7"}}}, {askArrivals, []any{"floor/k7q2xw/7", 1000}}, {askJumped, []any{int64(98), 3}}, {askEntities, []any{100}}, {askCountedStates, []any{"customers.customer-1", 100}}, {askWholeBatch, []any{int64(5), int64(77)}},
 		{askState, []any{"customers.customer-1", "key-7"}}, {askStates, []any{"customers.customer-1", "key-7", true, 100}},
 		{askChanges, []any{"customers.customer-1", "10:20:10", "30:30:", "12", "key-7", 100}}, {pruneStates, []any{int64(7), 100}},
 		{pruneBatchesFront, []any{int64(5), int64(3), 100}}, {pruneFront, []any{int64(5), int64(10), 100}},

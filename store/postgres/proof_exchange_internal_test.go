@@ -292,6 +292,65 @@ func (l *life) open(ch *store.Change) (commit func()) {
 	}
 }
 
+// Counts of entities stay what they are while writers make and delete states, and others fold them.
+func TestEntitiesAreCounted(t *testing.T) {
+	t.Parallel()
+	h, stores, _ := twins(t, func(*Store) {})
+	const writers, puts, keys = 4, 80, 10
+	var working, folding sync.WaitGroup
+	over := make(chan struct{})
+	for w := range writers {
+		working.Go(func() {
+			for n := range puts {
+				ch := put(fmt.Sprint(w, " ", n%keys), "x")
+				ch.States = append(ch.States, store.State{Entity: "customers.card", Key: fmt.Sprint(w), Version: int64(n + 1), Contract: 1, AsOf: time.Now()})
+				if n/keys%2 == 1 {
+					ch.States[0].Deleted, ch.States[0].Body = true, nil
+				}
+				if err := putBy(t.Context(), h, stores[w%2], ch, n%8 == 0); err != nil {
+					t.Errorf("put a state = %v, want nil", err)
+					return
+				}
+			}
+		})
+	}
+	for _, s := range stores {
+		folding.Go(func() {
+			for {
+				if err := s.foldEntities(t.Context()); err != nil {
+					t.Errorf("foldEntities() = %v, want nil", err)
+				}
+				select {
+				case <-over:
+					return
+				default:
+				}
+			}
+		})
+	}
+	working.Wait()
+	close(over)
+	folding.Wait()
+	rows, err := stores[0].Reader().Exchange().Entities(t.Context())
+	if err != nil || len(rows) != 2 || rows[0].Live != writers || rows[0].Deleted != 0 || rows[1].Live != 0 || rows[1].Deleted != writers*keys {
+		t.Errorf("Entities() = %+v, %v, want %d cards, and %d customers that are deleted", rows, err, writers, writers*keys)
+	}
+	if found, err := stores[0].Reader().Check(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("Check() = %+v, %v, want none", found, err)
+	}
+	var left int
+	if err := h.db.QueryRow(t.Context(), inSchema("select count(*) from weir.entity_tally", h.schema)).Scan(&left); err != nil || left > entityRows+writers*keys {
+		t.Errorf("%d rows of counts, %v, want them folded at %d", left, err, entityRows)
+	}
+	if _, err := h.db.Exec(t.Context(), inSchema("insert into weir.entity_tally values ('customers.card', 1, 0)", h.schema)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := stores[0].Reader().Check(t.Context())
+	if err != nil || len(found) != 1 || !strings.Contains(found[0].What, "the counters of customers.card") {
+		t.Errorf("Check() = %+v, %v, want one that names the counters", found, err)
+	}
+}
+
 // A transaction of a caller's that has written a state, and is forgotten, holds up who writes the same one: not the
 // others of their group.
 func TestForgottenStateHoldsUpItsOwn(t *testing.T) {

@@ -261,24 +261,30 @@ const askEntities = `with recursive e(entity) as (
 		(select entity from weir.states order by entity limit 1)
 		union all
 		select (select s.entity from weir.states s where s.entity > e.entity order by s.entity limit 1) from e where e.entity is not null)
-	select e.entity, n.version, n.as_of_us, (select count(*) from weir.states s where s.entity = e.entity),
-		(select count(*) from weir.states s where s.entity = e.entity and s.deleted)
-	from e cross join lateral (select version, as_of_us from weir.states s where s.entity = e.entity order by version desc limit 1) n
+	select e.entity, n.version, n.as_of_us, coalesce(c.live, 0), coalesce(c.deleted, 0)
+	from e left join (select entity, sum(live)::bigint as live, sum(deleted)::bigint as deleted from weir.entity_tally group by entity) c on c.entity = e.entity
+	cross join lateral (select version, as_of_us from weir.states s where s.entity = e.entity order by version desc limit 1) n
 	order by e.entity limit $1`
 
 // Entities lists by name what there are states of.
-func (r exchangeReader) Entities(ctx context.Context) ([]store.EntityRow, error) {
-	var out []store.EntityRow
-	err := r.s.read(ctx, func(t *tx) error {
+func (r exchangeReader) Entities(ctx context.Context) (out []store.EntityRow, err error) {
+	err = r.s.read(ctx, func(t *tx) error {
 		t.do(sqlByIndex)
-		return t.get(askEntities, func(read scan) error {
-			var e store.EntityRow
-			var asOf, all int64
-			err := read(&e.Entity, &e.Newest, &asOf, &all, &e.Deleted)
-			e.AsOf, e.Live = at(asOf), all-e.Deleted
-			out = append(out, e)
-			return err
-		}, store.MaxList)
+		out, err = readEntities(t)
+		return err
 	})
+	return out, err
+}
+
+func readEntities(t *tx) ([]store.EntityRow, error) {
+	var out []store.EntityRow
+	err := t.get(askEntities, func(read scan) error {
+		var e store.EntityRow
+		var asOf int64
+		err := read(&e.Entity, &e.Newest, &asOf, &e.Live, &e.Deleted)
+		e.AsOf = at(asOf)
+		out = append(out, e)
+		return err
+	}, store.MaxList)
 	return out, err
 }

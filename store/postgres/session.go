@@ -112,7 +112,7 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 func (s *Store) chores(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.lease/4, fmt.Errorf("%w: all connections are in use", store.ErrUnavailable))
 	defer cancel()
-	for _, chore := range []func() error{func() error { return s.makeRoom(ctx, 0) }, func() error { return s.fold(ctx) }} {
+	for _, chore := range []func() error{func() error { return s.makeRoom(ctx, 0) }, func() error { return s.fold(ctx) }, func() error { return s.foldEntities(ctx) }} {
 		if err := chore(); err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}

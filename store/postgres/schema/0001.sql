@@ -479,7 +479,7 @@ create table weir.arrivals (
 create index arrivals_jumped on weir.arrivals (jumped_us) where jumped_us is not null;
 
 -- The newest states of entities. xid: the transaction that wrote it, by which followers find what
--- is new to them. as_of_us: when its owner made it.
+-- is new to them. as_of_us: when its owner made it. was: whether the state before was a tombstone; null: there was none.
 create table weir.states (
   entity   text collate "C" not null,
   key      text collate "C" not null,
@@ -488,12 +488,20 @@ create table weir.states (
   contract integer not null,
   as_of_us bigint not null,
   deleted  boolean not null,
+  was      boolean,
   body     bytea,
   primary key (entity, key)
 ) with (fillfactor = 80);
 create index states_written on weir.states (entity, xid, key);
 create index states_newest on weir.states (entity, version);
 create index states_deleted on weir.states (as_of_us) where deleted;
+
+-- How many states entities have: what transactions add and take, folded now and then.
+create table weir.entity_tally (
+  entity  text collate "C" not null,
+  live    bigint not null,
+  deleted bigint not null
+);
 
 -- What only one process does: whose it is. That of one that is gone is anybody's.
 create table weir.duties (
