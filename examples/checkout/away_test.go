@@ -38,6 +38,7 @@ func (s *shop) put(t *testing.T, boundary, path, body string) (status int, answe
 // While payment and customers are away ordering takes orders, greets and prices; when they are
 // back all is charged and counted.
 func TestOrderingAlone(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, inProcess)
 	stop := map[string]func(){}
 	for _, owns := range s.processes() {
@@ -81,6 +82,7 @@ func TestOrderingAlone(t *testing.T) {
 
 // What cannot be is refused, and what came is not repeated.
 func TestRefusals(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, nil)
 	s.run(t, contract.Boundaries())
 	s.buy(t, 1, nil)
@@ -95,6 +97,7 @@ func TestRefusals(t *testing.T) {
 		{contract.Ordering, "/orders/a", `{`, http.StatusBadRequest, "want {"},
 		{contract.Customers, "/customers/a", `{"name":""}`, http.StatusBadRequest, "want {"},
 		{contract.Payment, "/cards/a", `{"number":"6011737268000001"}`, http.StatusBadRequest, "want a card's number"},
+		{contract.Payment, "/cards/cart-1", `{"number":"` + checkout.CardNumber(2) + `"}`, http.StatusConflict, "billed already"},
 		{contract.Payment, "/cards/a", `6011737268000001`, http.StatusBadRequest, "want {"},
 	} {
 		status, text := s.put(t, c.boundary, c.path, c.body)
@@ -105,10 +108,18 @@ func TestRefusals(t *testing.T) {
 	if strings.Contains(s.log.String(), checkout.CardMark) {
 		t.Error("the log has what was refused")
 	}
+	// Who does not know whether the order was placed places it again, and hears what was confirmed.
+	order := `{"customer":"customer-1","lines":[{"article":"cup","quantity":1}]}`
+	_, first := s.put(t, contract.Ordering, "/orders/again", order)
+	s.put(t, contract.Customers, "/customers/customer-1", `{"name":"Somebody Else","address":"elsewhere"}`)
+	if status, text := s.put(t, contract.Ordering, "/orders/again", order); status != http.StatusCreated || text != first {
+		t.Errorf("an order that is placed again is answered %d %s, want %s", status, text, first)
+	}
 }
 
 // Each promise that is broken is counted.
 func TestCountFindsWhatIsWrong(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, nil)
 	s.run(t, contract.Boundaries())
 	s.buy(t, 30, nil)

@@ -24,10 +24,12 @@ import (
 // TestCardsStayAtPayment: no card's number is in any message, table, file, log, summary or
 // request, but in payment's vault and at the payment provider, where they all are.
 func TestCardsStayAtPayment(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, wire := range map[string]func(*testing.T, *shop) func() transport.Transport{
 		"one store": nil, "three stores and a broker": throughBroker,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, traffic := workedShop(t, wire, 40)
 			c := s.count(t, 40)
 			for _, f := range s.search(t, traffic, c) {
@@ -44,6 +46,7 @@ func TestCardsStayAtPayment(t *testing.T) {
 
 // TestLeaksAreFound: a card that is anywhere else is found there.
 func TestLeaksAreFound(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, traffic := workedShop(t, throughBroker, 4)
 	card := checkout.CardNumber(7)
 

@@ -215,6 +215,7 @@ func (s *shop) count(t *testing.T, carts int) *checkout.Count {
 var slow = outside.Trouble{Slow: 0.1, SlowMax: 20 * time.Millisecond}
 
 func TestOneProcess(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, nil)
 	s.run(t, contract.Boundaries())
 	s.buy(t, 100, nil)
@@ -223,6 +224,7 @@ func TestOneProcess(t *testing.T) {
 
 // The same code, each boundary in an engine of its own on a store of its own.
 func TestThreeStores(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, inProcess)
 	for _, owns := range s.processes() {
 		s.run(t, owns)

@@ -13,6 +13,7 @@ import (
 // which the two that are moved out are renewed. No order is counted, charged or closed again, though
 // subscribers begin with the earliest event that their publisher keeps.
 func TestMoveOut(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := build(t, slow, nil)
 	stop := s.run(t, contract.Boundaries())
 	s.buy(t, 30, nil)

@@ -43,7 +43,8 @@ const (
 	sqlSeen  = `select coalesce(max(greeted), 0) from ordering_orders where customer = $1`
 	sqlPlace = `insert into ordering_orders (cart, customer, cents, greeting, greeted, seen, state) values ($1, $2, $3, $4, $5, $6, $7)
 		on conflict (cart) do nothing`
-	sqlClose = `update ordering_orders set state = $1, reason = $2, charge = $3 where cart = $4`
+	sqlConfirmed = `select greeting, cents from ordering_orders where cart = $1`
+	sqlClose     = `update ordering_orders set state = $1, reason = $2, charge = $3 where cart = $4`
 )
 
 // CheckOut is the workflow of an order. Its runs have their carts' IDs.
@@ -120,7 +121,7 @@ func (o *Ordering) Place(ctx context.Context, cart string, order Order) (Confirm
 	if c.Cents, err = price(order.Lines, who.Value.Discount); err != nil {
 		return Confirmation{}, err
 	}
-	return c, o.db.Patient(ctx, func(ctx context.Context) error {
+	err = o.db.Patient(ctx, func(ctx context.Context) error {
 		tx, err := o.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
@@ -130,8 +131,10 @@ func (o *Ordering) Place(ctx context.Context, cart string, order Order) (Confirm
 		if err != nil {
 			return fmt.Errorf("place %s: %w", cart, err)
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
+		if n, err := res.RowsAffected(); err != nil {
 			return err
+		} else if n == 0 { // what was confirmed before is confirmed again
+			return tx.QueryRowContext(ctx, sqlConfirmed, cart).Scan(&c.Greeting, &c.Cents)
 		}
 		out := o.eng.In(o.db.In(tx))
 		if err := weir.Publish(ctx, out, contract.OrderPlaced, contract.Placed{Cart: cart, Customer: order.Customer}); err != nil {
@@ -142,6 +145,7 @@ func (o *Ordering) Place(ctx context.Context, cart string, order Order) (Confirm
 		}
 		return tx.Commit()
 	})
+	return c, err
 }
 
 // askMax is how long customers may take to answer, while a shopper waits.

@@ -2,6 +2,7 @@ package payment
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 )
 
@@ -26,9 +27,12 @@ func (p *Payment) card(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := p.Give(r.Context(), r.PathValue("cart"), c); err != nil {
+	switch err := p.Give(r.Context(), r.PathValue("cart"), c); {
+	case errors.Is(err, ErrBilled):
+		http.Error(w, err.Error(), http.StatusConflict)
+	case err != nil:
 		http.Error(w, "not now", http.StatusServiceUnavailable)
-		return
+	default:
+		w.WriteHeader(http.StatusNoContent)
 	}
-	w.WriteHeader(http.StatusNoContent)
 }

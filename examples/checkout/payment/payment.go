@@ -36,6 +36,7 @@ const (
 const (
 	sqlKnow   = `insert into payment_carts (cart, token, state) values ($1, $2, $3) on conflict (cart) do nothing`
 	sqlToken  = `select token from payment_carts where cart = $1`
+	sqlState  = `select state from payment_carts where cart = $1`
 	sqlBill   = `update payment_carts set state = $1, cents = $2 where cart = $3 and state = $4`
 	sqlSettle = `update payment_carts set state = $1, charge = $2, reason = $3 where cart = $4`
 )
@@ -82,8 +83,26 @@ func New(ctx context.Context, eng *weir.Engine, c Config) (*Payment, error) {
 	return p, nil
 }
 
-// Give keeps the card of a cart: until the cart is billed another may be given in its place.
+// ErrBilled refuses a card: the cart is billed, to the one that was given before.
+var ErrBilled = errors.New("the cart is billed already")
+
+// Give keeps the card of a cart: until the cart is billed another may be given in its place, the same
+// one as often as one likes.
 func (p *Payment) Give(ctx context.Context, cart string, c Card) error {
+	var state string
+	err := p.db.Patient(ctx, func(ctx context.Context) error {
+		return p.db.QueryRowContext(ctx, sqlState, cart).Scan(&state)
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return err
+	case state != stateCard:
+		if same, err := p.vault.Has(ctx, cart, c); same || err != nil {
+			return err
+		}
+		return ErrBilled
+	}
 	token, err := p.vault.Keep(ctx, cart, c)
 	if err != nil {
 		return fmt.Errorf("keep the card of %s: %w", cart, err)

@@ -27,6 +27,7 @@ create table if not exists cards (
 
 const (
 	sqlKeepCard = `insert into cards (cart, token, number) values ($1, $2, $3) on conflict (cart) do update set number = excluded.number returning token`
+	sqlHasCard  = `select count(*) from cards where cart = $1 and number = $2`
 	sqlTakeCard = `select number from cards where token = $1`
 )
 
@@ -50,6 +51,13 @@ func (v *Vault) Close() error { return v.db.Close() }
 func (v *Vault) Keep(ctx context.Context, cart string, c Card) (token string, err error) {
 	err = v.db.QueryRowContext(ctx, sqlKeepCard, cart, "tok-"+rand.Text(), c.reveal()).Scan(&token)
 	return token, err
+}
+
+// Has says whether a cart's card is this one.
+func (v *Vault) Has(ctx context.Context, cart string, c Card) (bool, error) {
+	var n int
+	err := v.db.QueryRowContext(ctx, sqlHasCard, cart, c.reveal()).Scan(&n)
+	return n > 0, err
 }
 
 // Card is the card that a token stands for.
