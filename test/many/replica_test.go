@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/postgres"
 	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport/local"
@@ -29,20 +31,12 @@ type shop struct {
 
 func openShop(t *testing.T, dsn, schema string) shop {
 	t.Helper()
-	e, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"shop"}})
+	e, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"shop"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := shop{e, weir.Own(e, products), weir.Follow(e, products)}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, e.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	runs(t, e)
 	return s
 }
 
@@ -107,28 +101,40 @@ func TestEveryProcessReads(t *testing.T) {
 	}
 }
 
-// openTill opens a process of a store that follows the shop's products, in another store.
-func openTill(t *testing.T, dsn, schema string, wire *local.Wire) (r *weir.Replica[product], stop func()) {
+// openBoundary opens a boundary with a store of its own, which knows one other.
+func openBoundary(t *testing.T, wire *local.Wire, open store.Opener, owns, other string) *weir.Engine {
 	t.Helper()
 	end := wire.Open()
-	e, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{
-		Owns: []string{"till"}, Routes: map[string]weir.Route{"shop": {}}, Transport: end,
+	e, err := weir.Open(t.Context(), open, weir.Config{
+		Owns: []string{owns}, Routes: map[string]weir.Route{other: {}}, Transport: end, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r = weir.Follow(e, products)
-	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { _ = end.Close() }) // never fails
+	return e
+}
+
+// runs runs an engine until the test ends, or stop is called.
+func runs(t *testing.T, e *weir.Engine) (stop func()) {
+	t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	go func() { done <- e.Run(context.Background()) }()
 	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := errors.Join(<-done, e.Close(), end.Close()); err != nil {
+		if err := errors.Join(e.Close(), <-done); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(stop)
-	return r, stop
+	return stop
+}
+
+// openTill opens a process of a store that follows the shop's products, in another store.
+func openTill(t *testing.T, dsn, schema string, wire *local.Wire) (r *weir.Replica[product], stop func()) {
+	t.Helper()
+	e := openBoundary(t, wire, postgres.DB(dsn, postgres.Schema(schema)), "till", "shop")
+	r = weir.Follow(e, products)
+	return r, runs(t, e)
 }
 
 // Where several processes work a follower's store each of them has the replica, whichever takes in what comes, and
@@ -141,23 +147,9 @@ func TestEveryProcessFollows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := wire.Open()
-	e, err := weir.Open(t.Context(), sqlite.File(filepath.Join(t.TempDir(), "shop.db")), weir.Config{
-		Owns: []string{"shop"}, Routes: map[string]weir.Route{"till": {}}, Transport: end,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := openBoundary(t, wire, sqlite.File(filepath.Join(t.TempDir(), "shop.db")), "shop", "till")
 	own := weir.Own(e, products)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, e.Close(), end.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	runs(t, e)
 	put := func(id string, price int) {
 		t.Helper()
 		if err := own.Put(t.Context(), e, id, product{price}); err != nil {
@@ -191,5 +183,65 @@ func TestEveryProcessFollows(t *testing.T) {
 	shop{replica: two}.prices(t, map[string]int{"coffee": 4})
 	if e, err := two.Refresh(t.Context(), "coffee"); err != nil || e.Value.Price != 4 {
 		t.Errorf("Refresh by the one that is left = %+v, %v", e, err)
+	}
+}
+
+// A change of a transaction that was open when the follower subscribed, or when a snapshot's page was read, comes
+// when it is committed, though others with higher versions have come before.
+func TestLateChangesAreFollowed(t *testing.T) {
+	t.Parallel()
+	dsn := dsnOf(t)
+	db, schema := poolOf(t, dsn)
+	wire, err := local.New(local.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := openBoundary(t, wire, postgres.DB(dsn, postgres.Schema(schema)), "shop", "till")
+	own := weir.Own(owner, products)
+	runs(t, owner)
+	put := func(s weir.Sender, id string, price int) {
+		t.Helper()
+		if err := own.Put(t.Context(), s, id, product{price}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// late begins a change, and gives what commits it.
+	late := func(id string, price int) func() {
+		tx, err := db.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(owner.In(postgres.Tx(tx)), id, price)
+		return func() {
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put(owner, "tea", 1)
+	commit := late("late", 2)
+	put(owner, "coffee", 3)
+	follower := openBoundary(t, wire, sqlite.File(filepath.Join(t.TempDir(), "till.db")), "till", "shop")
+	r := weir.Follow(follower, products)
+	runs(t, follower)
+	shop{replica: r}.prices(t, map[string]int{"tea": 1, "coffee": 3, "late": 0})
+	commit()
+	shop{replica: r}.prices(t, map[string]int{"late": 2})
+	commit = late("later", 4)
+	put(owner, "cake", 5)
+	if err := r.Resync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.After(time.Minute); r.Figures().Resyncs == 0 || r.Figures().Syncing; {
+		select {
+		case <-deadline:
+			t.Fatalf("no resync: %+v", r.Figures())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	commit()
+	shop{replica: r}.prices(t, map[string]int{"tea": 1, "coffee": 3, "late": 2, "later": 4, "cake": 5})
+	if fig := r.Figures(); fig.Resyncs != 1 || fig.Deleted != 0 {
+		t.Errorf("Figures = %+v, want the one resync that was asked for, and nothing removed", fig)
 	}
 }
