@@ -44,7 +44,6 @@ type couple struct {
 	wire             *local.Wire
 	floorF, kitchenF string
 	log              *paper
-	db               *sql.DB // of the kitchen
 	floor, kitchen   *weir.Engine
 	stopF, stopK     func()
 }
