@@ -256,9 +256,14 @@ func (p *tandem) converged() {
 			p.t.Logf("owner: %s; follower: %s; %+v", want, got, p.follower.replica.Figures())
 		}
 	}()
+	eventually(p.t, "the replica has the owner's newest version", func() bool {
+		rows, err := p.owner.engine.Entities(context.Background())
+		return err == nil && len(rows) == 1 && p.follower.replica.Loaded() && int(rows[0].Live) == p.follower.replica.Len() &&
+			p.follower.replica.Figures().Newest >= rows[0].Newest
+	})
 	eventually(p.t, "the replica equals its owner", func() bool {
 		want, got = fingerprint(p.t, p.owner.engine, deskGuests.Name()), fingerprint(p.t, p.follower.engine, deskGuests.Name())
-		return want == got && p.follower.replica.Loaded()
+		return want == got
 	})
 	states := allStates(p.t, p.owner.engine, deskGuests.Name())
 	eventually(p.t, "memory has what the store has", func() bool {
@@ -273,40 +278,36 @@ func (p *tandem) converged() {
 	})
 }
 
-// watch reads all the time, as many would, and complains when a version goes back; until stop is called. What was
-// seen before a restart counts after it.
+// watch reads all the time, as many would, in memory and in the store, and complains when a version goes back; until
+// stop is called. It begins with short pauses, which become longer: most happens at first. What was seen before a
+// restart counts after it.
 func (p *tandem) watch(readers int, pause time.Duration) (stop func()) {
 	var over atomic.Bool
 	var all sync.WaitGroup
-	for range readers {
+	reads := func(pause time.Duration, look func(seen map[string]int64)) {
 		all.Go(func() {
 			seen := map[string]int64{}
-			tick := time.NewTicker(pause)
-			defer tick.Stop()
-			for !over.Load() {
+			for n := 0; !over.Load(); n++ {
 				p.follower.mu.RLock()
-				for _, id := range append(slices.Collect(maps.Keys(seen)), "g0000", "g0001") {
-					p.see(seen, id)
-				}
-				for id, e := range p.follower.replica.All() {
-					p.sawVersion(seen, id, e.Version)
-				}
+				look(seen)
 				p.follower.mu.RUnlock()
-				<-tick.C
+				<-time.After(pause * time.Duration(1+n/500))
 			}
 		})
 	}
-	all.Go(func() { // and one that reads the store, as an operator would
-		seen := map[string]int64{}
-		tick := time.NewTicker(5 * pause)
-		defer tick.Stop()
-		for !over.Load() {
-			p.follower.mu.RLock()
-			for id, s := range allStates(p.t, p.follower.engine, deskGuests.Name()) {
-				p.sawVersion(seen, id, s.Version)
+	for range readers {
+		reads(pause, func(seen map[string]int64) {
+			for _, id := range append(slices.Collect(maps.Keys(seen)), "g0000", "g0001") {
+				p.see(seen, id)
 			}
-			p.follower.mu.RUnlock()
-			<-tick.C
+			for id, e := range p.follower.replica.All() {
+				p.sawVersion(seen, id, e.Version)
+			}
+		})
+	}
+	reads(5*pause, func(seen map[string]int64) { // as an operator would
+		for id, s := range allStates(p.t, p.follower.engine, deskGuests.Name()) {
+			p.sawVersion(seen, id, s.Version)
 		}
 	})
 	return func() {
