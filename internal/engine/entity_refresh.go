@@ -22,13 +22,13 @@ type refresh struct {
 type asks struct {
 	next     map[string]*refresh // not asked yet
 	order    []string            // of next
-	flights  map[string]*flight  // by nonce
+	flights  map[string]*asking  // by nonce
 	answers  []*refresh          // answered, and not in memory yet
 	capacity int
 }
 
-// flight is what was asked in one message.
-type flight struct {
+// asking is what was asked in one message.
+type asking struct {
 	at   time.Time
 	left map[string]*refresh // not answered yet
 }
@@ -41,7 +41,7 @@ const (
 )
 
 func newAsks() asks {
-	return asks{next: map[string]*refresh{}, flights: map[string]*flight{}, capacity: refreshMax}
+	return asks{next: map[string]*refresh{}, flights: map[string]*asking{}, capacity: refreshMax}
 }
 
 var errAsksFull = fmt.Errorf("weir: %d refreshes wait to be asked for: the owner does not answer", refreshMax)
@@ -74,7 +74,7 @@ func (q *asks) leave(nonce string, now time.Time) []string {
 	}
 	keys := append([]string(nil), q.order[:n]...)
 	q.order = append(q.order[:0], q.order[n:]...)
-	f := &flight{at: now, left: make(map[string]*refresh, n)}
+	f := &asking{at: now, left: make(map[string]*refresh, n)}
 	for _, key := range keys {
 		f.left[key] = q.next[key]
 		delete(q.next, key)
