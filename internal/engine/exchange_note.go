@@ -167,11 +167,12 @@ func (x *exchange) hearLanes(n transport.Note) {
 func (x *exchange) hearAsk(ctx context.Context, boundary string, n transport.Note) {
 	x.mu.Lock()
 	in := x.inlets[boundary]
-	if in == nil && len(x.asks[boundary]) < asksMost {
+	ready := in != nil && in.ready
+	if !ready && len(x.asks[boundary]) < asksMost {
 		x.asks[boundary] = append(x.asks[boundary], n)
 	}
 	x.mu.Unlock()
-	if in != nil {
+	if ready {
 		in.answer(ctx, n)
 	}
 }

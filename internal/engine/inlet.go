@@ -20,8 +20,8 @@ import (
 type inlet struct {
 	x        *exchange
 	boundary string
-	ready    chan struct{} // closed when it is known how far lanes are here
-	earlier  []string      // of this store
+	ready    bool     // it is known how far lanes are here; under the exchange's lock
+	earlier  []string // of this store
 
 	mu    sync.Mutex
 	lines map[transport.Lane]*line
@@ -31,7 +31,7 @@ type inlet struct {
 func inletDuty(boundary string) string { return "inlet " + boundary }
 
 func newInlet(x *exchange, boundary string) *inlet {
-	return &inlet{x: x, boundary: boundary, ready: make(chan struct{}), earlier: strings.Fields(x.l.st.Info().Earlier), lines: map[transport.Lane]*line{}}
+	return &inlet{x: x, boundary: boundary, earlier: strings.Fields(x.l.st.Info().Earlier), lines: map[transport.Lane]*line{}}
 }
 
 // run works the inlet until ctx is done.
@@ -39,7 +39,6 @@ func (in *inlet) run(ctx context.Context) error {
 	if err := in.load(ctx); err != nil {
 		return ignoreStop(ctx, err)
 	}
-	close(in.ready)
 	in.announce(ctx)
 	for pause := shipPauseMin; ctx.Err() == nil; pause = min(2*pause, shipPauseMax) {
 		from, err := in.x.transport().Receive(ctx, in.boundary)
@@ -132,6 +131,7 @@ func (in *inlet) announce(ctx context.Context) {
 		in.x.notifyLanes(ctx, in.boundary, from, noteAnswer, lanes)
 	}
 	in.x.mu.Lock()
+	in.ready = true
 	asks := in.x.asks[in.boundary]
 	delete(in.x.asks, in.boundary)
 	in.x.mu.Unlock()
@@ -150,11 +150,6 @@ func noteOf(l *line) laneNote {
 
 // answer tells a sender how far lanes are here.
 func (in *inlet) answer(ctx context.Context, n transport.Note) {
-	select {
-	case <-in.ready:
-	default:
-		return // it is asked again
-	}
 	var asked []laneNote
 	if json.Unmarshal(n.Body, &asked) != nil {
 		return

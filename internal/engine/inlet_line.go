@@ -52,6 +52,9 @@ func compareDeliveries(a, b transport.Delivery) int {
 
 // take adds deliveries to what is in hand, and gives back those for which there is no place.
 func (l *line) take(ds []transport.Delivery) (dropped []transport.Delivery) {
+	if len(ds) == 0 {
+		return nil
+	}
 	ordered := l.foreign() || slices.IsSortedFunc(ds, compareDeliveries) &&
 		(len(l.pending) == 0 || compareDeliveries(l.pending[len(l.pending)-1], ds[0]) < 0)
 	l.pending = append(l.pending, ds...)

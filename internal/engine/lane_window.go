@@ -16,7 +16,8 @@ const (
 
 	receiptPatience     = 2 * time.Second // without a receipt, until it is sent again
 	receiptPatienceMost = time.Minute
-	askPause            = 2 * time.Second  // between questions, until the receiver answers
+	askPauseMin         = 100 * time.Millisecond // between questions, until the receiver answers; it doubles
+	askPauseMost        = 2 * time.Second
 	askIdle             = 30 * time.Second // between questions of a relay that has nothing under way
 	wishPause           = 250 * time.Millisecond
 )
@@ -48,6 +49,7 @@ type window struct {
 	patience  time.Duration
 	movedAt   time.Time // when the receiver last moved on, or something was sent into a silence
 	askedAt   time.Time
+	askPause  time.Duration
 	rewoundAt time.Time
 	restored  bool // the receiver has what was never sent: this store is an older copy
 }
@@ -224,12 +226,12 @@ func (w *window) step(now time.Time) (step, time.Time) {
 	}
 	due := w.askedAt.Add(askIdle)
 	if !w.heard {
-		due = w.askedAt.Add(askPause)
+		due = w.askedAt.Add(w.askPause)
 	}
 	if now.Before(due) {
 		return toRest, due
 	}
-	w.askedAt = now
+	w.askedAt, w.askPause = now, min(max(2*w.askPause, askPauseMin), askPauseMost)
 	return toAsk, time.Time{}
 }
 

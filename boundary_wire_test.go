@@ -1,0 +1,176 @@
+package weir_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/transport"
+	"github.com/weir-go/weir/transport/local"
+)
+
+// clerk speaks for a boundary on the wire itself.
+type clerk struct {
+	t     *testing.T
+	end   transport.Transport
+	notes chan transport.Note
+}
+
+func newClerk(t *testing.T, wire *local.Wire, boundary string) *clerk {
+	t.Helper()
+	c := &clerk{t: t, end: wire.Open(), notes: make(chan transport.Note, 100)}
+	stop, err := c.end.Listen(t.Context(), boundary, func(n transport.Note) { c.notes <- n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = c.end.Close() // never fails
+	})
+	return c
+}
+
+// send sends one packet on the floor's lane, as soon as there is room.
+func (c *clerk) send(place string, begin transport.Begin) {
+	c.t.Helper()
+	at, err := transport.ParsePosition(place)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	p := transport.Packet{
+		Lane: transport.Lane{From: "floor", Incarnation: "k7q2xw", Queue: "kitchen.clean"}, Position: at, Begin: begin,
+		ID: "k7q2xw-" + place, Topic: "kitchen.clean", Kind: transport.KindCommand, Version: 1, SentAt: time.Now(), Body: []byte(`{"Table":"7","N":1}`),
+	}
+	for range 100 {
+		if _, err = c.end.Send(c.t.Context(), "kitchen", []transport.Packet{p}); err == nil {
+			return
+		}
+		pass(time.Second)
+	}
+	c.t.Errorf("Send(%s) = %v for 100 s, want room", place, err)
+}
+
+// hears waits for a note of a kind and wants it to say a place.
+func (c *clerk) hears(kind, place string) {
+	c.t.Helper()
+	since := time.Now()
+	for {
+		select {
+		case n := <-c.notes:
+			if n.Kind != kind {
+				continue
+			}
+			want := `[{"lane":"floor/k7q2xw/kitchen.clean","have":"` + place + `"}]`
+			if string(n.Body) != want || n.From != "kitchen" {
+				c.t.Errorf("%s from %s = %s, want %s from the kitchen", kind, n.From, n.Body, want)
+			}
+			if took := time.Since(since); took > time.Second {
+				c.t.Errorf("%s of %s came after %s, want it at once", kind, place, took)
+			}
+			return
+		case <-time.After(time.Minute):
+			c.t.Fatalf("no %s came, want %s", kind, place)
+		}
+	}
+}
+
+// What a receiver says and acknowledges on the wire: each arrival has a receipt, also one that came before; a gap is
+// wished for; and who begins says how far it is.
+func TestBoundaryOnTheWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := newWire(t, local.Config{Capacity: 1})
+		floor, file := newClerk(t, wire, "floor"), newFile(t)
+		start := func() (stop func()) {
+			e := openKitchen(t, file, wire.Open())
+			weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error { return nil })
+			return run(t, e)
+		}
+		stop := start()
+		pass(time.Second)
+		floor.send("1/0", transport.BeginFirst)
+		floor.hears("receipt", "1/0")
+		floor.send("1/0", transport.BeginFirst) // again: it is acknowledged, or there is no room for what follows
+		floor.hears("receipt", "1/0")
+		floor.send("1/1/last", "")
+		floor.hears("receipt", "1/1/last")
+		floor.send("2/1", "")
+		floor.hears("wish", "1/1/last")
+		floor.send("2/0", "") // for which there is room when 2/1 was dropped
+		floor.hears("receipt", "2/0")
+		floor.send("9/0", transport.BeginJump)
+		floor.hears("receipt", "9/0")
+		stop()
+		stop = start()
+		floor.hears("answer", "9/0")
+		ask := transport.Note{From: "floor", Kind: "ask", Body: []byte(`[{"lane":"floor/k7q2xw/kitchen.clean"}]`)}
+		if err := floor.end.Notify(t.Context(), "kitchen", ask); err != nil {
+			t.Fatal(err)
+		}
+		floor.hears("answer", "9/0")
+		stop()
+	})
+}
+
+// While a queue is full its senders are told, and what waits goes in as soon as there is room; others go on.
+func TestBoundaryFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := newWire(t, local.Config{})
+		floor := openStore(t, abandon(newFile(t)), weir.Config{
+			Owns: []string{"floor"}, Transport: wire.Open(), Routes: map[string]weir.Route{"kitchen": {Capacity: 100}},
+		})
+		kitchen := openKitchen(t, newFile(t), wire.Open())
+		var l ledger
+		open := make(chan struct{})
+		weir.Handle(kitchen, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+			select {
+			case <-open:
+				return l.prepare(ctx, m)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, weir.Queue{Capacity: 20, Timeout: time.Hour})
+		cleaned := make(chan *weir.Message[ticket], 1)
+		weir.Handle(kitchen, clean, into(cleaned))
+		run(t, kitchen)
+		run(t, floor)
+		sent := 0
+		for range 1000 {
+			err := weir.Send(t.Context(), floor, prepare, ticket{"7", sent + 1})
+			if full, ok := errors.AsType[*weir.FullError](err); ok {
+				if full.Queue != prepare.Name() || full.Capacity != 100 {
+					t.Errorf("refused by %s of %d, want the relay of 100", full.Queue, full.Capacity)
+				}
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent++
+			pass(100 * time.Millisecond)
+		}
+		if sent < 120 || sent > 140 {
+			t.Errorf("%d were accepted before one was refused, want what both queues hold, 20 and 100, and little more", sent)
+		}
+		send(t, floor, clean, ticket{"7", 1})
+		receive(t, cleaned)
+		eventually(t, "it is seen what holds the lane", func() bool {
+			_, in, err := kitchen.Lanes(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, lane := range in {
+				if lane.From == "floor" && lane.Held > 0 && strings.Contains(lane.State, "queue kitchen.prepare-food is full") {
+					return true
+				}
+			}
+			return false
+		})
+		close(open)
+		eventually(t, "all are prepared", func() bool { return l.count() >= sent })
+		l.wants(t, 1, sent)
+	})
+}
