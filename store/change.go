@@ -53,7 +53,7 @@ type Change struct {
 	// has another epoch, or whose delivery is settled already, refuses the change
 	// with ErrFenced before anything of it is written.
 	Settle []Settlement
-	// Sends are appended in this order. Their Pos, ID and SentAt are set when the
+	// Sends are appended in this order. Their Pos, ID, SentAt and Stamp are set when the
 	// change is committed; a duplicate gets those of the message it repeats.
 	Sends []*Message
 	// Outside marks sends that capacity may refuse with a *FullError. What leaves

@@ -38,7 +38,7 @@ func (k Kind) String() string {
 
 // Message is one row of the journal: written once, never updated.
 //
-// The store fills Pos, ID and SentAt when it appends; all else is the sender's.
+// The store fills Pos, ID, SentAt and Stamp when it appends; all else is the sender's.
 // A Message handed to the store, and its slices, must not be changed until the
 // call has returned; one handed out by the store is the caller's, except that
 // Body and Headers may share memory with other messages of the same batch and

@@ -95,7 +95,7 @@ type Store interface {
 
 	// AppendIn does what a change does that has only Sends, States and Runs, in the caller's own
 	// transaction, subject to capacity: visible and claimable when it commits, gone
-	// when it does not. Pos, ID and SentAt are set. Err is not. Runs that wait for what
+	// when it does not. Pos, ID, SentAt and Stamp are set. Err is not. An Arrival is refused. Runs that wait for what
 	// it sends have it with the next claim of runs, at the latest.
 	AppendIn(ctx context.Context, tx Tx, c *Change) error
 
@@ -154,8 +154,8 @@ type Info struct {
 // Retention says what is kept.
 type Retention struct {
 	// Messages settled by all their queues are kept this long after they were
-	// sent; batches, attempts, figures and audit rows likewise. What waits is
-	// kept however old, but for parked subscribers. What the dead, the deferred
+	// sent; batches, attempts, figures, audit rows and tombstones likewise. What waits is
+	// kept however old, but for parked subscribers; so is how far lanes have come. What the dead, the deferred
 	// and open batches refer to is copied aside, so nothing pins the log.
 	Keep time.Duration
 	Max  int // rows deleted in this step; 1 to 10,000

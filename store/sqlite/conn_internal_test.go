@@ -235,7 +235,7 @@ func TestWritePlans(t *testing.T) {
 		sqlBatch, sqlSetBatch, sqlClose, sqlCount, sqlPast, sqlAttempts, sqlStop, sqlHandBack, sqlNewest, sqlBeat,
 		sqlDeferredKey, sqlDeadKey, sqlWaiting, sqlDeadOf, sqlRelease1, sqlReblock, sqlPark1, sqlParked, sqlLowest, sqlDeadKeys,
 		sqlNewestBatch, sqlAbandoned, sqlClaimRow, sqlDue, sqlNextDue, sqlUndefer, sqlFresh, sqlLoad, sqlEdited, sqlEdit,
-		sqlOldStarts, sqlHistory, sqlTakeOver, sqlMinute, sqlAddMinute, sqlSampled,
+		sqlOldStarts, sqlHistory, sqlTakeOver, sqlMinute, sqlAddMinute, sqlSampled, sqlSetHigh, sqlSetArrival, sqlSetEntity,
 	} {
 		for _, step := range planOf(t, s, query) {
 			table, scans := strings.CutPrefix(step, "SCAN ")
