@@ -172,3 +172,37 @@ func TestBoundaryEvent(t *testing.T) {
 		t.Errorf("heard %v, want each of two subscribers to hear each of two events once", got)
 	}
 }
+
+// What is sent in a caller's own transaction leaves when it commits, also as the first to its boundary ever.
+func TestBoundaryInTransaction(t *testing.T) {
+	wire, file := newWire(t, local.Config{}), newFile(t)
+	db := openTable(t, file, effects)
+	floor, kitchen := openFloor(t, file, wire.Open()), openKitchen(t, newFile(t), wire.Open())
+	var l ledger
+	weir.Handle(kitchen, prepare, l.prepare)
+	run(t, kitchen)
+	run(t, floor)
+	for _, commit := range []bool{false, true} {
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, floor.In(sqlite.Tx(tx)), prepare, ticket{"7", 1})
+		if end := map[bool]func() error{true: tx.Commit, false: tx.Rollback}[commit]; end() != nil {
+			t.Fatal("the transaction did not end")
+		}
+	}
+	eventually(t, "it is prepared", func() bool { return l.count() > 0 })
+	emptied(t, floor, prepare.Name())
+	l.wants(t, 1, 1)
+	if q := figures(t, floor, prepare.Name()); q.Capacity != 100_000 {
+		t.Errorf("the relay's capacity is %d, want the route's 100,000", q.Capacity)
+	}
+}
+
+func TestBoundaryRefusedIsNoName(t *testing.T) {
+	floor := openFloor(t, newFile(t), newWire(t, local.Config{}).Open())
+	if err := weir.Send(t.Context(), floor, weir.NewCommand[ticket]("floor.refused"), ticket{}); err == nil || !strings.Contains(err.Error(), "refused messages") {
+		t.Errorf("Send(floor.refused) = %v, want an error: it is where refused messages go", err)
+	}
+}

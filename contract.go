@@ -59,7 +59,10 @@ func (c Command[In, Out]) Reply() Event[Out] {
 // Name is the contract's name.
 func (c contract[T]) Name() string { return c.topic.Name }
 
-const replySuffix = ".reply"
+const (
+	replySuffix   = ".reply"
+	refusedSuffix = ".refused"
+)
 
 var (
 	validName     = regexp.MustCompile(`^[a-z][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+$`)
@@ -74,6 +77,9 @@ func newContract[T any](t store.Topic, opts []ContractOption[T]) contract[T] {
 	c.err = checkName(string(t.Kind.String()), t.Name)
 	if c.err == nil && strings.HasSuffix(t.Name, replySuffix) {
 		c.err = fmt.Errorf("weir: %s %q: names ending in %q are those of replies", t.Kind, t.Name, replySuffix)
+	}
+	if c.err == nil && t.Name == ownerOf(t.Name)+refusedSuffix {
+		c.err = fmt.Errorf("weir: %s %q: that is where a boundary's refused messages go", t.Kind, t.Name)
 	}
 	for _, o := range opts {
 		o.apply(&c)
