@@ -17,13 +17,15 @@ type appender struct {
 	*tx
 	inc store.Incarnation
 
-	tails    map[string]*tail
-	busy     map[int64]bool // locks of keys that others hold
-	dedups   map[name]*sent // what the deduplication keys of the sends were used for
-	seqs     []int64        // drawn, and not given out yet
-	appended []*store.Message
-	repeated []*store.Message
-	tallies  tallies
+	tails map[string]*tail
+	// depthsSeen is the snapshot that the queues' depths were read with, if any was.
+	depthsSeen string
+	busy       map[int64]bool // locks of keys that others hold
+	dedups     map[name]*sent // what the deduplication keys of the sends were used for
+	seqs       []int64        // drawn, and not given out yet
+	appended   []*store.Message
+	repeated   []*store.Message
+	tallies    tallies
 }
 
 // name is a key within a topic.
@@ -53,7 +55,8 @@ const (
 		where s.topic = q.topic and w.queue = q.id)`
 	sqlTails = `select t.id, t.name, t.kind, coalesce(q.id, 0), coalesce(q.name, ''), coalesce(q.capacity, 0), coalesce(q.max_lag, 0),
 		coalesce(q.required, false), q.parked_us is not null,
-		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end
+		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end,
+		case when $2 and q.capacity > 0 or q.max_lag > 0 then pg_current_snapshot()::text else '' end
 		from weir.topics t left join weir.queues q on q.topic = t.id where t.name = any($1::text[])`
 	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from generate_series(1, $1::int)`
 	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
@@ -147,9 +150,13 @@ func (a *appender) askTails(names map[string]bool, outside bool) {
 	a.ask(sqlTails, func(read scan) error {
 		var t tail
 		var q queueTail
-		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth)
+		var seen string
+		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth, &seen)
 		if err != nil {
 			return err
+		}
+		if seen != "" {
+			a.depthsSeen = seen
 		}
 		known := a.tails[t.name]
 		if known == nil {
