@@ -30,6 +30,7 @@ type committer struct {
 	most   int // groups in flight at once; 0: one
 
 	entries sync.Pool // of *entry
+	flights sync.Pool // of *flight
 	held    heldLine
 
 	mu      sync.Mutex
@@ -43,7 +44,6 @@ type committer struct {
 	many    bool      // somebody waits who brings many changes: no need to gather more
 	slow    bool      // a group in flight takes long; the timer finds that out
 	timer   *time.Timer
-	spare   []*flight
 }
 
 // flight is a group on its way to the disk.
@@ -85,8 +85,9 @@ const (
 	// formed and written while the other waits for the disk; three were slower than two.
 	flightsMost = 2
 	// besideWeight is from which weight on a group flies beside another. Smaller ones gain more
-	// by what comes meanwhile: a commit costs as much as some 50 messages.
-	besideWeight = 256
+	// by what comes meanwhile: a commit costs as much as some 50 messages, and more when it has to share
+	// the processors and the ends of the indexes with another.
+	besideWeight = 1_000
 )
 
 func (c *committer) entry() *entry {
@@ -342,25 +343,20 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	}
 
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.lands(f)
 	c.recent = max(len(f.taken)+len(c.waiting), c.recent/2)
 	c.callNext()
-	for _, e := range f.taken {
+	c.mu.Unlock()
+	for _, e := range f.taken { // not under the lock: others go on meanwhile
 		e.err = err
 		if e != own {
 			e.wake <- done
 		}
 	}
-	c.recycle(f)
-}
-
-// recycle keeps what a flight has allocated for another.
-func (c *committer) recycle(f *flight) {
-	clear(f.group.Changes)
+	clear(g.Changes)
 	clear(f.taken)
-	*f = flight{group: store.Group{Changes: f.group.Changes[:0], Eager: f.group.Eager[:0]}, taken: f.taken[:0]}
-	c.spare = append(c.spare, f)
+	*f = flight{group: store.Group{Changes: g.Changes[:0], Eager: g.Eager[:0]}, taken: f.taken[:0]}
+	c.flights.Put(f)
 }
 
 // gather lets those come who are about to: after a group of many, they have just
@@ -369,7 +365,7 @@ func (c *committer) recycle(f *flight) {
 func (c *committer) gather() {
 	for range gatherYields {
 		c.mu.Lock()
-		enough := c.many || len(c.flying) > 0 || len(c.waiting) >= c.recent-c.recent/8 || c.most > 1 && c.weight >= besideWeight
+		enough := c.many || len(c.flying) > 0 || len(c.waiting) >= c.recent || c.most > 1 && c.weight >= besideWeight
 		c.mu.Unlock()
 		if enough {
 			return
@@ -389,9 +385,9 @@ const (
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as may fly and the bound allows.
 func (c *committer) take(own *entry) *flight {
-	f := &flight{}
-	if n := len(c.spare); n > 0 {
-		f, c.spare = c.spare[n-1], c.spare[:n-1]
+	f, ok := c.flights.Get().(*flight)
+	if !ok {
+		f = &flight{}
 	}
 	n, rest := 0, 0
 	f.plain = true

@@ -203,9 +203,11 @@ func malformed(m *store.Message) error {
 	if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindSignal {
 		return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more", m.Topic, m.Kind, m.Version)
 	}
-	for what, s := range map[string]string{"topic": m.Topic, "key": m.Key, "cause": m.Cause, "correlation": m.Correlation, "deduplication key": m.Dedup} {
-		if !storable(s) {
-			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, what, s)
+	for _, field := range [...]struct{ what, text string }{
+		{"topic", m.Topic}, {"key", m.Key}, {"cause", m.Cause}, {"correlation", m.Correlation}, {"deduplication key", m.Dedup},
+	} {
+		if field.text != "" && !storable(field.text) {
+			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, field.what, field.text)
 		}
 	}
 	return nil
@@ -217,7 +219,8 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 	if len(sends) > store.MaxSends {
 		return nil, fmt.Errorf("%d messages in one change, at most %d", len(sends), store.MaxSends)
 	}
-	keys, deduplicated := map[name]bool{}, false
+	var keys map[name]bool
+	deduplicated := false
 	for _, m := range sends {
 		if err := malformed(m); err != nil {
 			return nil, err
@@ -230,6 +233,9 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 			return nil, fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind)
 		}
 		if m.Key != "" {
+			if keys == nil {
+				keys = map[name]bool{}
+			}
 			keys[name{m.Topic, m.Key}] = true
 		}
 		deduplicated = deduplicated || m.Dedup != ""
