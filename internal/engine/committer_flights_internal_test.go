@@ -116,8 +116,12 @@ func TestCommitterFliesPlainSendsBesideAnother(t *testing.T) {
 		}
 		close(first.finish)
 		y.look(t, 0) // what settles waits for company, or for the other
-		close(third.finish)
+		commit(keyedSends(besideWeight))
 		fourth := y.look(t, 1)[0]
+		if n := len(fourth.changes); n != 2 {
+			t.Errorf("beside a group of plain sends %d changes fly, want both that have an order", n)
+		}
+		close(third.finish)
 		close(fourth.finish)
 		callers.Wait()
 	})
