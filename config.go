@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/internal/engine"
+	"github.com/weir-go/weir/transport"
 )
 
 // Version is this release of weir.
@@ -19,6 +20,18 @@ type Config struct {
 	// to others are refused at the send, their handlers and events at the start.
 	// Empty for a program that only reads and operates.
 	Owns []string
+
+	// Transport connects this engine's boundaries to those of other stores. The caller closes it, after the
+	// engine. Default: none, and then Routes and Public must be empty.
+	Transport transport.Transport
+
+	// Routes names the boundaries that live in other stores and are reached over Transport. Commands to them
+	// wait here until their store has them; their events and replies come from there. At most 1,000.
+	Routes map[string]Route
+
+	// Public names events of this engine's boundaries that are also published for programs that know nothing
+	// of weir, as far as Transport has such. At most 1,000.
+	Public []string
 
 	// Log receives what a person may want to know; Error means that somebody must
 	// act. Default: slog.Default().
@@ -43,6 +56,14 @@ type Config struct {
 	// StopTimeout is how long Run waits, once its context is done, for handlers under
 	// way before it cancels theirs. Default 10 s, 1 ms to 1 h.
 	StopTimeout time.Duration
+}
+
+// Route is how another boundary is reached. Zero fields mean the default.
+type Route struct {
+	// Capacity is how many messages of one command or event may wait here for that boundary to have them before
+	// sends are refused with a [*FullError]. Default 100,000; -1 is unbounded. An event's publisher is
+	// never refused: a boundary that lags further behind is parked, and resumed by a person.
+	Capacity int
 }
 
 // Work is what Around sees of an attempt.
@@ -87,7 +108,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		seen[name] = true
 	}
-	return c, err
+	return c, errors.Join(err, c.checkExchange())
 }
 
 func orDefault[T comparable](v, def T) T {

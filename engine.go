@@ -13,11 +13,13 @@ import (
 // Engine is weir in one process, on one store. It sends from the moment it is
 // opened; it handles while Run runs. All methods may be called concurrently.
 type Engine struct {
-	config Config
-	owns   map[string]bool
-	st     store.Store
-	core   *engine.Engine
-	flows  sync.Map // of workflow's name to *flow
+	config   Config
+	owns     map[string]bool
+	st       store.Store
+	core     *engine.Engine
+	flows    sync.Map // of workflow's name to *flow
+	heard    sync.Map // names of events that somebody here subscribes to
+	replicas sync.Map // of entity's name to *Replica
 }
 
 // Open opens the store and an engine on it: weir.Open(ctx, sqlite.File("kitchen.db"), weir.Config{…}).
@@ -39,7 +41,7 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	}
 	e.core = engine.New(st, engine.Config{
 		Owns: c.Owns, Log: c.Log, Version: Version, Keep: c.Keep, StopTimeout: c.StopTimeout,
-		Intervals: engine.IntervalsOf(ctx), Detached: engine.DetachedOf(ctx),
+		Intervals: engine.IntervalsOf(ctx), Detached: engine.DetachedOf(ctx), Exchange: c.exchange(),
 	})
 	return e, nil
 }

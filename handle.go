@@ -58,8 +58,12 @@ func register[T any](e *Engine, c contract[T], queue string, opts []HandleOption
 	if !e.owns[ownerOf(queue)] {
 		err = errors.Join(err, fmt.Errorf("weir: %s is handled here, but Config.Owns has no %q", queue, ownerOf(queue)))
 	}
-	if c.topic.Kind != store.KindEvent && !e.owns[ownerOf(c.topic.Name)] {
+	reply := c.topic.Kind == store.KindReply && e.routes(ownerOf(c.topic.Name))
+	if c.topic.Kind != store.KindEvent && !e.owns[ownerOf(c.topic.Name)] && !reply {
 		err = errors.Join(err, fmt.Errorf("weir: %s is handled here, but Config.Owns has no %q", c.topic.Name, ownerOf(c.topic.Name)))
+	}
+	if c.topic.Kind == store.KindEvent {
+		e.heard.Store(c.topic.Name, true)
 	}
 	capacity := max(orDefault(hd.queue.Capacity, 100_000), 0) // -1: unbounded
 	settings.Queue = store.Queue{

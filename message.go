@@ -39,7 +39,7 @@ func (m *Message[T]) OnCommit(f func(ctx context.Context, tx Tx) error) {
 }
 
 func (m *Message[T]) send(_ context.Context, o *outgoing) error {
-	return m.attempt.Send(o.messages)
+	return m.attempt.Send(o.messages, o.states)
 }
 
 func (m *Message[T]) engine() *Engine { return m.eng }

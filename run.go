@@ -44,7 +44,7 @@ func (r *Run) Context() context.Context { return context.Background() }
 func (r *Run) engine() *Engine { return r.flow.eng }
 
 func (r *Run) send(_ context.Context, o *outgoing) error {
-	return r.strand.Send(r.call(store.KindSend, "send "+o.messages[0].Topic), o.messages)
+	return r.strand.Send(r.call(store.KindSend, "send "+o.messages[0].Topic), o.messages, o.states)
 }
 
 func (r *Run) start(_ context.Context, start *store.RunStart) error {

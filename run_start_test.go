@@ -184,7 +184,7 @@ func TestStartRefused(t *testing.T) {
 	}{
 		"no ID":          {w: dine, want: "1 to 512"},
 		"a long ID":      {w: dine, id: strings.Repeat("x", 513), want: "1 to 512"},
-		"a stranger":     {w: stranger, id: "7", want: "nobody here owns"},
+		"a stranger":     {w: stranger, id: "7", want: "nobody knows boundary"},
 		"a bad name":     {w: weir.NewWorkflow[ticket, plate]("Dine"), id: "7", want: "Dine"},
 		"a large input":  {w: dine, id: "7", in: ticket{Table: strings.Repeat("x", 1000)}, want: "at most 1000"},
 		"large headers":  {w: dine, id: "7", o: []weir.StartOption{weir.Headers{"a": strings.Repeat("x", 9000)}}, want: "headers"},

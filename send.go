@@ -22,6 +22,7 @@ type Sender interface {
 // outgoing is one call's messages and options.
 type outgoing struct {
 	messages []*store.Message
+	states   []store.State // of entities, that messages tell of
 
 	key         *string
 	dedup       string
@@ -190,7 +191,9 @@ func (e *Engine) checkSend(t store.Topic, contractErr error, n int, o *outgoing)
 		if t.Kind == store.KindEvent {
 			return fmt.Errorf("weir: publish %s: only boundary %q publishes it, and Config.Owns has it not", t.Name, ownerOf(t.Name))
 		}
-		return fmt.Errorf("weir: send %s: nobody here owns %q: add it to Config.Owns, or check the contract's name", t.Name, ownerOf(t.Name))
+		if t.Kind != store.KindCommand || !e.routes(ownerOf(t.Name)) {
+			return e.homeless("send "+t.Name, t.Name)
+		}
 	}
 	if n > store.MaxSends {
 		return fmt.Errorf("weir: send %s: %d messages in one call, want at most %d", t.Name, n, store.MaxSends)
@@ -208,7 +211,7 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 	if engine.InHandler(ctx) {
 		return ErrInHandler
 	}
-	err := e.core.Send(ctx, o.messages)
+	err := e.core.Send(ctx, o.messages, o.states)
 	if o.waitForRoom <= 0 {
 		return err
 	}
@@ -229,7 +232,7 @@ func (e *Engine) send(ctx context.Context, o *outgoing) error {
 			return errors.Join(ctx.Err(), err)
 		case <-timer.C:
 		}
-		err = e.core.Send(ctx, o.messages)
+		err = e.core.Send(ctx, o.messages, o.states)
 	}
 }
 
@@ -258,7 +261,7 @@ func (i *inTx) send(ctx context.Context, o *outgoing) error {
 	if i.tx == nil {
 		return errors.New("weir: Engine.In: the transaction is nil")
 	}
-	return i.eng.core.SendIn(ctx, i.tx, o.messages)
+	return i.eng.core.SendIn(ctx, i.tx, o.messages, o.states)
 }
 
 func (i *inTx) engine() *Engine { return i.eng }

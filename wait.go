@@ -15,8 +15,10 @@ func (r *Run) wait(kind store.StepKind, name string, opts []WaitOption) *engine.
 	c.Every = time.Minute
 	for _, o := range opts {
 		o.applyWait(c)
-		if w, ok := o.(wakeOn); ok && w.err != nil {
-			r.strand.Park(w.err.Error())
+		if w, ok := o.(wakeOn); ok {
+			if err := errors.Join(w.err, r.flow.eng.unheard(w.topic)); err != nil {
+				r.strand.Park(name + ": " + err.Error())
+			}
 		}
 	}
 	if err := within(name+": Every", c.Every, time.Millisecond, 30*24*time.Hour); err != nil {
@@ -100,6 +102,9 @@ func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, e
 	}
 	if key == "" {
 		r.strand.Park(fmt.Sprintf("%s: waits for %s without a key", name, contract.topic.Name))
+	}
+	if err := r.flow.eng.unheard(contract.topic); err != nil {
+		r.strand.Park(name + ": " + err.Error())
 	}
 	c.Topic, c.On = contract.topic, key
 	got, err := r.strand.WaitFor(c)

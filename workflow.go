@@ -204,7 +204,7 @@ func prepare[In, Out any](e *Engine, w Workflow[In, Out], id string, in In, opts
 		return nil, err
 	}
 	if !e.owns[ownerOf(name)] && !e.core.Detached() {
-		return nil, fmt.Errorf("weir: start %s: nobody here owns %q: add it to Config.Owns, or check the contract's name", name, ownerOf(name))
+		return nil, e.homeless("start "+name, name)
 	}
 	if id == "" || len(id) > store.MaxRunID {
 		return nil, fmt.Errorf("weir: start %s: the run's ID is %d bytes, want 1 to %d", name, len(id), store.MaxRunID)

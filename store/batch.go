@@ -5,7 +5,7 @@ import "time"
 // BatchRef names a batch and the epoch under which its holder may act for it.
 type BatchRef struct {
 	Queue QueueID
-	No    int64
+	No    int64 // 1, 2, 3 … of each queue, without holes
 	Epoch int64
 }
 
@@ -35,7 +35,8 @@ type Delivery struct {
 // disappears in the cost of its messages; the manifest stays below 4 KiB.
 const MaxBatch = 1000
 
-// ClaimRequest asks for work of one queue, or (Workflow not empty) for runs of one workflow.
+// ClaimRequest asks for work of one queue, or (Workflow not empty) for runs of one workflow, or
+// (Duties not empty) for duties, of which each is one process's at a time.
 type ClaimRequest struct {
 	Queue    QueueID
 	Workflow string
@@ -48,7 +49,14 @@ type ClaimRequest struct {
 	Max int
 	// Abandoned asks only for batches that an earlier process left open.
 	Abandoned bool
+	// Duties names what only one process of the store should do, such as working a relay. One that nobody
+	// alive has becomes this process's, until it Ends or is lost; it may ask again. With nothing else, each
+	// once. At most MaxDuties.
+	Duties []string
 }
+
+// MaxDuties is the most duties asked for at once.
+const MaxDuties = 1_000
 
 // Claimed is what a claim found.
 type Claimed struct {
@@ -65,4 +73,7 @@ type Claimed struct {
 	Mail []Mail
 	// Suspects is how many runs with crashes are ready.
 	Suspects int
+
+	// Duties are those of the request that are this process's now.
+	Duties []string
 }

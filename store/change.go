@@ -63,6 +63,10 @@ type Change struct {
 	Starts []Start
 	// Runs are started. As in Sends, what leaves with a settlement or an update does so too.
 	Runs []*RunStart
+	// States are written in the same transaction, each unless the store has one as new. At most MaxStates.
+	States []State
+	// Arrival says where the sends come from when another store sent them.
+	Arrival *Arrival
 	// Run is what a leased run writes; nil: nothing.
 	Run *RunUpdate
 	// Closures run in the transaction, after the sends, in order. One that returns

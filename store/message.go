@@ -45,8 +45,15 @@ func (k Kind) String() string {
 // must not be written to.
 type Message struct {
 	Pos    Pos
-	ID     string // the position in text, unique over all stores: see Incarnation
+	ID     string // the position in text, unique over all stores: see Incarnation; that of Origin if there is one
 	SentAt time.Time
+	// Stamp grows with every message of a store, from one of its lives to the next too: its number
+	// in the store plus the life's base, see Info. What versions of states are made of.
+	Stamp int64
+	// Origin is set of what came from elsewhere. A message whose origin's ID the store has already, as far
+	// as retention goes, is not appended again, whatever else it says: it is a duplicate, gets Pos, ID, SentAt
+	// and Stamp of the first, and needs no room in a queue.
+	Origin *Origin
 
 	Topic       string // the contract's name, "kitchen.prepare-food"
 	Kind        Kind

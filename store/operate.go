@@ -19,6 +19,10 @@ const (
 	SkipRun    Verb = "run skip"    // go on without the step
 	AbandonRun Verb = "run abandon" // the run fails, and compensates
 
+	// RenewStore begins a new life of a store that was restored from a backup, where that is not noticed
+	// by itself: a new Incarnation and Base. What was sent before keeps its ID. ErrConflict while a process works the store.
+	RenewStore Verb = "renew"
+
 	// BreakLock takes a lock from its holder and gives it to the next in line, with a higher fence.
 	BreakLock Verb = "lock break"
 )

@@ -53,6 +53,7 @@ type QueueState struct {
 	Deferred int64 // of the depth: retries, delays, and those behind a blocked key
 	Dead     int64
 	Oldest   time.Time // when the oldest message of the depth was sent; zero when empty
+	Newest   int64     // number of its newest batch; 0: none was ever claimed
 
 	Paused *Pause // nil: running
 	Parked bool   // beyond MaxLag

@@ -29,6 +29,8 @@ type Reader interface {
 	// have written since the last call. Cheap; a hint only: true once too often is fine,
 	// and the engine claims from time to time whatever it says.
 	Changed(ctx context.Context) (bool, error)
+	// Exchange answers what is asked between boundaries.
+	Exchange() ExchangeReader
 	// Runs answers questions about runs.
 	Runs() RunReader
 	// Check looks for what should not be and says what to do; empty when all is well.
@@ -40,7 +42,7 @@ type MessageQuery struct {
 	Topic  string
 	Key    string
 	Before Pos       // only lower positions: the next page
-	Since  time.Time // sent at or after
+	Since  time.Time // sent at or after; of what came from elsewhere, come
 	Max    int       // 1 to MaxList; default 50
 }
 

@@ -30,6 +30,21 @@
 // key what a queue's claims return, taken in turn, is in the order of positions.
 // The engine does its part: for one queue it does not claim while a settlement
 // of a keyed message other than Done is under way.
+//
+// # Between stores
+//
+// What one store sends to another goes on a lane, which is a queue of the sender:
+// a packet's place is its batch's number and its index in it. Numbers of batches
+// have no holes and a batch can be read again as it was claimed, so whoever is
+// behind can say what it lacks, and be given just that. The receiver writes how far
+// it has the lane in the transaction that appends what came (Arrival), and takes
+// nothing twice and nothing that does not follow. Behind that stands the ID that a
+// message has where it was sent first (Origin): with it there is one, however it came.
+//
+// A State is the newest state of one entity, at its owner or as a follower's copy:
+// higher versions replace lower ones, whichever comes first. The owner's versions
+// are the stamps of the messages that tell of them, which grow from one life of a
+// store to the next.
 package store
 
 import (
@@ -78,7 +93,7 @@ type Store interface {
 	// never declared declare it. It blocks for the durable commit.
 	Commit(ctx context.Context, g *Group) error
 
-	// AppendIn does what a change does that has only Sends and Runs, in the caller's own
+	// AppendIn does what a change does that has only Sends, States and Runs, in the caller's own
 	// transaction, subject to capacity: visible and claimable when it commits, gone
 	// when it does not. Pos, ID and SentAt are set. Err is not. Runs that wait for what
 	// it sends have it with the next claim of runs, at the latest.
@@ -88,7 +103,7 @@ type Store interface {
 	// that are gone (with the epoch raised by one, holding only what is not
 	// settled), then deferred messages that are due, then fresh ones. A paused or
 	// parked queue gives nothing but NextDue zero. Or it leases runs of a workflow:
-	// ready ones, and those of processes that are gone, each with its epoch raised by one.
+	// ready ones, and those of processes that are gone, each with its epoch raised by one. Or duties.
 	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
 
 	// Operate carries out a person's act in one transaction with its audit row.
@@ -117,7 +132,15 @@ type Info struct {
 	Kind        string // "sqlite"
 	Name        string // the file, or the database, without secrets
 	Incarnation Incarnation
-	Schema      int // its schema's version
+	// Earlier are the incarnations of the lives before, the first one first, with spaces between. A store that is a copy
+	// of this one has messages with IDs of theirs too.
+	Earlier string
+	// Base is what a message's number in the store is added to for its Stamp, in this life: such that no
+	// stamp of an earlier life is as high, those that a restored backup has forgotten included. It is
+	// microseconds since 1970 at the life's beginning, less the number reached by then: so stamps stay
+	// ahead while a store appends fewer than a million messages a second, on the whole.
+	Base   int64
+	Schema int // its schema's version
 	// Loose: capacity counts what is committed, and what this process is committing. Each other
 	// process that sends from outside, and each open transaction of a caller's own, may overshoot
 	// it by what it has in flight. Else it is exact.

@@ -13,6 +13,7 @@ import (
 // benchCmd measures weir on this machine, beside the limit of its database.
 type benchCmd struct {
 	Queue    benchQueueCmd    `cmd:"" help:"Messages: sending, working, both at once, and latency, beside what the driver alone appends. --store postgres… for PostgreSQL."`
+	Bridge   benchBridgeCmd   `cmd:"" help:"Messages through outbox, broker and inbox, beside what a publisher and a consumer of nats.go do alone; and replicas. --store postgres… for PostgreSQL."`
 	Workflow benchWorkflowCmd `cmd:"" help:"Runs of workflows: short ones, a million asleep, a long one's replay, beside what the driver alone appends. --store postgres… for PostgreSQL."`
 }
 

@@ -133,12 +133,23 @@ func (b *bench) open(ctx context.Context) (*rig, error) {
 }
 
 func (b *bench) openRig(ctx context.Context) (*rig, error) {
-	r := &rig{command: weir.NewCommand[benchBody]("bench.work"), reached: make(chan struct{}), stopped: make(chan error, 1)}
+	r := newRig()
 	var err error
 	r.eng, err = weir.Open(ctx, b.plot.opener(), weir.Config{Owns: []string{"bench"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
+	r.handle(b.Concurrency)
+	return r, nil
+}
+
+// newRig is a rig without an engine.
+func newRig() *rig {
+	return &rig{command: weir.NewCommand[benchBody]("bench.work"), reached: make(chan struct{}), stopped: make(chan error, 1)}
+}
+
+// handle makes the command's handler known.
+func (r *rig) handle(concurrency int) {
 	weir.Handle(r.eng, r.command, func(_ context.Context, m *weir.Message[benchBody]) error {
 		if m.Body.ID == 0 {
 			return weir.Permanent(errors.New("body not decoded"))
@@ -150,8 +161,7 @@ func (b *bench) openRig(ctx context.Context) (*rig, error) {
 			close(r.reached)
 		}
 		return nil
-	}, weir.Queue{Concurrency: b.Concurrency, Capacity: -1})
-	return r, nil
+	}, weir.Queue{Concurrency: concurrency, Capacity: -1})
 }
 
 // start works the queue until finish.

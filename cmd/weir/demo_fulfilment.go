@@ -80,7 +80,7 @@ func (c *demoFulfilmentCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	p, err := c.place(a, dir, demoFulfilmentFile, demoFulfilmentSchema)
+	p, err := c.place(a, dir, demoFulfilmentFile, demoFulfilmentSchema, c.Workers)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (c *demoFulfilmentCmd) prepare(a *app, p *demoPlace, dir string) (_ *fulfil
 	if d.book, err = d.work.book(); err != nil {
 		return nil, err
 	}
-	if err := c.checkKills(len(d.book)); err != nil {
+	if err := c.checkKills(len(d.book), 0); err != nil {
 		return nil, err
 	}
 	db, err := p.open()
@@ -182,7 +182,7 @@ func (d *fulfilmentDemo) count(ctx context.Context) (_ *demoFulfilmentResult, er
 	return &demoFulfilmentResult{
 		Orders: n.Orders, Completed: n.Completed, Waiting: n.Waiting, NeedsPerson: n.NeedsPerson,
 		ChargedOnce: n.ChargedOnce, ChargedTwice: n.ChargedTwice, UnchargedCompleted: n.UnchargedCompleted,
-		InvoicesDouble: n.InvoicesDouble, Omissions: n.Omissions, Kills: d.processesKilled(),
+		InvoicesDouble: n.InvoicesDouble, Omissions: n.Omissions, Kills: d.kills[ofProcesses].done,
 		Failed: n.Failed, Refused: n.Refused, Unaccounted: n.Unaccounted, ChargedFailed: n.ChargedFailed,
 		UninvoicedCompleted: n.UninvoicedCompleted, UnreservedCompleted: n.UnreservedCompleted, StockLeaked: n.StockLeaked, Unmailed: n.Unmailed, MailsLost: n.MailsLost,
 		LinesLeftOut: n.LinesLeftOut, ChargesUnanswered: n.ChargesUnanswered, InvoicesRefused: n.InvoicesRefused,

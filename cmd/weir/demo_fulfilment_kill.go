@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -25,9 +24,6 @@ type fulfilmentDemo struct {
 	restock time.Duration
 	address map[outside.Name]string // host:port, the same for all lives of a system
 }
-
-// startMax is how long a system may take to say where it listens.
-const startMax = 20 * time.Second
 
 // castAll makes the actors.
 func (d *fulfilmentDemo) castAll() error {
@@ -66,25 +62,11 @@ func (d *fulfilmentDemo) startSystem(ctx context.Context, self string, name outs
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:0"
 	}
-	said := announced{line: make(chan string, 1)}
-	p, err := program{name: string(name), self: self, args: c.arguments(), out: &said, err: d.app.err}.start()
-	if err != nil {
-		return nil, err
+	p, address, err := begin(ctx, program{name: string(name), self: self, args: c.arguments(), err: d.app.err})
+	if err == nil {
+		d.address[name] = address
 	}
-	patience := time.NewTimer(startMax)
-	defer patience.Stop()
-	select {
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-patience.C:
-		err = fmt.Errorf("the process of %s does not say where it listens", name)
-	case <-p.ended:
-		err = errors.Join(fmt.Errorf("the process of %s has ended before it listened", name), p.failure())
-	case d.address[name] = <-said.line:
-		return p, nil
-	}
-	p.stop()
-	return nil, err
+	return p, err
 }
 
 // killsText tells how often who was killed.

@@ -98,20 +98,22 @@ func TestDemoFulfilmentRefuses(t *testing.T) {
 // Each kill comes while there is work to be done, and all come before its end.
 func TestKillsComeInTime(t *testing.T) {
 	for _, c := range []struct{ orders, kills, killsDB int }{{10, 5, 0}, {300, 5, 5}, {5370, 60, 0}, {7, 0, 0}} {
-		d := &stage{orders: c.orders, effort: 2.5, kills: c.kills, killsDB: c.killsDB, killed: map[string]int{}, luck: newLuck(1, c.kills)}
+		d := &stage{orders: c.orders, effort: 2.5, luck: newLuck(1, c.kills)}
+		d.kills[ofProcesses].planned, d.kills[ofDatabase].planned = c.kills, c.killsDB
 		for d.release(); d.killAt >= 0; d.release() {
 			if d.killAt <= d.done || d.killAt > max(1, d.upTo*5/2) || d.upTo > c.orders {
-				t.Fatalf("%+v: after %d kills and %d done, the next kill of %d orders is at %d", c, d.allKilled(), d.done, d.upTo, d.killAt)
+				t.Fatalf("%+v: %d kills left and %d done, the next kill of %d orders is at %d", c, d.killsLeft(), d.done, d.upTo, d.killAt)
 			}
 			d.done = d.killAt
-			if d.killedDB < d.killsDB {
-				d.killedDB++
-			} else {
-				d.killed["engine"]++
+			for kind := range d.kills {
+				if d.kills[kind].left() > 0 {
+					d.kills[kind].done++
+					break
+				}
 			}
 		}
-		if d.upTo != c.orders || d.allKilled() != c.kills+c.killsDB {
-			t.Errorf("%+v: in the end %d orders are given out after %d kills", c, d.upTo, d.allKilled())
+		if d.upTo != c.orders || d.killsLeft() != 0 || d.killsPlanned() != c.kills+c.killsDB {
+			t.Errorf("%+v: in the end %d orders are given out, %d kills left of %d", c, d.upTo, d.killsLeft(), d.killsPlanned())
 		}
 	}
 }

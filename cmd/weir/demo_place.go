@@ -48,14 +48,17 @@ func (f demoFlags) check(a *app) error {
 	return nil
 }
 
-// checkKills refuses more kills than there is work for.
-func (f demoFlags) checkKills(orders int) error {
+// checkKills refuses more kills than there is work for. more are those of other flags.
+func (f demoFlags) checkKills(orders, more int) error {
 	most := orders / 2
 	if f.Kill < 0 || f.Kill > most {
 		return usageError(fmt.Errorf("--kill is %d, want 0 to %d: half as many as there are orders", f.Kill, most))
 	}
 	if f.KillDB < 0 || f.Kill+f.KillDB > most {
 		return usageError(fmt.Errorf("--kill-db is %d, want 0 to %d: half as many as there are orders, less those of --kill", f.KillDB, most-f.Kill))
+	}
+	if f.Kill+f.KillDB+more > most {
+		return usageError(fmt.Errorf("%d kills of brokers are too many, want 0 to %d: half as many as there are orders, less those of --kill and --kill-db", more, most-f.Kill-f.KillDB))
 	}
 	return nil
 }
@@ -69,8 +72,9 @@ type demoPlace struct {
 	server *pgtest.Server
 }
 
-// place finds the place, and starts a server of our own if it is to be on one.
-func (f demoFlags) place(a *app, dir, file, schema string) (*demoPlace, error) {
+// place finds the place, and starts a server of our own if it is to be on one. engines is how many there
+// will be on that server.
+func (f demoFlags) place(a *app, dir, file, schema string, engines int) (*demoPlace, error) {
 	p := &demoPlace{store: filepath.Join(dir, file), schema: schema}
 	p.name = p.store
 	switch {
@@ -88,14 +92,14 @@ func (f demoFlags) place(a *app, dir, file, schema string) (*demoPlace, error) {
 	if a.given("schema") {
 		p.schema = a.schema
 	}
-	if err := p.settle(a.ctx, f.Workers); err != nil {
+	if err := p.settle(a.ctx, engines); err != nil {
 		return nil, errors.Join(err, p.release())
 	}
 	return p, nil
 }
 
 // settle looks whether the schema is free, and shares out the server's connections.
-func (p *demoPlace) settle(ctx context.Context, workers int) (err error) {
+func (p *demoPlace) settle(ctx context.Context, engines int) (err error) {
 	u, err := url.Parse(p.store)
 	if err != nil {
 		return errors.New("--store is no URL: want postgres://user@host/database") // it may hold a password
@@ -118,10 +122,10 @@ func (p *demoPlace) settle(ctx context.Context, workers int) (err error) {
 	if q.Has(connsName) {
 		return nil
 	}
-	conns := min((free-connsOurs)/workers-connsBeside, connsMost)
+	conns := min((free-connsOurs)/engines-connsBeside, connsMost)
 	if conns < connsLeast {
-		return fmt.Errorf("--workers is %d, and each needs %d connections, but the server has only %d free: take fewer workers, or raise its max_connections",
-			workers, connsBeside+connsLeast, free)
+		return fmt.Errorf("%d processes run the engine, and each needs %d connections, but the server has only %d free: take fewer --workers, or raise its max_connections",
+			engines, connsBeside+connsLeast, free)
 	}
 	q.Set(connsName, strconv.Itoa(conns))
 	u.RawQuery = q.Encode()

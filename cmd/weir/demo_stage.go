@@ -21,26 +21,26 @@ import (
 // told to take no more orders than a kill's share of those left, until it is done. Each comes
 // after a random amount of work that is there to be done.
 type stage struct {
-	app     *app
-	place   *demoPlace
-	seed    uint64
-	orders  int     // in the book
-	effort  float64 // how much work an order is, as look counts it
-	kills   int     // to be done, of processes
-	killsDB int     // and of the database
-	look    func(context.Context, *database.Database) (outlook, error)
+	app    *app
+	place  *demoPlace
+	seed   uint64
+	orders int     // in the book
+	effort float64 // how much work an order is, as look counts it
+	kills  [kinds]tally
+	look   func(context.Context, *database.Database) (outlook, error)
+	told   func(upTo int) // told as the workers are; nil: nobody
 
-	workers []*actor
+	brokers []*actor
 	others  []*actor
+	workers []*actor
 
 	db       *database.Database
 	luck     *rand.Rand
-	killed   map[string]int // by role
-	killedDB int
-	restarts int // of workers that ended by themselves
-	failures int // of these, since something was done
-	upTo     int // orders that the workers may take
-	killAt   int // when so much is done; -1: no more kills
+	killed   map[string]int // processes, by role
+	restarts int            // of workers that ended by themselves
+	failures int            // of these, since something was done
+	upTo     int            // orders that the workers may take
+	killAt   int            // when so much is done; -1: no more kills
 	done     int
 	moved    time.Time // when done last changed
 	shown    *demoProgress
@@ -52,12 +52,14 @@ type actor struct {
 	role  string // by which kills are counted: "engine"
 	start func(context.Context) (*process, error)
 	now   *process
+	dir   string // a broker's data
 }
 
 // outlook is how far the work is.
 type outlook struct {
-	taken, open int // orders
-	done        int // work
+	taken, open int  // orders
+	done        int  // work
+	settled     bool // all is done, and those who work do not end by themselves
 	line        demoLine
 }
 
@@ -67,7 +69,7 @@ const (
 	lookToShow   = 100 * time.Millisecond
 	// A kill comes up to so much later, so that it does not always follow a commit.
 	killDelayMax = 30 * time.Millisecond
-	// The database is away for up to so long, and as long as it takes to recover.
+	// The database, or a broker, is away for up to so long, and as long as it takes to recover.
 	awayDelayMax = 500 * time.Millisecond
 	// The engine gives running handlers 10 s to end.
 	stopPatience = 15 * time.Second
@@ -80,7 +82,9 @@ const (
 
 // newStage is a stage without actors.
 func newStage(a *app, p *demoPlace, f demoFlags) *stage {
-	return &stage{app: a, place: p, seed: f.Seed, kills: f.Kill, killsDB: f.KillDB, killed: map[string]int{}}
+	s := &stage{app: a, place: p, seed: f.Seed, killed: map[string]int{}}
+	s.kills[ofProcesses].planned, s.kills[ofDatabase].planned = f.Kill, f.KillDB
+	return s
 }
 
 // cast makes the workers: so many processes of this program with these arguments.
@@ -90,20 +94,27 @@ func (s *stage) cast(workers int, arguments func(worker int) []string) error {
 		return err
 	}
 	for n := range workers {
-		a := &actor{name: roleEngine, role: roleEngine}
+		name := roleEngine
 		if workers > 1 {
-			a.name = fmt.Sprintf("worker %d", n+1)
+			name = fmt.Sprintf("worker %d", n+1)
 		}
-		a.start = func(context.Context) (*process, error) {
-			p, err := program{name: a.name, self: self, args: arguments(n), env: s.place.environment(), err: s.app.err}.start()
-			if err == nil {
-				s.tell(p)
-			}
-			return p, err
-		}
-		s.workers = append(s.workers, a)
+		s.hire(name, func() program {
+			return program{name: name, self: self, args: arguments(n), env: s.place.environment(), err: s.app.err}
+		})
 	}
 	return nil
+}
+
+// hire adds a worker, who is told how many orders to take. What it runs is asked when it starts: by then is known
+// where the others listen.
+func (s *stage) hire(name string, what func() program) {
+	s.workers = append(s.workers, &actor{name: name, role: roleEngine, start: func(context.Context) (*process, error) {
+		p, err := what().start()
+		if err == nil {
+			s.tell(p)
+		}
+		return p, err
+	}})
 }
 
 const roleEngine = "engine"
@@ -114,12 +125,12 @@ func (s *stage) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.db.Close()) }()
-	s.luck = newLuck(s.seed, s.kills+s.killsDB)
-	s.shown = newDemoProgress(s.app.err, s.kills+s.killsDB)
+	s.luck = newLuck(s.seed, s.killsPlanned())
+	s.shown = newDemoProgress(s.app.err, s.killsPlanned())
 	defer s.shown.end()
 	defer s.stop() // whatever happens, none is left behind
 	s.release()
-	for _, a := range slices.Concat(s.others, s.workers) { // the workers need the others
+	for _, a := range s.actors() {
 		if a.now, err = a.start(ctx); err != nil {
 			return err
 		}
@@ -128,12 +139,15 @@ func (s *stage) run(ctx context.Context) (err error) {
 	return s.watch(ctx)
 }
 
+// actors are all, those whom the workers need first.
+func (s *stage) actors() []*actor { return slices.Concat(s.brokers, s.others, s.workers) }
+
 // newLuck draws kills: the same for the same seed and number.
 func newLuck(seed uint64, kills int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(kills))) }
 
 // stop ends all processes, the workers first.
 func (s *stage) stop() {
-	for _, some := range [][]*actor{s.workers, s.others} {
+	for _, some := range [][]*actor{s.workers, s.others, s.brokers} {
 		var all sync.WaitGroup
 		for _, a := range some {
 			if a.now != nil {
@@ -149,7 +163,12 @@ func (s *stage) tell(p *process) { _, _ = fmt.Fprintln(p.life, s.upTo) }
 
 // release draws the next kill, and gives out the orders that it takes.
 func (s *stage) release() {
-	left := s.kills + s.killsDB - s.allKilled()
+	defer func() {
+		if s.told != nil {
+			s.told(s.upTo)
+		}
+	}()
+	left := s.killsLeft()
 	if left == 0 {
 		s.upTo, s.killAt = s.orders, -1
 		return
@@ -162,16 +181,6 @@ func (s *stage) release() {
 // drawnFrom is the share of the work at hand in which a kill may come: all of it is there
 // only without bad lines, and with nobody waiting.
 const drawnFrom = 0.6
-
-// processesKilled counts kills, but for those of the database.
-func (s *stage) processesKilled() (n int) {
-	for _, k := range s.killed {
-		n += k
-	}
-	return n
-}
-
-func (s *stage) allKilled() int { return s.processesKilled() + s.killedDB }
 
 // due says whether it is time for the next kill.
 func (s *stage) due(now outlook) bool {
@@ -211,6 +220,9 @@ func (s *stage) watch(ctx context.Context) error {
 			s.done, s.moved, s.failures = now.done, time.Now(), 0
 		}
 		s.shown.tell(now.line)
+		if now.settled {
+			return nil
+		}
 		if time.Since(s.moved) > stallMax {
 			s.app.progress("nothing has moved for %v: what is open is counted as it is", stallMax)
 			return nil
@@ -230,7 +242,7 @@ func (s *stage) watch(ctx context.Context) error {
 // raise starts again what has ended before its time. over: all workers have done their work.
 func (s *stage) raise(ctx context.Context) (over bool, err error) {
 	over = true
-	for _, a := range slices.Concat(s.others, s.workers) {
+	for _, a := range s.actors() {
 		worker := a.role == roleEngine
 		select {
 		case <-a.now.ended:
@@ -261,58 +273,9 @@ func (s *stage) raise(ctx context.Context) (over bool, err error) {
 	return over, nil
 }
 
-// kill kills somebody, or the database, and starts it again.
-func (s *stage) kill(ctx context.Context, now outlook) error {
-	left := s.killsDB - s.killedDB
-	if s.luck.IntN(left+s.kills-s.processesKilled()) < left {
-		return s.killDB(ctx, now)
-	}
-	some := s.workers
-	if len(s.others) > 0 && s.luck.IntN(oneIn) == 0 {
-		some = s.others
-	}
-	a := some[s.luck.IntN(len(some))]
-	if !a.now.kill() {
-		return nil // it has ended by itself: the next look tells why, and draws another
-	}
-	s.killed[a.role]++
-	s.shown.kill(now.line, a.name)
-	s.goOn()
-	restarted, err := a.start(ctx)
-	if err == nil {
-		a.now = restarted
-	}
-	return err
-}
-
-// oneIn is of how many killed processes one is a worker, if there are others.
-const oneIn = 2
-
-// killDB kills the database, and starts it again.
-func (s *stage) killDB(ctx context.Context, now outlook) error {
-	if err := s.place.server.Kill(); err != nil {
-		return err
-	}
-	s.killedDB++
-	s.shown.kill(now.line, "PostgreSQL")
-	if err := pause(ctx, rand.N(awayDelayMax)); err != nil {
-		return err
-	}
-	s.goOn()
-	return s.place.server.Up(ctx)
-}
-
-// goOn gives out what the next kill takes.
-func (s *stage) goOn() {
-	s.release()
-	for _, a := range s.workers {
-		s.tell(a.now)
-	}
-}
-
 // result is how the demo was run.
 func (s *stage) result() demoRunResult {
-	return demoRunResult{Store: s.place.kind(), Workers: len(s.workers), KillsDB: s.killedDB, Restarts: s.restarts}
+	return demoRunResult{Store: s.place.kind(), Workers: len(s.workers), KillsDB: s.kills[ofDatabase].done, Restarts: s.restarts}
 }
 
 // text tells people what is unusual.

@@ -76,12 +76,42 @@ func TestDemoSurvivesKills(t *testing.T) {
 	}
 }
 
+// Wait staff, kitchen and broker as real processes, each of which is really killed, and the broker loses its data.
+func TestDemoProcesses(t *testing.T) {
+	weir := builtWeir(t)
+	book, files := smallBook(t, 200)
+	dir := filepath.Join(t.TempDir(), "kept")
+	cmd := exec.CommandContext(t.Context(), weir, append([]string{"demo", "--processes", "--kill", "4", "--kill-broker", "2", "--wipe-broker", "--dir", dir, "--json"}, files...)...)
+	var out, progress bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &progress
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("weir demo --processes: %v\n%s%s", err, &progress, &out)
+	}
+	var got demoResult
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("the output is %q: %v", &out, err)
+	}
+	if got.Kills != 4 || got.KillsBroker != 2 || got.WipesBroker != 1 || got.Brokers != 1 || got.Workers != 2 ||
+		got.Lost != 0 || got.ServedTwice != 0 || got.CookedTwice != 0 || got.Orders != 200 || got.Lines != book.Lines ||
+		got.Served != book.Lines-got.LinesBad || got.LinesBad == 0 || got.Dead != got.LinesBad {
+		t.Errorf("weir demo --processes = %+v, want 200 orders, %d lines, the good ones served, the bad ones dead, 4 kills, 2 of the broker, which was wiped once", got, book.Lines)
+	}
+	for file, queue := range map[string]string{staffFile: "wait-staff.serve-food", kitchenFile: "kitchen.food-ready@wait-staff"} {
+		look := exec.CommandContext(t.Context(), weir, "--store", filepath.Join(dir, file), "queue", "ls")
+		if out, err := look.CombinedOutput(); err != nil || !strings.Contains(string(out), queue) {
+			t.Errorf("weir queue ls on the kept %s: %v, want %s\n%s", file, err, queue, out)
+		}
+	}
+}
+
 // Whoever interrupts the demo gets back an empty machine: no process, no files.
 func TestDemoInterrupted(t *testing.T) {
 	weir := builtWeir(t)
 	_, files := smallBook(t, 3000)
-	for _, demo := range []string{"restaurant", "fulfilment"} {
-		t.Run(demo, func(t *testing.T) { interruptDemo(t, weir, t.TempDir(), append([]string{"demo", demo}, files...)) })
+	for _, demo := range []string{"restaurant", "restaurant --processes", "fulfilment"} {
+		t.Run(demo, func(t *testing.T) {
+			interruptDemo(t, weir, t.TempDir(), slices.Concat([]string{"demo"}, strings.Fields(demo), files))
+		})
 	}
 }
 
@@ -143,6 +173,9 @@ func TestDemoRefuses(t *testing.T) {
 		{[]string{"--workers", "17", "--store", "postgres"}, exitUsage, "--workers is 17, want 1 to 16"},
 		{[]string{"--kill-db", "1"}, exitUsage, "--kill-db is for --store postgres"},
 		{[]string{"--kill-db", "1", "--store", "postgres://me@nowhere/db"}, exitUsage, "--kill-db is for --store postgres"},
+		{[]string{"--kill-broker", "1"}, exitUsage, "--kill-broker, --wipe-broker and --cluster go with --processes"},
+		{[]string{"--processes", "--kill-broker=-1"}, exitUsage, "--kill-broker is -1, want 0 or more"},
+		{slices.Concat(files, []string{"--processes", "--kill", "2", "--kill-broker", "3", "--wipe-broker"}), exitUsage, "4 kills of brokers are too many, want 0 to 3"},
 		{[]string{"--store", "weir.db"}, exitUsage, "a demo makes its own file"},
 	} {
 		var out, said bytes.Buffer

@@ -2,41 +2,64 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 
 	"github.com/weir-go/weir/examples/database"
 	"github.com/weir-go/weir/examples/restaurant"
+	"github.com/weir-go/weir/transport/jetstream"
 )
 
-// demoWorkCmd is a process that runs the engine and takes the orders of its share: of as many
+// demoWorkCmd is a process that runs the engine, of both boundaries or of one, and takes the orders of its share: of as many
 // of the book's first as the last line of its standard input says. It stops when that ends, so
 // it does not outlive the one who started it. It knows nothing of kills: started again, it
 // goes on from its tables. Its store is in the environment.
 type demoWorkCmd struct {
-	Dir     string // of the log
-	Orders  string
-	Menu    string
-	Seed    uint64
-	Worker  int
-	Workers int
+	Dir      string // of the log
+	Orders   string
+	Menu     string
+	Seed     uint64
+	Worker   int
+	Workers  int
+	Boundary string   // the only one that lives in its store; empty: both do
+	Servers  []string // URLs of the brokers that lead to the other one
 }
 
-// arguments are the command line of this process, as one of the workers.
-func (c *demoWorkCmd) arguments(worker int) []string {
-	return []string{"demo", "work", "--dir", c.Dir, "--orders", c.Orders, "--menu", c.Menu,
+// arguments are the command line of this process, as one of the workers of a boundary.
+func (c *demoWorkCmd) arguments(boundary string, worker int) []string {
+	args := []string{"demo", "work", "--dir", c.Dir, "--orders", c.Orders, "--menu", c.Menu,
 		"--seed", strconv.FormatUint(c.Seed, 10), "--worker", strconv.Itoa(worker), "--workers", strconv.Itoa(c.Workers)}
+	if boundary != "" {
+		args = append(args, "--boundary", boundary, "--servers", strings.Join(c.Servers, ","))
+	}
+	return args
 }
 
-func (c *demoWorkCmd) open(a *app, db *database.Database, log *slog.Logger) (*restaurant.Restaurant, error) {
+// open opens the restaurant, or its part. What close closes comes after the restaurant.
+func (c *demoWorkCmd) open(a *app, db *database.Database, log *slog.Logger) (_ *restaurant.Restaurant, close func() error, err error) {
 	menu, err := restaurant.OpenMenu(c.Menu)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return restaurant.Open(a.ctx, restaurant.Config{Database: db, Menu: menu, Seed: c.Seed, Log: log, Takes: share(c.Worker, c.Workers)})
+	conf := restaurant.Config{Database: db, Menu: menu, Seed: c.Seed, Log: log, Takes: share(c.Worker, c.Workers)}
+	close = func() error { return nil }
+	if c.Boundary != "" {
+		wire, err := jetstream.Open(jetstream.Config{Servers: c.Servers, Name: c.Boundary, Replicas: len(c.Servers), Log: log})
+		if err != nil {
+			return nil, nil, err
+		}
+		conf.Owns, conf.Transport, close = []string{c.Boundary}, wire, wire.Close
+	}
+	r, err := restaurant.Open(a.ctx, conf)
+	if err != nil {
+		return nil, nil, errors.Join(err, close())
+	}
+	return r, close, nil
 }
 
 // share is which orders one of the workers takes.
@@ -50,7 +73,7 @@ func (c *demoWorkCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	log, closeLog, err := demoLog(c.Dir, "restaurant")
+	log, closeLog, err := demoLog(c.Dir, cmp.Or(c.Boundary, "restaurant"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +83,7 @@ func (c *demoWorkCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	r, err := c.open(a, db, log.With("worker", c.Worker))
+	r, closeWire, err := c.open(a, db, log.With("worker", c.Worker))
 	if err != nil {
 		return err
 	}
@@ -70,7 +93,7 @@ func (c *demoWorkCmd) Run(a *app) (err error) {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // as it was told
 	}
-	return errors.Join(err, r.Close())
+	return errors.Join(err, r.Close(), closeWire())
 }
 
 // told are the numbers that are read, a line each. It calls stop when there are no more.

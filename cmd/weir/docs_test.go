@@ -30,7 +30,9 @@ func TestDocs(t *testing.T) {
 		messageView{}, bodyView{}, storyView{}, queueStoryView{}, attemptView{}, deadView{}, deadGroup{}, actedView{},
 		auditView{}, doctorView{}, versionView{},
 		runView{}, runStoryView{}, recordView{}, runAttemptView{}, waitView{}, mailView{}, runWhyView{}, runActView{},
-		lockView{}, lockWaiterView{}, lockBreakView{}, workflowView{}, migrateView{},
+		lockView{}, lockWaiterView{}, lockBreakView{}, workflowView{}, migrateView{}, brokerView{},
+		laneOutView{}, laneInView{}, storeRenewView{},
+		replicaView{}, snapshotView{}, wishView{}, entryView{}, resyncView{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

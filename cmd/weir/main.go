@@ -1,4 +1,4 @@
-// Command weir runs the demo and the benchmarks, and lets a person look into a
+// Command weir runs the broker, the demos and the benchmarks, and lets a person look into a
 // journal and operate it: what waits, what happened to an order, what died and why.
 //
 // It opens the journal's file beside the service that works it; reading holds
@@ -38,19 +38,23 @@ type cli struct {
 	Schema string `env:"WEIR_SCHEMA" default:"weir" placeholder:"NAME" help:"The journal's schema in a PostgreSQL database (${env}, default ${default})."`
 	JSON   bool   `name:"json" help:"Print one JSON object on the last line of standard output."`
 
-	Demo    demoCmd    `cmd:"" help:"See weir at work: a restaurant whose engine may be killed."`
-	Bench   benchCmd   `cmd:"" help:"Measure weir on this machine."`
-	Status  statusCmd  `cmd:"" help:"The store, who works it, its queues and workflows in a line each. Exit code 5 if something is wrong."`
-	Queue   queueCmd   `cmd:"" help:"Queues: figures, pause and resume."`
-	Message messageCmd `cmd:"" help:"Messages: what was sent, and what became of it."`
-	Run     runCmd     `cmd:"" help:"Runs of workflows: look, why they wait, cancel, and settle what needs a person."`
-	Lock    lockCmd    `cmd:"" help:"Named locks that runs hold: look, break."`
-	Trace   traceCmd   `cmd:"" help:"Everything that happened to a business key, in order."`
-	Dead    deadCmd    `cmd:"" help:"Dead letters: look, retry, edit and retry, discard."`
-	Audit   auditCmd   `cmd:"" help:"What operators did, and why."`
-	Doctor  doctorCmd  `cmd:"" help:"Look for what should not be, and say what to do. Exit code 5 if there is any."`
-	Migrate migrateCmd `cmd:"" help:"Bring the journal to this version of weir: look, do it, or print the SQL."`
-	Version versionCmd `cmd:"" help:"This program's version and what it was built with."`
+	Demo     demoCmd     `cmd:"" help:"See weir at work: a restaurant whose engine may be killed."`
+	Bench    benchCmd    `cmd:"" help:"Measure weir on this machine."`
+	Status   statusCmd   `cmd:"" help:"The store, who works it, its queues and workflows in a line each. Exit code 5 if something is wrong."`
+	Queue    queueCmd    `cmd:"" help:"Queues: figures, pause and resume."`
+	Message  messageCmd  `cmd:"" help:"Messages: what was sent, and what became of it."`
+	Run      runCmd      `cmd:"" help:"Runs of workflows: look, why they wait, cancel, and settle what needs a person."`
+	Lock     lockCmd     `cmd:"" help:"Named locks that runs hold: look, break."`
+	Replica  replicaCmd  `cmd:"" help:"Entities that the store owns or follows: figures, entries, resync."`
+	Boundary boundaryCmd `cmd:"" help:"What goes between this store and others: what waits, and for what."`
+	Trace    traceCmd    `cmd:"" help:"Everything that happened to a business key, in order."`
+	Dead     deadCmd     `cmd:"" help:"Dead letters: look, retry, edit and retry, discard."`
+	Audit    auditCmd    `cmd:"" help:"What operators did, and why."`
+	Doctor   doctorCmd   `cmd:"" help:"Look for what should not be, and say what to do. Exit code 5 if there is any."`
+	Restored storeCmd    `cmd:"" name:"store" help:"The store itself: a new life, after it was restored from a copy."`
+	Migrate  migrateCmd  `cmd:"" help:"Bring the journal to this version of weir: look, do it, or print the SQL."`
+	Broker   brokerCmd   `cmd:"" help:"The broker between boundaries: a NATS server that syncs what it keeps, until it is told to stop."`
+	Version  versionCmd  `cmd:"" help:"This program's version and what it was built with."`
 }
 
 const description = `weir: resilient asynchronous messaging in the service's own process and database.

@@ -1,5 +1,5 @@
 // Package restaurant is a complete program on weir: wait staff and kitchen, two
-// boundaries in one store, and an order book that flows through them.
+// boundaries in one store or in one each, and an order book that flows through them.
 //
 //	wait-staff                              kitchen
 //	takes an order ── kitchen.prepare-food ─▶ cooks it, or refuses it
@@ -19,6 +19,10 @@
 // that it had not taken and works the messages that it had not worked, and nothing
 // is lost or served twice. On PostgreSQL several processes work side by side, and any of
 // them, or the database, may be killed. count.go counts that, from the boundaries' own tables.
+//
+// Whether the boundaries share a process and a database, or have one each and a broker between
+// them, is told by Config alone: nothing else knows. Then each of the three may be killed, and a
+// side that is away is noticed by nobody until its messages have filled the other's outbox.
 //
 // All messages of an order have its key, so that weir trace order-42 tells its story.
 package restaurant

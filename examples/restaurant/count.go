@@ -24,35 +24,78 @@ type Count struct {
 	CookedTwice int
 }
 
-const sqlCount = `select
-	(select count(*) from wait_staff_orders),
-	(select count(*) from wait_staff_lines),
-	(select count(*) from wait_staff_lines where state = 'bad'),
-	(select count(*) from wait_staff_orders where state = 'open'),
-	(select count(*) from wait_staff_orders where state = 'unservable'),
-	(select count(distinct c.line) from kitchen_cooked c join wait_staff_lines l on l.id = c.line and l.state <> 'bad'),
-	(select count(distinct s.line) from wait_staff_servings s join wait_staff_lines l on l.id = s.line and l.state <> 'bad'),
-	(select count(*) from wait_staff_lines l where l.state <> 'bad' and not (
-		l.state = 'served'
-		and exists (select 1 from kitchen_cooked where line = l.id)
-		and exists (select 1 from wait_staff_servings where line = l.id)))
-	+ (select cast(coalesce(sum(lines), 0) as bigint) from wait_staff_orders) - (select count(*) from wait_staff_lines),
-	(select count(*) from wait_staff_servings),
-	(select count(*) from kitchen_cooked)`
+const (
+	sqlCountOrders = `select count(*), cast(coalesce(sum(lines), 0) as bigint),
+		count(case when state = 'open' then 1 end), count(case when state = 'unservable' then 1 end),
+		(select count(*) from wait_staff_servings)
+		from wait_staff_orders`
+	sqlCountLines = `select l.id, l.state, (select count(*) from wait_staff_servings s where s.line = l.id)
+		from wait_staff_lines l`
+	sqlCountCooked = `select line, count(*) from kitchen_cooked group by line`
+)
 
-// Querier is the restaurant's *database.Database, or a *sql.Conn or *sql.Tx of it.
+// Querier is a *database.Database, or a *sql.Conn or *sql.Tx of it.
 type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
+// Tables are where the boundaries' tables are: in one database, or in one each.
+type Tables struct{ WaitStaff, Kitchen Querier }
+
 // CountAll counts the outcome.
-func CountAll(ctx context.Context, db Querier) (Count, error) {
+func CountAll(ctx context.Context, t Tables) (Count, error) {
 	var c Count
-	var servings, cookings int
-	err := db.QueryRowContext(ctx, sqlCount).Scan(&c.Orders, &c.Lines, &c.LinesBad, &c.Open, &c.Unservable,
-		&c.Cooked, &c.Served, &c.Lost, &servings, &cookings)
-	c.ServedTwice, c.CookedTwice = servings-c.Served, cookings-c.Cooked
+	var promised, servings int // lines, as their orders say; all servings
+	err := t.WaitStaff.QueryRowContext(ctx, sqlCountOrders).Scan(&c.Orders, &promised, &c.Open, &c.Unservable, &servings)
+	if err != nil {
+		return c, err
+	}
+	cooked := map[int64]int{} // how often, by line
+	var line, times int64
+	err = each(ctx, t.Kitchen, sqlCountCooked, func() {
+		cooked[line] = int(times)
+		c.CookedTwice += int(times)
+	}, &line, &times)
+	if err != nil {
+		return c, err
+	}
+	var state string
+	err = each(ctx, t.WaitStaff, sqlCountLines, func() {
+		c.Lines++
+		if state == "bad" {
+			c.LinesBad++
+			return
+		}
+		if cooked[line] > 0 {
+			c.Cooked++
+		}
+		if times > 0 {
+			c.Served++
+		}
+		if state != "served" || cooked[line] == 0 || times == 0 {
+			c.Lost++
+		}
+	}, &line, &state, &times)
+	c.Lost += promised - c.Lines
+	c.ServedTwice, c.CookedTwice = servings-c.Served, c.CookedTwice-c.Cooked
 	return c, err
+}
+
+// each reads the rows of a query into places, and calls row after each.
+func each(ctx context.Context, db Querier, query string, row func(), places ...any) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(places...); err != nil {
+			return err
+		}
+		row()
+	}
+	return rows.Err()
 }
 
 // Progress is how far the work is, at the price of a look.
@@ -61,15 +104,20 @@ type Progress struct {
 	Cooked, Servings int
 }
 
-const sqlProgress = `select
+const (
+	sqlProgress = `select
 	(select count(*) from wait_staff_orders),
 	(select count(*) from wait_staff_orders where state = 'open'),
-	(select count(*) from kitchen_cooked),
 	(select count(*) from wait_staff_servings)`
+	sqlProgressCooked = `select count(*) from kitchen_cooked`
+)
 
 // Look reads how far the work is.
-func Look(ctx context.Context, db Querier) (Progress, error) {
+func Look(ctx context.Context, t Tables) (Progress, error) {
 	var p Progress
-	err := db.QueryRowContext(ctx, sqlProgress).Scan(&p.Orders, &p.Open, &p.Cooked, &p.Servings)
+	err := t.WaitStaff.QueryRowContext(ctx, sqlProgress).Scan(&p.Orders, &p.Open, &p.Servings)
+	if err == nil {
+		err = t.Kitchen.QueryRowContext(ctx, sqlProgressCooked).Scan(&p.Cooked)
+	}
 	return p, err
 }

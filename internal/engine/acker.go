@@ -243,5 +243,10 @@ func (q *queue) feeding(sends []*store.Message) {
 			q.feeds[to.settings.Queue.Name] = to
 			q.mu.Unlock()
 		}
+		for _, to := range q.e.exchange.of(m.Topic) {
+			q.mu.Lock()
+			q.feeds[to.name] = to
+			q.mu.Unlock()
+		}
 	}
 }

@@ -33,6 +33,7 @@ type Attempt struct {
 	settle   [1]store.Settlement
 	closures []store.Closure
 	sends    []*store.Message
+	states   []store.State
 	runs     []*store.RunStart
 
 	mu       sync.Mutex // below: the handler's goroutine, its children, and the reaper
@@ -49,18 +50,29 @@ func (a *Attempt) OnCommit(f store.Closure) {
 	}))
 }
 
-// Send adds messages to the acknowledgement's transaction, caused by this one.
-func (a *Attempt) Send(messages []*store.Message) error {
+// Send adds messages to the acknowledgement's transaction, caused by this one, and states of
+// entities: those that they tell of, or a follower's. A reply goes to the boundary that asked.
+func (a *Attempt) Send(messages []*store.Message, states []store.State) error {
 	if len(a.sends)+len(messages) > store.MaxSends {
 		return fmt.Errorf("weir: %d messages from one handler, want at most %d", len(a.sends)+len(messages), store.MaxSends)
+	}
+	if len(a.states)+len(states) > store.MaxStates {
+		return fmt.Errorf("weir: %d states of entities from one handler, want at most %d", len(a.states)+len(states), store.MaxStates)
 	}
 	for _, m := range messages {
 		m.Cause, m.Correlation = a.Message.ID, a.Message.Correlation
 		if m.Correlation == "" {
 			m.Correlation = a.Message.ID
 		}
+		if m.Kind == store.KindReply {
+			m.Topic = a.q.e.replyTo(a.Message, m.Topic)
+		}
+	}
+	if err := a.q.e.route(a, messages); err != nil {
+		return err
 	}
 	a.sends = append(a.sends, messages...)
+	a.states = append(a.states, states...)
 	return nil
 }
 
@@ -147,7 +159,7 @@ func (a *Attempt) conclude(v verdict) {
 	}
 	a.change = store.Change{Settle: a.settle[:]}
 	if v.Verdict == store.Done {
-		a.change.Sends, a.change.Runs, a.change.Closures = a.sends, a.runs, a.closures
+		a.change.Sends, a.change.States, a.change.Runs, a.change.Closures = a.sends, a.states, a.runs, a.closures
 	}
 }
 

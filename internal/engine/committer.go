@@ -25,12 +25,12 @@ type committer struct {
 	st store.Store
 	// before looks for the idle queues for which what is sent may be claimed at once;
 	// after is told of each group committed, with its error.
-	before func(*flight)
-	after  func(*flight, error)
+	before func(*inFlight)
+	after  func(*inFlight, error)
 	most   int // groups in flight at once; 0: one
 
 	entries sync.Pool // of *entry
-	flights sync.Pool // of *flight
+	flights sync.Pool // of *inFlight
 	held    heldLine
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ type committer struct {
 	waiting []*entry
 	weight  int       // of the waiting
 	plain   int       // of those, the weight of plain ones
-	flying  []*flight // the oldest first
+	flying  []*inFlight // the oldest first
 	ordered bool      // one of them is not plain
 	recent  int       // entries that came for the last groups, fading
 	many    bool      // somebody waits who brings many changes: no need to gather more
@@ -46,8 +46,8 @@ type committer struct {
 	timer   *time.Timer
 }
 
-// flight is a group on its way to the disk.
-type flight struct {
+// inFlight is a group on its way to the disk.
+type inFlight struct {
 	group store.Group
 	taken []*entry
 	plain bool
@@ -97,12 +97,12 @@ func (c *committer) entry() *entry {
 	return &entry{wake: make(chan call, 2)}
 }
 
-// send commits messages from outside, as one change.
-func (c *committer) send(ctx context.Context, messages []*store.Message) error {
+// send commits messages from outside, and states that they tell of, as one change.
+func (c *committer) send(ctx context.Context, messages []*store.Message, states []store.State) error {
 	e := c.entry()
-	e.own = store.Change{Sends: messages, Outside: true}
+	e.own = store.Change{Sends: messages, States: states, Outside: true}
 	e.one[0] = &e.own
-	e.changes, e.weight, e.plain = e.one[:], 1+len(messages), isPlain(&e.own)
+	e.changes, e.weight, e.plain = e.one[:], 1+len(messages)+len(states), isPlain(&e.own)
 	refused, err := c.do(ctx, e)
 	if err == nil {
 		err = refused
@@ -114,7 +114,7 @@ func (c *committer) send(ctx context.Context, messages []*store.Message) error {
 func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 	e := c.entry()
 	e.one[0] = change
-	e.changes, e.weight, e.plain = e.one[:], 1+len(change.Sends), isPlain(change)
+	e.changes, e.weight, e.plain = e.one[:], 1+len(change.Sends)+len(change.States), isPlain(change)
 	if _, err := c.do(ctx, e); err != nil {
 		return err
 	}
@@ -123,11 +123,12 @@ func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 
 // isPlain reports whether a change is sends and nothing else, to be in order with nothing.
 func isPlain(c *store.Change) bool {
-	if len(c.Sends) == 0 || len(c.Settle) > 0 || len(c.Starts) > 0 || len(c.Runs) > 0 || c.Run != nil || len(c.Closures) > 0 {
+	if len(c.Sends) == 0 || len(c.Settle) > 0 || len(c.Starts) > 0 || len(c.Runs) > 0 || c.Run != nil || len(c.Closures) > 0 ||
+		len(c.States) > 0 || c.Arrival != nil {
 		return false
 	}
 	for _, m := range c.Sends {
-		if m.Key != "" || m.Dedup != "" {
+		if m.Key != "" || m.Dedup != "" || m.Origin != nil {
 			return false
 		}
 	}
@@ -140,7 +141,7 @@ func (c *committer) commit(ctx context.Context, changes []*store.Change) error {
 	e := c.entry()
 	e.changes, e.weight = changes, len(changes)
 	for _, change := range changes {
-		e.weight += len(change.Sends)
+		e.weight += len(change.Sends) + len(change.States)
 	}
 	_, err := c.do(ctx, e)
 	return err
@@ -272,7 +273,7 @@ func (c *committer) nudgeAll() {
 }
 
 // takesOff counts a group as in flight.
-func (c *committer) takesOff(f *flight) {
+func (c *committer) takesOff(f *inFlight) {
 	f.began = time.Now()
 	c.flying = append(c.flying, f)
 	c.ordered = c.ordered || !f.plain
@@ -286,9 +287,9 @@ func (c *committer) takesOff(f *flight) {
 }
 
 // lands counts it out again.
-func (c *committer) lands(f *flight) {
-	c.flying = slices.DeleteFunc(c.flying, func(other *flight) bool { return other == f })
-	c.ordered = slices.ContainsFunc(c.flying, func(other *flight) bool { return !other.plain })
+func (c *committer) lands(f *inFlight) {
+	c.flying = slices.DeleteFunc(c.flying, func(other *inFlight) bool { return other == f })
+	c.ordered = slices.ContainsFunc(c.flying, func(other *inFlight) bool { return !other.plain })
 	c.slow = c.slow && len(c.flying) > 0 && time.Since(c.flying[0].began) >= nudgeAfter
 	switch {
 	case len(c.flying) == 0:
@@ -355,7 +356,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	}
 	clear(g.Changes)
 	clear(f.taken)
-	*f = flight{group: store.Group{Changes: g.Changes[:0], Eager: g.Eager[:0]}, taken: f.taken[:0]}
+	*f = inFlight{group: store.Group{Changes: g.Changes[:0], Eager: g.Eager[:0]}, taken: f.taken[:0]}
 	c.flights.Put(f)
 }
 
@@ -384,10 +385,10 @@ const (
 
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as may fly and the bound allows.
-func (c *committer) take(own *entry) *flight {
-	f, ok := c.flights.Get().(*flight)
+func (c *committer) take(own *entry) *inFlight {
+	f, ok := c.flights.Get().(*inFlight)
 	if !ok {
-		f = &flight{}
+		f = &inFlight{}
 	}
 	n, rest := 0, 0
 	f.plain = true

@@ -112,6 +112,8 @@ func (l *life) more() {
 	for _, w := range l.workflows {
 		w.more()
 	}
+	l.exchange.more()
+	l.lookForStates()
 }
 
 // waker has them claim when the store hears that others have sent something: sooner than
@@ -208,21 +210,31 @@ func (q *queue) measure(now time.Time) {
 	q.measuredAt, q.measuredDone = now, q.done
 }
 
+// fed is what a handler sends to: a queue here, or a relay.
+type fed interface {
+	// isFull reports whether it holds as much as it may.
+	isFull() bool
+}
+
+func (q *queue) isFull() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	capacity := int64(q.settings.Queue.Capacity)
+	return capacity > 0 && q.depth >= capacity
+}
+
 // restrain slows a queue whose handlers send into a full one: what leaves with an
 // acknowledgement is admitted, so its source must give way, down to one at a time.
 func (q *queue) restrain() {
 	q.mu.Lock()
-	feeds := make([]*queue, 0, len(q.feeds))
+	feeds := make([]fed, 0, len(q.feeds))
 	for _, to := range q.feeds {
 		feeds = append(feeds, to)
 	}
 	q.mu.Unlock()
 	slow := false
 	for _, to := range feeds {
-		to.mu.Lock()
-		capacity := int64(to.settings.Queue.Capacity)
-		slow = slow || (to != q && capacity > 0 && to.depth >= capacity)
-		to.mu.Unlock()
+		slow = slow || to != fed(q) && to.isFull()
 	}
 	q.mu.Lock()
 	if q.slowed != slow {

@@ -34,5 +34,5 @@ func Detach(ctx context.Context, m *store.Message, s Settings) *Attempt {
 
 // Caused is what the attempt would write with its acknowledgement.
 func (a *Attempt) Caused() store.Change {
-	return store.Change{Sends: a.sends, Runs: a.runs, Closures: a.closures}
+	return store.Change{Sends: a.sends, States: a.states, Runs: a.runs, Closures: a.closures}
 }

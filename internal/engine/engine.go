@@ -14,6 +14,9 @@
 //	reaper     writes off handlers that ignore their context
 //	monitor    sees what other processes did: sends, pauses
 //	waker      hears of their sends, where the store tells
+//	exchange   relays, inlets, and what boundaries tell each other
+//	relay      sends what is in a queue to a boundary of another store, and settles it when it is there
+//	inlet      takes in what others send to a boundary
 //	heartbeat, janitor, figures
 //
 // All that belongs to one process of the store is a life. Where several processes may
@@ -47,6 +50,7 @@ type Config struct {
 	StopTimeout time.Duration
 	Intervals   Intervals
 	Detached    func(s Settings, faults error) // see WithDetached
+	Exchange    Exchange
 }
 
 // Log keys, in one place.
@@ -66,6 +70,13 @@ type Engine struct {
 	outage  outage
 
 	intervals Intervals
+
+	instance string   // of the process, in its notes
+	routed   sync.Map // topics of which the store knows the relay, if they have one
+	hearers  map[string]func(to, from string, body []byte)
+
+	following atomic.Pointer[map[string]*Following] // replicas, by entity
+	owned     []string                              // entities whose owners live here
 
 	operated atomic.Bool // a person has acted through this engine; the monitor has not looked yet
 
@@ -90,12 +101,18 @@ type Engine struct {
 func New(st store.Store, c Config) *Engine {
 	e := &Engine{
 		st: st, config: c, log: c.Log, named: map[string]bool{},
-		rejected: map[string]int64{}, ready: make(chan struct{}),
+		rejected: map[string]int64{}, ready: make(chan struct{}), instance: newInstance(),
+		hearers:   map[string]func(to, from string, body []byte){},
 		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
 	e.commits = committer{st: st, before: e.eager, after: e.committed, held: make(heldLine, heldWaiters)}
 	if st.Info().Loose {
 		e.commits.most = flightsMost
+	}
+	if c.Exchange.Transport != nil && !e.Detached() {
+		for _, boundary := range c.Owns {
+			e.Register(refusedQueue(boundary), nil)
+		}
 	}
 	return e
 }

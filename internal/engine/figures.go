@@ -66,6 +66,7 @@ func (l *life) flushFigures(ctx context.Context) error {
 		q.figure = store.FigureDelta{}
 		q.mu.Unlock()
 	}
+	g.Figures = append(g.Figures, l.exchange.figures()...)
 	return l.patiently(ctx, func(ctx context.Context) error { return l.st.Commit(ctx, &g) })
 }
 

@@ -15,6 +15,8 @@ type Intervals struct {
 	Poll      time.Duration // how often is claimed, whatever the hints say. Default 1 s
 	Result    time.Duration // how often the end of a run is asked for that this process works. Default 2 s
 	Figures   time.Duration // how often figures are written. Default 1 s
+	Beat      time.Duration // how often an entity's owner tells its followers how far it is, and they look. Default 10 s
+	Exchange  time.Duration // how soon relays are found that others have made, and duties taken over. Default 500 ms
 	Prune     time.Duration // how often retention is looked after. Default: a tenth of it, 1 s to 1 min
 
 	// Look makes the monitor look at once, whatever the intervals. Default nil: never.
@@ -24,6 +26,9 @@ type Intervals struct {
 // beatsOfLease is how often a process beats in the time after which it would be believed
 // lost, so that a beat that is late costs it nothing.
 const beatsOfLease = 5
+
+// beatInterval is a sixth of the time after which a version that has not come is gone after.
+const beatInterval = 10 * time.Second
 
 // resultInterval is for ends that this process is told of: it should not be needed.
 const resultInterval = 2 * time.Second
@@ -44,6 +49,8 @@ func (i Intervals) withDefaults(keep, lease time.Duration) Intervals {
 	or(&i.Poll, pollInterval)
 	or(&i.Result, resultInterval)
 	or(&i.Figures, figuresInterval)
+	or(&i.Beat, beatInterval)
+	or(&i.Exchange, exchangeTick)
 	or(&i.Prune, min(max(keep/10, time.Second), time.Minute))
 	return i
 }

@@ -9,7 +9,7 @@ func TestIntervalsAreTheDefaultUnlessGiven(t *testing.T) {
 	got := IntervalsOf(t.Context()).withDefaults(7*24*time.Hour, 30*time.Second)
 	want := Intervals{
 		Heartbeat: 5 * time.Second, Reap: time.Second, Watch: 10 * time.Millisecond, Poll: time.Second,
-		Result: 2 * time.Second, Figures: time.Second, Prune: time.Minute,
+		Result: 2 * time.Second, Figures: time.Second, Beat: 10 * time.Second, Exchange: 500 * time.Millisecond, Prune: time.Minute,
 	}
 	if got != want {
 		t.Errorf("defaults = %+v, want %+v", got, want)

@@ -23,6 +23,7 @@ type life struct {
 	// suspicion is for takeOver, then for the crew's member of its name.
 	suspicion suspicion
 	spawner   spawner
+	exchange  *exchange
 	workers   sync.WaitGroup // handlers' and runs' goroutines
 	starters  sync.WaitGroup // callers who start runs that this life is to work
 
@@ -44,6 +45,7 @@ type life struct {
 	patience  context.Context
 	impatient context.CancelFunc
 	beat      chan struct{} // capacity 1: the heart should beat now
+	wished    chan struct{} // capacity 1: a snapshot of a replica is wanted
 
 	mu      sync.Mutex
 	end     context.CancelCauseFunc // of the crew
@@ -54,6 +56,7 @@ func newLife(e *Engine) *life {
 	l := &life{
 		Engine: e, byName: map[string]*queue{}, byTopic: map[string][]*queue{}, byID: map[store.QueueID]*queue{},
 		workflows: map[string]*workflow{}, stopped: make(chan struct{}), beat: make(chan struct{}, 1),
+		wished: make(chan struct{}, 1),
 	}
 	l.patience, l.impatient = context.WithCancel(context.Background())
 	l.work, l.cancel = context.WithCancelCause(context.Background())
@@ -61,6 +64,7 @@ func newLife(e *Engine) *life {
 	l.scribe = scribe{e: l, signal: make(chan struct{}, 1), at: scribes}
 	l.suspicion = suspicion{e: l, signal: make(chan struct{}, 1)}
 	l.spawner.tasks = make(chan func())
+	l.exchange = newExchange(l)
 	for _, s := range e.settings {
 		q := newQueue(l, s)
 		l.queues = append(l.queues, q)
@@ -169,6 +173,8 @@ func (l *life) operate(ctx context.Context) error {
 			member("runs of "+w.settings.Name, w.dispatch)
 			member("suspects of "+w.settings.Name, w.suspects)
 		}
+		l.replicas(member)
+		member("exchange", l.exchange.run)
 		member("suspects", l.suspicion.run)
 		member("monitor", l.monitor)
 		member("waker", l.waker)

@@ -47,7 +47,7 @@ type queue struct {
 	closed       bool              // for good: the engine stops
 	paused       bool              // by a person, or parked
 	slowed       bool              // sends into a full queue: one at a time
-	feeds        map[string]*queue // queues of this process that its handlers send to
+	feeds        map[string]fed    // what its handlers send to, by queue
 	due          time.Time         // when the next deferred message is due
 	stuck        int               // workers written off and not yet returned
 	depth        int64             // as last seen
@@ -66,7 +66,7 @@ type chain struct{ waiting []*Attempt }
 func newQueue(e *life, s Settings) *queue {
 	q := &queue{
 		e: e, settings: s, signal: make(chan struct{}, 1), claiming: newTurnstile(),
-		keys: map[string]*chain{}, feeds: map[string]*queue{},
+		keys: map[string]*chain{}, feeds: map[string]fed{},
 		slots: make([]*Attempt, s.Concurrency),
 		free:  make([]int, s.Concurrency),
 		stale: true,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -191,6 +192,7 @@ func (st *Strand) Ask(c *Call) (Received, error) {
 	defer st.exit()
 	rec, name := st.find(c)
 	for rec == nil || rec.get().Attempt == 0 && !rec.settled() {
+		st.route([]*store.Message{c.Request})
 		rec = st.request(c, name, rec)
 	}
 	for !rec.settled() {
@@ -212,6 +214,14 @@ func (st *Strand) request(c *Call, name string, rec *record) *record {
 	})
 }
 
+// route makes relays known for what is sent to other boundaries. Where that fails it is done later: the topic is
+// made with the message, and its relay is found.
+func (st *Strand) route(messages []*store.Message) {
+	if err := st.s.w.e.route(st.s.w.e.work, messages); err != nil {
+		st.s.w.e.log.Warn("a relay is not made yet", keyError, err)
+	}
+}
+
 // caused makes a message this run's.
 func (st *Strand) caused(m *store.Message) {
 	m.Cause, m.Correlation = st.Reference(), st.correlation()
@@ -225,14 +235,20 @@ func (st *Strand) correlation() string {
 	return st.Reference()
 }
 
-// Send sends messages in a commit of the run's own, once.
-func (st *Strand) Send(c *Call, messages []*store.Message) error {
+// Send sends messages in a commit of the run's own, once, with the states that they tell of: of
+// messages[i], as far as there are any, states[i].
+func (st *Strand) Send(c *Call, messages []*store.Message, states []store.State) error {
+	st.route(messages)
 	return st.leaves(c, func(ch *chapter, r *store.Record) {
 		ch.change.Sends = make([]*store.Message, len(messages))
+		ch.change.States = slices.Clone(states)
 		for i, m := range messages {
 			sent := *m
 			st.caused(&sent)
 			ch.change.Sends[i] = &sent
+			if i < len(states) {
+				ch.change.States[i].Of = &sent
+			}
 		}
 		r.State, r.Attempt = store.StepDone, 1
 	})

@@ -9,11 +9,14 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// Send appends messages from outside in a commit of their own.
-func (e *Engine) Send(ctx context.Context, messages []*store.Message) error {
-	err := e.commits.send(ctx, messages)
+// Send appends messages from outside, and the states that they tell of, in a commit of their own.
+func (e *Engine) Send(ctx context.Context, messages []*store.Message, states []store.State) error {
+	if err := e.route(ctx, messages); err != nil {
+		return err
+	}
+	err := e.commits.send(ctx, messages, states)
 	if errors.Is(err, store.ErrLeaseLost) {
-		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages) })
+		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages, states) })
 	}
 	return e.refusal(ctx, err)
 }
@@ -52,9 +55,9 @@ func (e *Engine) betweenLives(ctx context.Context, err error, again func() error
 	return err
 }
 
-// SendIn appends messages in the caller's transaction.
-func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message) error {
-	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages}))
+// SendIn appends messages, and the states that they tell of, in the caller's transaction.
+func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message, states []store.State) error {
+	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages, States: states}))
 }
 
 // refusal completes the error of a full queue, and counts it.
@@ -151,7 +154,7 @@ func (e *Engine) flushRejected() error {
 
 // eager offers idle queues to the group about to be committed. It holds their
 // claiming locks until committed has delivered.
-func (e *Engine) eager(f *flight) {
+func (e *Engine) eager(f *inFlight) {
 	f.lent = e.life.Load()
 	if f.lent == nil || !sends(&f.group) {
 		return
@@ -174,9 +177,10 @@ func sends(g *store.Group) bool {
 
 // committed delivers what was claimed with a group and tells the other queues
 // that there is more to claim.
-func (e *Engine) committed(f *flight, err error) {
+func (e *Engine) committed(f *inFlight, err error) {
 	g := &f.group
 	if err == nil {
+		e.stated(g)
 		for _, b := range g.Claimed {
 			f.lent.byID[b.Queue].deliver(b)
 		}
@@ -219,6 +223,9 @@ func (l *life) announce(g *store.Group) {
 				if !m.Due.IsZero() || !claimedAll(g, q) {
 					q.more()
 				}
+			}
+			for _, r := range l.exchange.of(m.Topic) {
+				r.more()
 			}
 		}
 	}

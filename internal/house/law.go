@@ -16,40 +16,50 @@ import (
 // A new package is added here first, with the narrowest rule it can live with.
 var law = map[string]rule{
 	// The ports: nothing of ours, nothing of others.
-	"store": {},
+	"store":     {},
+	"transport": {},
 
 	// What adapters share: how they store what the port leaves to them.
 	"store/internal/acts":     {ours: []string{"store", "store/internal/checks"}},
 	"store/internal/checks":   {ours: []string{"store"}},
 	"store/internal/batchrow": {},
+	"store/internal/lives":    {ours: []string{"store"}},
+	"store/internal/origin":   {ours: []string{"store"}},
 	"store/internal/runwake":  {ours: []string{"store"}},
 
 	// Adapters: their port, what they share, and their driver.
 	"store/sqlite": {
-		ours:  []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/runwake"},
+		ours:  []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/lives", "store/internal/origin", "store/internal/runwake"},
 		third: []string{"zombiezen.com/go/sqlite", "modernc.org", "golang.org/x/sys"},
 	},
-	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
+	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/lives", "store/internal/origin", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
 	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
 
+	"transport/local":            {ours: []string{"transport"}},
+	"transport/jetstream":        {ours: []string{"transport"}, third: []string{"github.com/nats-io/nats.go"}},
+	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"}},
+	"transport/transporttest":    {ours: []string{"transport"}, testing: true},
+
 	// The engine: the ports, and no driver.
-	"internal/engine": {ours: []string{"store"}},
+	"internal/engine": {ours: []string{"store", "transport"}},
 	"internal/house":  {},
 
 	// The user's vocabulary.
-	".": {ours: []string{"internal/engine", "store"}, third: []string{"github.com/go-json-experiment/json"}},
+	".": {ours: []string{"internal/engine", "store", "transport"}, third: []string{"github.com/go-json-experiment/json"}},
 
 	// Around it: they see what a user sees.
 	// (weirtest is let behind the engine: it gives it fake time, and crashes its store.)
-	"weirtest":  {ours: []string{".", "store", "store/sqlite", "internal/engine"}, testing: true},
+	"weirtest":  {ours: []string{".", "store", "store/sqlite", "internal/engine", "transport", "transport/local"}, testing: true},
 	"api":       {ours: []string{"."}},
 	"dashboard": {ours: []string{"."}},
 
 	// Programs. cmd/weir is the only wiring, and nobody imports it. The drivers are for
 	// weir bench, which measures what they do alone.
-	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5"}},
-	"examples/...": {ours: []string{".", "store/sqlite", "examples/database"}, kin: true},
+	"cmd/weir/...": {ours: []string{"..."}, third: []string{"github.com/alecthomas/kong", "zombiezen.com/go/sqlite", "github.com/jackc/pgx/v5", "github.com/nats-io/nats.go"}},
+	"examples/...": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database"}, kin: true},
+	// Its payment provider is that of another example; for tests.
+	"examples/checkout": {ours: []string{".", "store/sqlite", "transport", "transport/local", "examples/database", "examples/fulfilment/outside"}, kin: true},
 	// Where the examples meet the two stores.
 	"examples/database": {ours: []string{".", "store", "store/sqlite", "store/postgres"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"bench/...":         {ours: []string{".", "store", "store/sqlite"}, kin: true},
@@ -59,8 +69,8 @@ var law = map[string]rule{
 // testsMayAlso is what test files may import beyond their package's own rule.
 func testsMayAlso() rule {
 	return rule{
-		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest"},
-		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid"},
+		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker"},
+		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go"},
 		testing: true,
 	}
 }

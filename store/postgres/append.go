@@ -15,14 +15,13 @@ import (
 // queues the rows.
 type appender struct {
 	*tx
-	inc store.Incarnation
-
 	tails map[string]*tail
 	// depthsSeen is the snapshot that the queues' depths were read with, if any was.
 	depthsSeen string
-	busy       map[int64]bool // locks of keys that others hold
-	dedups     map[name]*sent // what the deduplication keys of the sends were used for
-	seqs       []int64        // drawn, and not given out yet
+	busy       map[int64]bool    // locks of keys that others hold
+	dedups     map[name]*sent    // what the deduplication keys of the sends were used for
+	firsts     map[string]*first // the messages that are here with the origins' IDs of the sends
+	seqs       []int64           // drawn, and not given out yet
 	appended   []*store.Message
 	repeated   []*store.Message
 	tallies    tallies
@@ -62,11 +61,11 @@ const (
 	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
 	sqlKeys    = `select pg_advisory_xact_lock(u.h) from (select h from unnest($1::bigint[]) as k(h) order by h offset 0) as u`
 	sqlPatient = `select set_config('lock_timeout', $1, true)`
-	sqlInsert  = `insert into weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, headers, body)
+	sqlInsert  = `insert into weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, origin, headers, body)
 		select u.topic, u.seq, $1, u.version, u.lane, nullif(u.key, ''), nullif(u.due, 0), nullif(u.cause, ''), nullif(u.correlation, ''),
-			u.headers, coalesce(u.body, '')
-		from unnest($2::int[], $3::bigint[], $4::int[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::bytea[], $11::bytea[])
-			as u(topic, seq, version, lane, key, due, cause, correlation, headers, body)`
+			u.origin, u.headers, coalesce(u.body, '')
+		from unnest($2::int[], $3::bigint[], $4::int[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[])
+			as u(topic, seq, version, lane, key, due, cause, correlation, origin, headers, body)`
 	// Of messages that have nothing but a body, as most have: columns cost more than rows.
 	sqlInsertPlain = `insert into weir.messages (topic, seq, sent_us, version, lane, body)
 		select u.topic, u.seq, $1, u.version, $2, coalesce(u.body, '')
@@ -82,7 +81,7 @@ const capacityDefault = 100_000
 const keysMost = 1_000
 
 func newAppender(t *tx) *appender {
-	return &appender{tx: t, inc: t.s.info.Incarnation, tails: map[string]*tail{}}
+	return &appender{tx: t, tails: map[string]*tail{}}
 }
 
 // keyLock is the lock of a key of a topic. Whoever sends with the key holds it until the
@@ -100,6 +99,9 @@ func (s *Store) locksOf(sends []*store.Message, into map[int64]bool) {
 		}
 		if m.Dedup != "" {
 			into[s.dedupLock(m.Topic, m.Dedup)] = true
+		}
+		if m.Origin != nil {
+			into[s.originLock(m.Origin.ID)] = true
 		}
 	}
 }
@@ -120,15 +122,7 @@ func (a *appender) prepare(sends []*store.Message, outside, patient bool) {
 		if patient {
 			a.do(sqlKeys, list)
 		} else {
-			var h int64
-			a.ask(sqlTryKeys, func(read scan) error {
-				if a.busy == nil {
-					a.busy = map[int64]bool{}
-				}
-				err := read(&h)
-				a.busy[h] = true
-				return err
-			}, list)
+			a.ask(sqlTryKeys, a.readBusy, list)
 		}
 	}
 	names := map[string]bool{}
@@ -137,7 +131,19 @@ func (a *appender) prepare(sends []*store.Message, outside, patient bool) {
 	}
 	a.askTails(names, outside)
 	a.askDedup(sends)
+	a.askFirsts(sends)
 	a.ask(sqlSeqs, a.readSeqs, len(sends))
+}
+
+// readBusy reads a lock that others hold.
+func (a *appender) readBusy(read scan) error {
+	var h int64
+	err := read(&h)
+	if a.busy == nil {
+		a.busy = map[int64]bool{}
+	}
+	a.busy[h] = true
+	return err
 }
 
 func (a *appender) askTails(names map[string]bool, outside bool) {
@@ -210,11 +216,11 @@ func malformed(m *store.Message) error {
 			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, field.what, field.text)
 		}
 	}
-	return nil
+	return malformedOrigin(m)
 }
 
 // admit decides whether a change's sends can be appended, all or none. twins, if any have a
-// deduplication key, says which repeat earlier ones.
+// deduplication key or an origin, says which repeat earlier ones.
 func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, refused error) {
 	if len(sends) > store.MaxSends {
 		return nil, fmt.Errorf("%d messages in one change, at most %d", len(sends), store.MaxSends)
@@ -238,7 +244,7 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 			}
 			keys[name{m.Topic, m.Key}] = true
 		}
-		deduplicated = deduplicated || m.Dedup != ""
+		deduplicated = deduplicated || m.Dedup != "" || m.Origin != nil
 	}
 	if len(keys) > keysMost {
 		return nil, fmt.Errorf("messages of %d keys in one change, at most %d: each key is a lock; send them in several changes", len(keys), keysMost)
@@ -299,20 +305,23 @@ const bestEffortReserve = 5
 // add gives admitted messages their places.
 func (a *appender) add(sends []*store.Message, twins []*twin) {
 	for i, m := range sends {
-		if twins != nil && twins[i] != nil && twins[i].repeat(m, a.inc) {
+		if twins != nil && twins[i] != nil && twins[i].repeat(a.s, m) {
 			a.repeated = append(a.repeated, m)
 			continue
 		}
 		t := a.tails[m.Topic]
 		m.Pos, m.SentAt = store.Pos(posOf(t.id, a.seqs[0])), at(a.now)
-		m.ID = a.inc.ID(m.Pos)
+		a.s.christen(m)
 		a.seqs = a.seqs[1:]
 		t.added++
 		for _, q := range t.queues {
 			q.depth++
 		}
 		a.appended = append(a.appended, m)
-		if twins != nil && twins[i] != nil {
+		if m.Origin != nil {
+			a.firsts[m.Origin.ID] = &first{pos: int64(m.Pos), sent: a.now, origin: m.Origin}
+		}
+		if twins != nil && twins[i] != nil && m.Dedup != "" {
 			a.dedups[name{m.Topic, m.Dedup}] = &sent{hash: twins[i].hash, pos: int64(m.Pos), sent: a.now,
 				expires: a.now + m.DedupFor.Microseconds(), fresh: true}
 		}
@@ -325,6 +334,7 @@ type columns struct {
 	lanes               []int16
 	seqs, dues          []int64
 	keys, causes, roots []string
+	origins             []*string
 	headers, bodies     [][]byte
 	rich                int // messages that have more than a body
 }
@@ -374,7 +384,7 @@ func (a *appender) insert(messages []*store.Message) {
 		if c.plain() {
 			a.do(sqlInsertPlain, a.now, laneFree, c.topics, c.seqs, c.versions, c.bodies)
 		} else {
-			a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.headers, c.bodies)
+			a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.origins, c.headers, c.bodies)
 		}
 		messages = messages[n:]
 	}
@@ -384,6 +394,7 @@ func (c *columns) grow(n int) {
 	c.topics, c.versions, c.lanes = make([]int32, 0, n), make([]int32, 0, n), make([]int16, 0, n)
 	c.seqs, c.dues = make([]int64, 0, n), make([]int64, 0, n)
 	c.keys, c.causes, c.roots = make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+	c.origins = make([]*string, 0, n)
 	c.headers, c.bodies = make([][]byte, 0, n), make([][]byte, 0, n)
 }
 
@@ -392,8 +403,9 @@ func (c *columns) add(m *store.Message) {
 	c.versions, c.lanes = append(c.versions, int32(m.Version)), append(c.lanes, int16(laneOf(m.Key)))
 	c.keys, c.dues = append(c.keys, m.Key), append(c.dues, us(m.Due))
 	c.causes, c.roots = append(c.causes, m.Cause), append(c.roots, m.Correlation)
+	c.origins = append(c.origins, packed(m.Origin))
 	c.headers, c.bodies = append(c.headers, m.Headers), append(c.bodies, m.Body)
-	if m.Key != "" || !m.Due.IsZero() || m.Cause != "" || m.Correlation != "" || m.Headers != nil {
+	if m.Origin != nil || m.Key != "" || !m.Due.IsZero() || m.Cause != "" || m.Correlation != "" || m.Headers != nil {
 		c.rich++
 	}
 }
@@ -410,7 +422,7 @@ func (q *queueTail) falls(t *tail) bool {
 // forget takes back what callers see of an append that did not come about.
 func (a *appender) forget() {
 	for _, m := range append(a.appended, a.repeated...) {
-		m.Pos, m.ID, m.SentAt = 0, "", at(0)
+		m.Pos, m.ID, m.SentAt, m.Stamp = 0, "", at(0), 0
 	}
 }
 

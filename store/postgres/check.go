@@ -61,7 +61,7 @@ func (k *checkup) all() error {
 	if err != nil {
 		return err
 	}
-	for _, check := range []func() error{k.server, k.processes, k.runs} {
+	for _, check := range []func() error{k.server, k.life, k.lanes, k.entities, k.processes, k.runs} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -222,16 +222,16 @@ func (k *checkup) overdue(q *checkedQueue) error {
 	if !k.live || stopped(q) {
 		return nil
 	}
-	return k.t.get(askOverdue, func(read scan) error {
-		var pos, due int64
-		err := read(&pos, &due)
-		k.found(fmt.Sprintf("message %s was due in %s at %s and has not been claimed", k.id(pos), q.Name, at(due).Format(time.RFC3339)),
-			"no running process works "+q.Name+", or all workers are busy: weir queue show "+q.Name)
+	var pos, due int64
+	err := k.t.get(askOverdue, func(read scan) error { return read(&pos, &due) }, q.id, us(k.now.Add(-overdueAfter)))
+	if err != nil || pos == 0 {
 		return err
-	}, q.id, us(k.now.Add(-overdueAfter)))
+	}
+	id, err := k.t.nameAt(pos)
+	k.found(fmt.Sprintf("message %s was due in %s at %s and has not been claimed", id, q.Name, at(due).Format(time.RFC3339)),
+		"no running process works "+q.Name+", or all workers are busy: weir queue show "+q.Name)
+	return err
 }
-
-func (k *checkup) id(pos int64) string { return k.s.info.Incarnation.ID(store.Pos(pos)) }
 
 // follower is the lowest of what is deferred of a key.
 type follower struct {
@@ -283,13 +283,20 @@ func (k *checkup) followers(q *checkedQueue) error {
 		held[key] = pos
 		return err
 	}, leased)
+	if err != nil {
+		return err
+	}
 	for _, f := range lowest {
 		pos, ok := held[f.key]
 		if ok && pos < f.pos || f.dead != 0 && f.dead < f.pos && q.OnDead != store.Skip {
 			continue
 		}
-		k.found(fmt.Sprintf("message %s waits in %s behind an earlier one of key %q, but there is none", k.id(f.pos), q.Name, f.key),
-			"nothing would release it: please report this with the output of weir message show "+k.id(f.pos))
+		id, err := k.t.nameAt(f.pos)
+		if err != nil {
+			return err
+		}
+		k.found(fmt.Sprintf("message %s waits in %s behind an earlier one of key %q, but there is none", id, q.Name, f.key),
+			"nothing would release it: please report this with the output of weir message show "+id)
 	}
-	return err
+	return nil
 }

@@ -21,6 +21,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	if process == 0 {
 		return store.Claimed{}, errNotBegun
 	}
+	if len(r.Duties) > 0 {
+		return s.claimDuties(ctx, r, process)
+	}
 	least := 1
 	if r.Workflow != "" {
 		least = 0
@@ -251,27 +254,24 @@ func (k *claim) load(positions []int64) ([]*store.Message, error) {
 		var i, seq, sentUs, due int64
 		var lane int
 		var m store.Message
-		err := read(&i, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &m.Headers, &m.Body)
-		k.fill(&m, seq, sentUs, due)
+		var from string
+		if err := read(&i, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &from, &m.Headers, &m.Body); err != nil {
+			return err
+		}
+		m.SentAt, m.Due = at(sentUs), at(due)
+		err := k.fill(&m, seq, from)
 		messages[i-1] = &m
 		byPos[int64(m.Pos)] = &m
 		return err
 	}, positions, loadMax)
 	err := k.t.get(sqlEdits, func(read scan) error {
 		var pos int64
-		var body, headers []byte
-		if err := read(&pos, &body, &headers); err != nil {
-			return err
-		}
+		var e replaced
+		err := read(&pos, &e.body, &e.headers)
 		if m := byPos[pos]; m != nil {
-			if body != nil {
-				m.Body = body
-			}
-			if headers != nil {
-				m.Headers = headers
-			}
+			e.apply(m)
 		}
-		return nil
+		return err
 	}, k.queueID(), positions)
 	return messages, err
 }
@@ -378,7 +378,6 @@ func (k *claim) deliver(fresh []found) error {
 	list := k.list
 	slices.SortFunc(list, func(a, b store.Delivery) int { return cmp.Compare(a.Message.Pos, b.Message.Pos) })
 	b := &k.batch
-	b.ref = store.BatchRef{Queue: k.request.Queue, No: k.cursor.batch + 1, Epoch: 1}
 	for _, g := range b.groups {
 		b.high = max(b.high, g.high)
 	}
@@ -386,6 +385,7 @@ func (k *claim) deliver(fresh []found) error {
 		b.first = append(b.first, int64(f.Pos))
 	}
 	slices.Sort(b.first)
+	b.ref = store.BatchRef{Queue: k.request.Queue, No: k.cursor.batch + 1, Epoch: 1}
 	b.positions = make([]int64, len(list))
 	for i := range list {
 		if list[i].Index == hasPast {
@@ -394,10 +394,21 @@ func (k *claim) deliver(fresh []found) error {
 		list[i].Index = i
 		b.positions[i] = int64(list[i].Message.Pos)
 	}
-	b.insert(k.t)
-	if len(list) > 0 {
-		k.claimed.Batch = &store.Batch{BatchRef: b.ref, ClaimedAt: at(k.t.now), Deliveries: list}
+	if len(list) == 0 {
+		return k.moveOn()
 	}
+	b.insert(k.t)
+	k.claimed.Batch = &store.Batch{BatchRef: b.ref, ClaimedAt: at(k.t.now), Deliveries: list}
+	return k.finish(b.ref)
+}
+
+// moveOn moves the cursor though nothing is leased: in the newest batch's row, since numbers are those
+// of batches that were handed out. A relay's receiver would wait for one that never was.
+func (k *claim) moveOn() error {
+	b := &k.batch
+	b.ref = store.BatchRef{Queue: k.request.Queue, No: k.cursor.batch}
+	b.move(k.t)
+	k.t.again = true // the next claim goes on from wherever the cursor is
 	return k.finish(b.ref)
 }
 

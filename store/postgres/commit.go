@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 // Commit implements store.Store: one transaction for the group, of two round trips when
@@ -182,9 +183,10 @@ type commit struct {
 	filed      filed
 	watch      []watched
 	book       *runCommit
-	eager      eager
-	beside     []*sending // what others of this process are writing, see senders
-	sending    *sending
+	exchange
+	eager   eager
+	beside  []*sending // what others of this process are writing, see senders
+	sending *sending
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -237,7 +239,7 @@ func (t *commit) run(c *pgxpool.Conn) error {
 		return err
 	}
 	for _, ch := range t.changes {
-		if t.blocked(ch) || t.blockedRuns(ch) {
+		if t.blocked(ch) || t.blockedRuns(ch) || t.blockedStates(ch) || t.blockedLane(ch) {
 			t.holdRun(ch)
 			t.apart = append(t.apart, ch)
 			continue
@@ -288,11 +290,16 @@ func (t *commit) prepareAll() error {
 	} else { // a change that is too long is refused before its sends are looked at
 		t.prepareEach(outside)
 	}
+	t.askArrivals()
+	t.askStates()
 	if err := t.askRuns(); err != nil {
 		return err
 	}
 	t.askEager(sends)
 	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := t.leap(false); err != nil {
 		return err
 	}
 	if err := t.countBeside(); err != nil {
@@ -335,6 +342,13 @@ func (t *commit) blocked(ch *store.Change) bool {
 
 // apply decides about one change: it is written whole, or refused whole.
 func (t *commit) apply(ch *store.Change) (refused, err error) {
+	if refused := checks.States(ch); refused != nil {
+		return refused, nil
+	}
+	missed, refused := t.misplaced(ch)
+	if refused != nil {
+		return refused, nil
+	}
 	if refused := t.fence(ch); refused != nil {
 		return refused, nil
 	}
@@ -347,6 +361,8 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 		return refused, err
 	}
 	t.add(ch.Sends, twins)
+	t.arrive(ch, missed)
+	t.keepStates(ch)
 	for i := range ch.Settle {
 		t.settle(&ch.Settle[i])
 	}
@@ -368,6 +384,8 @@ func (t *commit) writeAll() error {
 	if err := t.writeRuns(); err != nil {
 		return err
 	}
+	t.writeArrivals()
+	t.putStates(t.states)
 	t.tallies.write(t.tx)
 	if t.last && len(t.g.Figures) > 0 {
 		return t.writeFigures()

@@ -125,19 +125,10 @@ func (t *commit) lockKeys(g *groupRuns) {
 	if g.repeats {
 		t.do(sqlReplies, t.s.lockNumber("replies"))
 	}
-	busy := func(read scan) error {
-		var h int64
-		err := read(&h)
-		if t.busy == nil {
-			t.busy = map[int64]bool{}
-		}
-		t.busy[h] = true
-		return err
-	}
 	if keys := slices.Sorted(maps.Keys(g.keys)); len(keys) > 0 && t.patient {
 		t.do(sqlKeys, keys)
 	} else if len(keys) > 0 {
-		t.ask(sqlTryKeys, busy, keys)
+		t.ask(sqlTryKeys, t.readBusy, keys)
 	}
 	if len(g.starts) == 0 || t.patient {
 		return
@@ -146,7 +137,7 @@ func (t *commit) lockKeys(g *groupRuns) {
 	for _, st := range g.starts {
 		locks[t.s.startLock(st)] = true
 	}
-	t.ask(sqlTestStarts, busy, slices.Sorted(maps.Keys(locks)), t.s.startsLock())
+	t.ask(sqlTestStarts, t.readBusy, slices.Sorted(maps.Keys(locks)), t.s.startsLock())
 }
 
 // blockedRuns reports whether others hold what a change's runs need, or an earlier update of
@@ -170,8 +161,9 @@ func (t *commit) blockedRuns(ch *store.Change) bool {
 	return blocked
 }
 
-// holdRun has the later updates of a change's run wait for it.
+// holdRun has the later updates of a change's run, and arrivals on its lane, wait for it.
 func (t *commit) holdRun(ch *store.Change) {
+	t.holdLane(ch)
 	if t.book != nil && ch.Run != nil {
 		t.book.held[int64(ch.Run.No)] = true
 	}
@@ -332,13 +324,14 @@ func (t *commit) keepRuns() {
 	}
 }
 
-// forgetRuns takes back what callers see of runs that did not come about.
+// forgetRuns takes back what callers see of runs, and states, that did not come about.
 func (t *commit) forgetRuns() {
 	if t.book != nil {
 		t.book.leave()
 	}
 	for _, ch := range t.changes {
 		forgetStarts(ch.Runs)
+		undate(ch.States)
 		if ch.Run == nil {
 			continue
 		}

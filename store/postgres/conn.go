@@ -29,6 +29,15 @@ func at(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
+// clockNow is the time as the store was told to take it; nil is the server's.
+func (s *Store) clockNow() *int64 {
+	if s.clock == nil {
+		return nil
+	}
+	now := us(s.clock())
+	return &now
+}
+
 // scan reads the columns of the current row.
 type scan func(into ...any) error
 
@@ -184,11 +193,6 @@ const (
 
 // head asks for what every transaction begins with.
 func (t *tx) head(begin string, writes bool) {
-	var now *int64
-	if t.s.clock != nil {
-		v := us(t.s.clock())
-		now = &v
-	}
 	t.do(begin)
 	// A third of the lease: an owner that was stopped does not sit on its locks.
 	limit := fmt.Sprintf("%dms", (t.s.lease / 3).Milliseconds())
@@ -199,7 +203,7 @@ func (t *tx) head(begin string, writes bool) {
 	t.ask(head, func(read scan) error {
 		var skip any
 		return read(&t.now, &t.xid, &t.lost, &skip, &t.server)
-	}, now, t.process, limit, writes, writes && !t.s.unsafe)
+	}, t.s.clockNow(), t.process, limit, writes, writes && !t.s.unsafe)
 }
 
 // silence bounds a transaction with all its round trips. The server's own limits, by the

@@ -16,8 +16,8 @@ import (
 const copyMin = 100
 
 const (
-	sqlCopy     = `copy weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, headers, body) from stdin (format binary)`
-	copyColumns = 11
+	sqlCopy     = `copy weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, origin, headers, body) from stdin (format binary)`
+	copyColumns = 12
 	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // no flags, no extension
 )
 
@@ -33,6 +33,9 @@ func (a *appender) copyIn(c copier, messages []*store.Message) error {
 	}
 	size := len(copyHeader) + 2
 	for _, m := range messages {
+		if m.Origin != nil {
+			size += len(m.Origin.ID) + len(m.Origin.From) + 24
+		}
 		size += 2 + copyColumns*4 + 40 + len(m.Key) + len(m.Cause) + len(m.Correlation) + len(m.Headers) + len(m.Body)
 	}
 	b := append(make([]byte, 0, size), copyHeader...)
@@ -60,6 +63,7 @@ func appendRow(b []byte, m *store.Message, now int64) []byte {
 	}
 	b = appendText(b, m.Cause)
 	b = appendText(b, m.Correlation)
+	b = appendText(b, deref(packed(m.Origin)))
 	if m.Headers == nil {
 		b = appendNull(b)
 	} else {

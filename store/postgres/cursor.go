@@ -111,25 +111,35 @@ const sqlNewBatch = `insert into weir.batches (queue, no, epoch, owner, state, h
 		lanes, open, claimed_us, done_us, manifest, bits, times)
 	values ($1, $2, 1, $3, $4::smallint, $5, $6::int[], $7::bigint[], $8::text[]::pg_snapshot[],
 		array(select nullif(x, '')::pg_snapshot from unnest($9::text[]) as u(x)), $10::bigint[], $11,
-		case when $12::bigint > 0 then int8range($12::bigint, $13::bigint, '[]') end, $14, $15, $16::bigint, case when $4::smallint = 2 then $16::bigint end, $17, $18, '')`
+		case when $12::bigint > 0 then int8range($12::bigint, $13::bigint, '[]') end, $14, $15, $16::bigint, null, $17, $18, '')`
 
-// insert queues the batch. One without positions only moves the cursor: it is closed at once.
-func (b *newBatch) insert(t *tx) {
-	state := batchLeased
-	if len(b.positions) == 0 {
-		state = batchClosed
-	}
-	n := len(b.positions)
-	var masks, highs, uptos []int64
-	var seens, targets []string
+const sqlMoveCursor = `update weir.batches set high = $3, masks = $4::int[], highs = $5::bigint[], seens = $6::text[]::pg_snapshot[],
+		targets = array(select nullif(x, '')::pg_snapshot from unnest($7::text[]) as u(x)), uptos = $8::bigint[]
+	where queue = $1 and no = $2`
+
+// place is the groups as arrays.
+func (b *newBatch) place() (masks, highs []int64, seens, targets []string, uptos []int64) {
 	for _, g := range b.groups {
 		masks, highs, uptos = append(masks, g.mask), append(highs, g.high), append(uptos, g.upto)
 		seens, targets = append(seens, g.seen), append(targets, g.target)
 	}
+	return masks, highs, seens, targets, uptos
+}
+
+// insert queues the batch.
+func (b *newBatch) insert(t *tx) {
+	masks, highs, seens, targets, uptos := b.place()
 	var from, to int64
 	if len(b.first) > 0 {
 		from, to = b.first[0], b.first[len(b.first)-1]
 	}
-	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, state, b.high, masks, highs, seens, targets, uptos, b.floor,
+	n := len(b.positions)
+	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, batchLeased, b.high, masks, highs, seens, targets, uptos, b.floor,
 		from, to, b.lanes, n, t.now, batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(batchrow.NewBits(n)))
+}
+
+// move queues the moving of the cursor in the row of the batch, which is the newest.
+func (b *newBatch) move(t *tx) {
+	masks, highs, seens, targets, uptos := b.place()
+	t.do(sqlMoveCursor, int64(b.ref.Queue), b.ref.No, b.high, masks, highs, seens, targets, uptos)
 }

@@ -30,6 +30,7 @@ type twin struct {
 	sent int64
 	// within is the earlier message when it is in the same change: its place is not known yet.
 	within *store.Message
+	origin *store.Origin // of the earlier message, if it is known
 }
 
 func (a *appender) askDedup(sends []*store.Message) {
@@ -59,8 +60,13 @@ func (a *appender) askDedup(sends []*store.Message) {
 // findTwins looks for the earlier messages that deduplicated sends repeat.
 func (a *appender) findTwins(sends []*store.Message) (twins []*twin, refused error) {
 	twins = make([]*twin, len(sends))
-	within := map[name]int{}
+	within, arrived := map[name]int{}, map[string]int{}
 	for i, m := range sends {
+		if m.Origin != nil {
+			if twins[i] = a.firstOf(sends, i, arrived); twins[i].live || m.Dedup == "" {
+				continue
+			}
+		}
 		if m.Dedup == "" {
 			continue
 		}
@@ -80,7 +86,7 @@ func (a *appender) findTwins(sends []*store.Message) (twins []*twin, refused err
 			continue
 		}
 		if d.hash != w.hash {
-			return nil, &store.DuplicateError{Topic: m.Topic, Key: m.Dedup, ID: a.inc.ID(store.Pos(d.pos))}
+			return nil, &store.DuplicateError{Topic: m.Topic, Key: m.Dedup, ID: a.s.lives().ID(store.Pos(d.pos))}
 		}
 		w.live, w.pos, w.sent = true, d.pos, d.sent
 	}
@@ -88,15 +94,16 @@ func (a *appender) findTwins(sends []*store.Message) (twins []*twin, refused err
 }
 
 // repeat gives m the place of the message it repeats; false when there is none.
-func (w *twin) repeat(m *store.Message, inc store.Incarnation) bool {
-	switch {
-	case !w.live:
+func (w *twin) repeat(s *Store, m *store.Message) bool {
+	if !w.live {
 		return false
-	case w.within != nil:
-		m.Pos, m.ID, m.SentAt = w.within.Pos, inc.ID(w.within.Pos), w.within.SentAt
-	default:
-		m.Pos, m.ID, m.SentAt = store.Pos(w.pos), inc.ID(store.Pos(w.pos)), at(w.sent)
 	}
+	first := w.within
+	if first == nil {
+		first = &store.Message{Pos: store.Pos(w.pos), SentAt: at(w.sent), Origin: w.origin}
+		s.christen(first)
+	}
+	m.Pos, m.ID, m.SentAt, m.Stamp = first.Pos, first.ID, first.SentAt, first.Stamp
 	return true
 }
 

@@ -166,5 +166,36 @@ func (t *commit) evidence(ctx context.Context) (committed bool, err error) {
 			}
 		}
 	}
-	return false, errNoEvidence
+	return t.evidenceOfOthers(ask)
+}
+
+// evidenceOfOthers looks for what another may have written, to the same effect: how far lanes have
+// come, and states. It has to be there of all changes.
+func (t *commit) evidenceOfOthers(ask func(query string, args ...any) (bool, error)) (committed bool, err error) {
+	err = errNoEvidence
+	for _, ch := range t.changes {
+		if ch.Err != nil || t.isApart(ch) {
+			continue
+		}
+		if a := ch.Arrival; a != nil {
+			if committed, err = ask(sqlArrivedBy, a.Lane, a.To.Batch, a.To.Index); err != nil || !committed {
+				return false, noneIsNo(err)
+			}
+		}
+		for i := range ch.States {
+			st := &ch.States[i]
+			if committed, err = ask(sqlPutBy, st.Entity, st.Key, st.Version); err != nil || !committed {
+				return false, noneIsNo(err)
+			}
+		}
+	}
+	return committed, err
+}
+
+// noneIsNo: a row that is not there tells that nothing was committed.
+func noneIsNo(err error) error {
+	if errors.Is(err, errNoEvidence) {
+		return nil
+	}
+	return err
 }

@@ -36,6 +36,9 @@ func allDeeds() []deed {
 		settled = `(select coalesce(sum(bit_count(b.bits)), 0)::bigint from weir.batches b)`
 		noted   = `(select count(*) from weir.notes)`
 		stepped = `(select count(*) from weir.steps)`
+		came    = `(select count(*) from weir.messages where origin is not null)`
+		there   = `(select coalesce(sum(batch), 0)::bigint from weir.arrivals)`
+		stated  = `(select count(*) from weir.states)`
 		ended   = `(select count(*) from weir.runs where ended_us is not null)`
 	)
 	same := func(a, b string) string { return "select case when " + a + " = " + b + " then " + a + " else -1 end" }
@@ -65,6 +68,19 @@ func allDeeds() []deed {
 			return &store.Change{Run: &store.RunUpdate{RunRef: d.run(), Records: []*store.Record{{N: 1, Kind: store.KindStep, State: store.StepDone, Name: "s"}}},
 				Closures: []store.Closure{func(ctx context.Context, tx store.Tx) error { return d.h.Note(ctx, tx, "step") }}}
 		}, same(noted, stepped)},
+		{"arrival", func(*deeds) *store.Change {
+			ch := arrived("floor/k7q2xw/a", 1, 1)
+			ch.Sends[0].Topic = fateTopic
+			return ch
+		}, same(came, there)},
+		{"arrival of nothing", func(*deeds) *store.Change {
+			ch := arrived("floor/k7q2xw/a", 1, 1)
+			ch.Sends = nil
+			return ch
+		}, "select " + there},
+		{"state", func(*deeds) *store.Change {
+			return &store.Change{States: []store.State{{Entity: stateEntity, Key: "a", Version: 1, Contract: 1, AsOf: time.Now()}}}
+		}, "select " + stated},
 		{"end of a run", func(d *deeds) *store.Change {
 			return &store.Change{Run: &store.RunUpdate{RunRef: d.run(), Verdict: store.Ended, Outcome: store.Completed}}
 		}, "select " + ended},

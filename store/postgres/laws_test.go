@@ -136,6 +136,11 @@ func openHarness(t testing.TB, now func() time.Time) storetest.Harness {
 		default:
 		}
 	})
+	if now == nil {
+		h.birth(time.Now())
+	} else {
+		h.birth(now())
+	}
 	// What parallel laws open together stays far below the server's limit.
 	h.open = DB(server+" pool_max_conns=6 user="+worker+" password="+worker, Schema(h.schema), Clock(now))
 	return h
@@ -186,9 +191,19 @@ func (h *harness) empty(ctx context.Context) error {
 	if err := h.db.QueryRow(ctx, sqlTables, h.schema).Scan(&text); err != nil {
 		return err
 	}
-	text += fmt.Sprintf("update %s.meta set v = '%s' where k = 'incarnation'", h.schema, newIncarnation())
 	_, err := h.db.Exec(ctx, text, pgx.QueryExecModeSimpleProtocol)
 	return err
+}
+
+// sqlBirth makes a journal's life begin at a law's time.
+const sqlBirth = `delete from weir.lives; insert into weir.lives (first, incarnation, base) select last_value + 1, '%s', %d - last_value from weir.seq`
+
+func (h *harness) birth(now time.Time) {
+	h.t.Helper()
+	_, err := h.db.Exec(h.t.Context(), fmt.Sprintf(inSchema(sqlBirth, h.schema), newIncarnation(), us(now)), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func (h *harness) Open(ctx context.Context) (store.Store, error) { return h.open(ctx) }

@@ -17,8 +17,8 @@ import (
 // for a list the planner, while statistics are young, would look through the whole topic.
 const (
 	lookColumns = ` m.seq, m.sent_us, m.version, m.lane, coalesce(m.key, ''), coalesce(m.due_us, 0),
-		coalesce(m.cause, ''), coalesce(m.correlation, ''), m.headers, m.body `
-	lookSnapshot = `select 0, 0, 0::bigint, 0::bigint, 0, 0, pg_current_snapshot()::text, 0::bigint, '', '', null::bytea, null::bytea`
+		coalesce(m.cause, ''), coalesce(m.correlation, ''), coalesce(m.origin, ''), m.headers, m.body `
+	lookSnapshot = `select 0, 0, 0::bigint, 0::bigint, 0, 0, pg_current_snapshot()::text, 0::bigint, '', '', '', null::bytea, null::bytea`
 	lookBounded  = `select *, coalesce(sum(length(body)) over (order by seq rows between unbounded preceding and 1 preceding), 0) as before`
 
 	// One group of all lanes: what a single process has, and nearly all claims are.
@@ -62,7 +62,7 @@ const (
 				order by s.seq limit $10) c
 			cross join lateral (select * from weir.messages where topic = $1 and seq = c.seq limit 1) f) f) m where m.before < $11
 		union all
-		select 3, 0, coalesce(max(s.seq), 0), count(*), 0, 0, '', 0, '', '', null, null from s`
+		select 3, 0, coalesce(max(s.seq), 0), count(*), 0, 0, '', 0, '', '', '', null, null from s`
 
 	// loadMax ends a batch early: what a claim brings into memory is bounded.
 	loadMax = 16 << 20
@@ -115,7 +115,8 @@ func (k *claim) lookRow(l *lookup) func(scan) error {
 		var part, group, lane int
 		var seq, sentUs, due int64
 		var m store.Message
-		err := read(&part, &group, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &m.Headers, &m.Body)
+		var from string
+		err := read(&part, &group, &seq, &sentUs, &m.Version, &lane, &m.Key, &due, &m.Cause, &m.Correlation, &from, &m.Headers, &m.Body)
 		if err != nil {
 			return err
 		}
@@ -130,7 +131,8 @@ func (k *claim) lookRow(l *lookup) func(scan) error {
 			}
 			return nil
 		}
-		k.fill(&m, seq, sentUs, due)
+		m.SentAt, m.Due = at(sentUs), at(due)
+		err = k.fill(&m, seq, from)
 		f := found{&m, lane, group - 1}
 		if part == 1 {
 			l.late[group-1] = append(l.late[group-1], f)
@@ -138,16 +140,15 @@ func (k *claim) lookRow(l *lookup) func(scan) error {
 			l.fresh = append(l.fresh, f)
 			l.bytes += len(m.Body)
 		}
-		return nil
+		return err
 	}
 }
 
 // fill completes a message that was read.
-func (k *claim) fill(m *store.Message, seq, sentUs, due int64) {
+func (k *claim) fill(m *store.Message, seq int64, from string) error {
 	m.Pos = store.Pos(posOf(k.row.topic, seq))
-	m.ID = k.t.s.info.Incarnation.ID(m.Pos)
-	m.SentAt, m.Due = at(sentUs), at(due)
 	m.Topic, m.Kind = k.row.name, store.Kind(k.row.kind)
+	return k.t.s.christenRow(m, from)
 }
 
 // sorted brings the parts in order: the server gives them as it likes.

@@ -96,8 +96,9 @@ const (
 		coalesce((select r.rolname::text from pg_class c join pg_roles r on r.oid = c.relowner where c.oid = to_regclass('weir.meta')), '')`
 	sqlMyself = `set local role none`
 	// Six of 32 letters and digits, drawn where it is run: the same script may be run on several databases.
-	sqlNewJournal = `insert into weir.meta (k, v) select 'incarnation',
-		string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', 1 + (get_byte(r.b, i) & 31), 1), '')
+	sqlNewJournal = `insert into weir.lives (first, incarnation, base) select 1,
+		string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', 1 + (get_byte(r.b, i) & 31), 1), ''),
+		(extract(epoch from clock_timestamp()) * 1000000)::bigint
 		from (select uuid_send(gen_random_uuid()) as b) r, generate_series(0, 5) i`
 	sqlTaken = `insert into weir.meta (k, v) values ('schema', '%d') on conflict (k) do update set v = excluded.v`
 	sqlGuard = `do $weir$ begin

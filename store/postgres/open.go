@@ -37,6 +37,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
 )
 
 // DB opens the store in the database that dsn names: a URL or keywords and values, as
@@ -56,7 +57,6 @@ var _ store.Store = (*Store)(nil)
 // Store is a store in one schema.
 type Store struct {
 	settings
-	info   store.Info
 	pool   *pgxpool.Pool
 	direct bool          // there is no pooler between us and the server
 	pulse  *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
@@ -82,6 +82,8 @@ type Store struct {
 	senders  senders
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
 	newest   atomic.Int64 // the highest seq that this process has committed
+	known    atomic.Pointer[lives.Lives]
+	reached  atomic.Int64 // a seq of the newest life known
 
 	era atomic.Int64 // raised when connections of before are in doubt
 	// life is the cluster and database that the store was opened in; "" until then.
@@ -132,9 +134,6 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 }
 
 func (s *Store) pools() []*pgxpool.Pool { return []*pgxpool.Pool{s.pool, s.pulse, s.aside, s.ear} }
-
-// Info implements store.Store.
-func (s *Store) Info() store.Info { return s.info }
 
 // Close implements store.Store. What is under way is finished by those who do it.
 func (s *Store) Close() error {

@@ -39,6 +39,8 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 			acted, err = o.resume()
 		case store.BreakLock:
 			acted, err = o.breakLock()
+		case store.RenewStore:
+			acted, err = o.renew()
 		case store.RetryDead, store.DiscardDead:
 			acted, err = o.settleDead()
 		default:
@@ -46,6 +48,9 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 		}
 		return err
 	})
+	if err == nil && a.Verb == store.RenewStore && !a.DryRun {
+		err = s.takeUp(ctx)
+	}
 	if err != nil {
 		return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
 	}

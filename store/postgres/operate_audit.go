@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/internal/acts"
 )
 
@@ -15,10 +14,16 @@ func byID(queues []*seenQueue) []*seenQueue {
 
 // auditDead writes the act's one row.
 func (o operation) auditDead(plan settling) error {
-	inc := o.s.info.Incarnation
 	if o.act.ID == "" {
-		first, last := plan.letters[0], plan.letters[len(plan.letters)-1]
-		return o.audit(acts.SettledAll(o.act, inc.ID(store.Pos(first.pos)), inc.ID(store.Pos(last.pos)), len(plan.letters), plan.more))
+		first, err := o.t.nameAt(plan.letters[0].pos)
+		if err != nil {
+			return err
+		}
+		last, err := o.t.nameAt(plan.letters[len(plan.letters)-1].pos)
+		if err != nil {
+			return err
+		}
+		return o.audit(acts.SettledAll(o.act, first, last, len(plan.letters), plan.more))
 	}
 	var list []acts.Dead
 	for _, l := range plan.letters {

@@ -105,7 +105,7 @@ func seeLetter(read scan) (letter, error) {
 
 // planOne finds the dead letters of one message, and with a retry those parked behind it.
 func (o operation) planOne(plan *settling, queues []*seenQueue) error {
-	pos, err := o.s.locate(o.act.ID)
+	pos, err := o.t.locate(o.act.ID)
 	if err != nil {
 		return err
 	}
@@ -148,8 +148,12 @@ func (o operation) planLetter(plan *settling, q *seenQueue, l letter) error {
 			return err
 		}
 		if found {
+			id, err := o.t.nameAt(first)
+			if err != nil {
+				return err
+			}
 			return fmt.Errorf("%w: message %s of key %q waits in %s for %s, which is dead too: retry or discard that one first",
-				store.ErrConflict, o.act.ID, l.key, q.Name, o.s.info.Incarnation.ID(store.Pos(first)))
+				store.ErrConflict, o.act.ID, l.key, q.Name, id)
 		}
 	}
 	others := false // a later one that died by itself: what follows waits for that

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 // callersPgx and callersSQL are transactions that the caller began on the store's database.
@@ -144,6 +145,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) err
 	if err := a.appendIn(ch); err != nil {
 		a.forget()
 		forgetStarts(ch.Runs)
+		undate(ch.States)
 		return err
 	}
 	s.makeRoomFor(ctx, a)
@@ -174,11 +176,6 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 	default:
 		return nil, fmt.Errorf("append in a transaction of kind %T: want one of postgres.Tx or postgres.SQLTx", theirs)
 	}
-	var now *int64
-	if s.clock != nil {
-		v := us(s.clock())
-		now = &v
-	}
 	t.ask(sqlLife, func(read scan) error {
 		var life string
 		if err := read(&life); err != nil {
@@ -189,7 +186,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		}
 		return nil
 	})
-	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, now, t.process)
+	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, s.clockNow(), t.process)
 	return t, nil
 }
 
@@ -202,6 +199,12 @@ func (a *appender) appendIn(ch *store.Change) error {
 	if len(ch.Sends) > store.MaxSends || len(ch.Runs) > store.MaxSends {
 		return fmt.Errorf("%d messages and %d runs in one change, at most %d", len(ch.Sends), len(ch.Runs), store.MaxSends)
 	}
+	if ch.Arrival != nil {
+		return errLentArrival
+	}
+	if err := checks.States(ch); err != nil {
+		return err
+	}
 	d := newDesk(a.tx)
 	d.lent = true
 	for _, m := range ch.Sends {
@@ -209,11 +212,15 @@ func (a *appender) appendIn(ch *store.Change) error {
 			return err
 		}
 	}
+	a.lendStates(ch)
 	a.prepare(ch.Sends, true, true)
 	if err := d.askOwn(ch); err != nil {
 		return err
 	}
 	if err := a.flush(); err != nil {
+		return err
+	}
+	if err := a.leap(true); err != nil {
 		return err
 	}
 	if unknown := a.unknown(ch.Sends); len(unknown) > 0 {
@@ -245,6 +252,7 @@ func (a *appender) appendIn(ch *store.Change) error {
 		return err
 	}
 	d.noteArrived(a.appended)
+	a.putOwn(ch)
 	a.tallies.write(a.tx)
 	if err := a.flush(); err != nil {
 		return err

@@ -25,22 +25,28 @@ func (s *Store) makeRoom(ctx context.Context, seq int64) error {
 	}
 	return s.write(ctx, func(t *tx) error {
 		t.again = true
-		t.do(sqlPartitioner, s.lockNumber("partition"))
-		last, _, err := t.number(sqlLastPartition)
-		if err != nil {
-			return err
-		}
-		if seq, _, err = t.number(sqlLastSeq); err != nil {
-			return err
-		}
-		for seq+half >= (last+1)<<partitionBits {
-			last++
-			t.do(sqlAddPartition, last)
-			if err := t.flush(); err != nil {
-				return err
-			}
-		}
-		s.reach.Store((last + 1) << partitionBits)
-		return nil
+		return t.makeRoom()
 	})
+}
+
+func (t *tx) makeRoom() error {
+	const half = 1 << (partitionBits - 1)
+	t.do(sqlPartitioner, t.s.lockNumber("partition"))
+	last, _, err := t.number(sqlLastPartition)
+	if err != nil {
+		return err
+	}
+	seq, _, err := t.number(sqlLastSeq)
+	if err != nil {
+		return err
+	}
+	for seq+half >= (last+1)<<partitionBits {
+		last++
+		t.do(sqlAddPartition, last)
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	t.s.reach.Store((last + 1) << partitionBits)
+	return nil
 }

@@ -42,6 +42,11 @@ var bigJournal = []string{
 			case when i <= 40000 then 1772366400000000 + i end, case when i <= 40000 then 1 + (i % 100 = 0)::int end, nullif(i / 2, 0) from generate_series(1, 50000) i`,
 	`insert into weir.steps (run, n, kind, state, attempt, name) select r.no, n, 1, 4, 1, 'pay' from weir.runs r cross join generate_series(1, 3) n`,
 	`insert into weir.waits (run, n, topic, key, since_us, after_pos) select no, 3, 1, id, 1, 0 from weir.runs where wake is not null`,
+	`insert into weir.messages (topic, seq, sent_us, version, lane, origin, body)
+		select 1, 300000 + i, 1772366400000000, 1, 16, 'k7q2xw-' || i || E'\nfloor\n0', '' from generate_series(1, 20000) i`,
+	`insert into weir.states (entity, key, version, contract, as_of_us, deleted, body)
+		select 'customers.customer-' || i % 3, 'key-' || i, i, 1, 1, i % 7 = 0, '' from generate_series(1, 30000) i`,
+	`insert into weir.arrivals (lane, batch, i, last, at_us, arrived, jumps, jumped_us) select 'floor/k7q2xw/' || i, 1, 0, true, 1, 1, 0, nullif(i % 100, 1) from generate_series(1, 20000) i`,
 	`insert into weir.mail (no, run, at_us, kind, n, pos) select no, no, 1, 1, 3, 1::bigint << 40 | no from weir.runs where wake is not null`,
 }
 
@@ -74,6 +79,10 @@ func plannedReads() []planned {
 		{actLetterBehind, []any{int64(5), "table-7", int64(0), 100}}, {actDeadBefore, []any{int64(5), "table-7", somewhere}},
 		{askOldestDeath, []any{int64(5)}}, {askAbandoned, []any{int64(5), int64(1), 3}}, {askOverdue, []any{int64(5), int64(1)}},
 		{askLeasedKeys, []any{some}},
+		{sqlFirsts, []any{[]string{"k7q2xw-77\n"}, []string{"k7q2xw-77\v"}}}, {sqlOriginsAt, []any{some}},
+		{sqlArrivals, []any{[]string{"floor/k7q2xw/7"}}}, {askArrivals, []any{"floor/k7q2xw/7", 1000}}, {askJumped, []any{int64(98), 3}}, {askEntities, []any{100}}, {askCountedStates, []any{"customers.customer-1", 100}}, {askWholeBatch, []any{int64(5), int64(77)}},
+		{askState, []any{"customers.customer-1", "key-7"}}, {askStates, []any{"customers.customer-1", "key-7", true, 100}},
+		{askChanges, []any{"customers.customer-1", "10:20:10", "30:30:", "12", "key-7", 100}}, {pruneStates, []any{int64(7), 100}},
 		{pruneBatchesFront, []any{int64(5), int64(3), 100}}, {pruneFront, []any{int64(5), int64(10), 100}},
 		{pruneMessages, []any{int64(5), []int64{5, 25}, int64(5), int64(25)}}, {pruneCopy, []any{int64(5), []int64{5, 25}, int64(5), int64(25)}},
 		{pruneNeeded, []any{[]int64{5}, some[:1], somewhere, somewhere}},
@@ -83,7 +92,7 @@ func plannedReads() []planned {
 }
 
 // big are the tables that a statement may not read whole.
-var big = []string{"messages", "kept", "batches", "deferred", "dead", "attempts", "figures", "runs", "steps", "mail", "waits"}
+var big = []string{"messages", "kept", "batches", "deferred", "dead", "attempts", "figures", "runs", "steps", "mail", "waits", "states", "arrivals"}
 
 // TestPlans wants every statement for people, operators and retention to find its rows by
 // an index, also while the planner knows nothing of the tables yet: a plan that scans is
@@ -112,7 +121,7 @@ func TestPlans(t *testing.T) {
 		"messages": func() error { _, err := r.Messages(ctx, store.MessageQuery{Max: 1000}); return err },
 		"key":      func() error { _, err := r.Messages(ctx, store.MessageQuery{Key: "table-7"}); return err },
 		"topic":    func() error { _, err := r.Messages(ctx, store.MessageQuery{Topic: "kitchen.event-7"}); return err },
-		"message":  func() error { _, err := r.Message(ctx, b.info.Incarnation.ID(5<<seqBits|4004)); return err },
+		"message":  func() error { _, err := r.Message(ctx, b.Info().Incarnation.ID(5<<seqBits|4004)); return err },
 		"trace":    func() error { _, err := r.Trace(ctx, "table-7", 1000); return err },
 		"dead":     func() error { _, err := r.Dead(ctx, store.DeadQuery{}); return err },
 		"runs":     func() error { _, err := r.Runs().List(ctx, store.RunQuery{State: store.RunWaiting}); return err },

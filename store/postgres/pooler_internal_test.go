@@ -59,7 +59,7 @@ func TestLawsThroughPooler(t *testing.T) {
 	}
 }
 
-const poolerLaws = "group/ closure/ own/ lease/ concurrent/ run-concurrent/ run-lock/ run-crash/ retention/"
+const poolerLaws = "group/ closure/ own/ lease/ concurrent/ run-concurrent/ run-lock/ run-crash/ retention/ origin/ arrival/ state/ duty/ renew/"
 
 // Processes that send, claim and settle through a pooler lose nothing and do nothing twice.
 func TestProcessesThroughPooler(t *testing.T) {

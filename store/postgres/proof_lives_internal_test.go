@@ -148,14 +148,14 @@ func (l *life) expect(when string, want ...*store.Message) {
 
 // begins lets the database begin another life.
 func (l *life) begins() {
+	before := l.s.Info().Incarnation
 	err := pgx.BeginFunc(l.Context(), l.s.pool, func(tx pgx.Tx) error {
-		_, err := l.s.rebirth(l.Context(), tx)
+		_, err := l.s.within(l.Context(), tx).rebirth()
 		return err
 	})
 	if err != nil {
 		l.Fatal(err)
 	}
-	before := l.s.Info().Incarnation
 	l.s = oneMore(l, l.h)
 	if got := l.s.Info().Incarnation; got == before {
 		l.Errorf("incarnation %s is that of the life before", got)

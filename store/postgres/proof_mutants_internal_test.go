@@ -56,10 +56,17 @@ func postgresMutants() []mutant {
 			{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"},
 		}, proveMeeting},
 		{"goes on with the positions of another life", []edit{{sqlSkipSeq, sqlSkipSeq, "select $1::bigint, $2::bigint"}}, proveRebirth},
-		{"goes on with the incarnation of another life", []edit{{sqlSetMeta, "set v = excluded.v", "set v = meta.v"}}, proveRebirth},
+		{"goes on with the incarnation of another life", []edit{{sqlAddLife, "values ($1, $2, $3)", "select $1::bigint, $2::text, $3::bigint where false"}}, proveRebirth},
 		{"skips what was late when its life ended", []edit{{sqlReleaseLate, sqlReleaseLate, "select $1::bigint"}}, proveRebirth},
-		{"compares with snapshots of another life", []edit{{sqlNewLife, sqlNewLife, "select"}, {sqlAge, sqlAge, "select"}}, proveRebirth},
+		{"compares with snapshots of another life", []edit{{sqlSeeAnew, sqlSeeAnew, "select"}, {sqlAge, sqlAge, "select"}}, proveRebirth},
 		{"compares with transactions of another life", []edit{{sqlAge, sqlAge, "select"}}, proveRebirth},
+		{"holds no lane that it hears of", []edit{{sqlArrivals, "for update", ""}}, proveArrivals},
+		{"holds no lock of origins", []edit{{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"}}, proveOrigins},
+		{"writes older states over newer ones", []edit{{sqlPutStates, "where s.version < excluded.version", ""}}, proveOld},
+		{"looks for new states by number", []edit{{askChanges, "where pg_visible_in_snapshot(x, $3", "where false and pg_visible_in_snapshot(x, $3"}}, proveLate},
+		{"uses up a number when it leases nothing", []edit{{sqlCursor, "select no,", "select no + 1 as no,"}}, proveRelay},
+		{"takes duties without a lock", []edit{{sqlDuties, dutyFree, " true "}, {sqlTakeDuties, dutyFree, " true "}}, proveDuties},
+		{"does not notice that the store was renewed", []edit{{sqlLives, "from weir.lives", "from (select * from weir.lives order by first limit 1) l"}}, proveRenewal},
 	}
 }
 
@@ -79,7 +86,9 @@ func TestPostgresMutants(t *testing.T) {
 
 // TestPostgresProofs wants those proofs that are no tests of their own to hold.
 func TestPostgresProofs(t *testing.T) {
-	for name, proof := range map[string]func(testing.TB, func(*Store)){"order": proveOrder, "meeting": proveMeeting, "rebirth": proveRebirth} {
+	for name, proof := range map[string]func(testing.TB, func(*Store)){"order": proveOrder, "meeting": proveMeeting, "rebirth": proveRebirth,
+		"arrivals": proveArrivals, "origins": proveOrigins, "states": proveStates, "late states": proveLate, "old states": proveOld, "relay": proveRelay, "duties": proveDuties,
+		"renewal": proveRenewal} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			proof(t, func(*Store) {})

@@ -135,6 +135,12 @@ const (
 		where f.queue = o.queue and f.minute = o.minute`
 	pruneDedup = `delete from weir.dedup d using (select topic, key from weir.dedup where expires_us < $1 order by expires_us limit $2) o
 		where d.topic = o.topic and d.key = o.key and d.expires_us < $1`
+	// Of each entity the newest stays, for followers to see how far its owner is.
+	pruneStates = `with gone as (delete from weir.states d using (select s.entity, s.key from weir.states s where s.deleted and s.as_of_us < $1
+			and exists (select 1 from weir.states n where n.entity = s.entity and n.version > s.version) order by s.as_of_us limit $2) o
+			where d.entity = o.entity and d.key = o.key and d.deleted and d.as_of_us < $1 returning d.entity),
+		n as (insert into weir.entity_tally (entity, live, deleted) select entity, 0, -count(*) from gone group by entity)
+		select count(*) from gone`
 	pruneAudit = `delete from weir.audit where at_us < $1 and id in (select id from weir.audit order by id limit $2)`
 	// Processes that are gone, but for those that have left something: it is found through them.
 	pruneProcesses = `delete from weir.processes where id in (
@@ -171,7 +177,19 @@ func (p *pruner) small() error {
 		p.other(n)
 		p.pruned.More = p.pruned.More || n == int64(limit)
 	}
-	return nil
+	if p.full() {
+		return nil
+	}
+	limit := max(p.left/4, 1)
+	n, _, err := p.t.number(pruneStates, p.cutoff, limit)
+	if err != nil {
+		return err
+	}
+	p.other(n)
+	p.pruned.More = p.pruned.More || n == int64(limit)
+	p.t.do(sqlQueueLock, p.s.lockNumber("duties"))
+	p.t.do(pruneDuties) // of processes that are forgotten: a few names
+	return p.t.flush()
 }
 
 const (

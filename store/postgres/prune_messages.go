@@ -66,7 +66,7 @@ const (
 			join weir.messages m on m.topic = $1 and m.seq >= $3 and m.seq <= $4 and m.seq = any($2)
 			where b.parked and` + unclaimed + `group by b.id) g
 		where q.id = g.id and g.n > 0`
-	keptColumns = ` topic, seq, xid, sent_us, version, lane, key, due_us, cause, correlation, headers, body `
+	keptColumns = ` topic, seq, xid, sent_us, version, lane, key, due_us, cause, correlation, origin, headers, body `
 	pruneCopy   = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from weir.messages
 		where topic = $1 and seq >= $3 and seq <= $4 and seq = any($2) on conflict (topic, seq) do nothing`
 	pruneMessages = `delete from weir.messages where topic = $1 and seq >= $3 and seq <= $4 and seq = any($2)`

@@ -45,11 +45,14 @@ const askTopics = `select id, name, kind from weir.topics`
 type scribe struct {
 	t      *tx
 	topics map[int64]seenTopic
+	came   map[store.Pos]time.Time // when those read last were written here: SentAt may be of another store's clock
 }
 
-// newScribe reads the topics, together with what is queued.
+// newScribe reads the topics, together with what is queued, and the store's lives: whoever only reads is
+// told of a new one by nobody.
 func newScribe(t *tx) (*scribe, error) {
-	w := &scribe{t: t, topics: map[int64]seenTopic{}}
+	w := &scribe{t: t, topics: map[int64]seenTopic{}, came: map[store.Pos]time.Time{}}
+	t.askLives()
 	return w, t.get(askTopics, func(read scan) error {
 		var id int64
 		var topic seenTopic
@@ -60,22 +63,23 @@ func newScribe(t *tx) (*scribe, error) {
 }
 
 // messageColumns are what scribe.message reads, in its order.
-const messageColumns = ` topic, seq, sent_us, version, coalesce(key, ''), due_us, coalesce(cause, ''), coalesce(correlation, ''), headers `
+const messageColumns = ` topic, seq, sent_us, version, coalesce(key, ''), due_us, coalesce(cause, ''), coalesce(correlation, ''), coalesce(origin, ''), headers `
 
 // message reads a row of messageColumns, and what comes behind them.
 func (w *scribe) message(read scan, more ...any) (store.Message, error) {
 	var m store.Message
 	var topic, seq, sent int64
 	var due *int64
-	into := append([]any{&topic, &seq, &sent, &m.Version, &m.Key, &due, &m.Cause, &m.Correlation, &m.Headers}, more...)
+	var from string
+	into := append([]any{&topic, &seq, &sent, &m.Version, &m.Key, &due, &m.Cause, &m.Correlation, &from, &m.Headers}, more...)
 	if err := read(into...); err != nil {
 		return m, err
 	}
 	m.Pos = store.Pos(posOf(topic, seq))
-	m.ID = w.t.s.info.Incarnation.ID(m.Pos)
 	m.SentAt, m.Due = at(sent), moment(due)
+	w.came[m.Pos] = m.SentAt
 	m.Topic, m.Kind = w.topics[topic].name, w.topics[topic].kind
-	return m, nil
+	return m, w.t.s.christenRow(&m, from)
 }
 
 // askMessagesAt reads the messages at positions, wherever they are kept.
@@ -94,6 +98,7 @@ func (w *scribe) read(positions []int64, withBody bool) (map[int64]*store.Messag
 		return nil, w.t.flush()
 	}
 	found := make(map[int64]*store.Message, len(positions))
+	clear(w.came)
 	err := w.t.get(askMessagesAt, func(read scan) error {
 		var body []byte
 		m, err := w.message(read, &body)
@@ -107,16 +112,25 @@ func (w *scribe) read(positions []int64, withBody bool) (map[int64]*store.Messag
 // took is a stored duration.
 func took(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
 
-// locate is the position behind an ID given by a person.
-func (s *Store) locate(id string) (int64, error) {
-	inc, pos, err := store.ParseID(id)
+// locate is the position behind an ID given by a person: one of this store's, or that of a message that
+// came from another.
+func (t *tx) locate(id string) (int64, error) {
+	if pos, ok := t.s.lives().Local(id); ok {
+		return int64(pos), nil
+	}
+	at, err := t.origins([]string{id})
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", store.ErrNotFound, err)
+		return 0, err
 	}
-	if own := s.info.Incarnation; inc != own {
-		return 0, fmt.Errorf("%w: message %s is of store %s, this is %s: look there", store.ErrNotFound, id, inc, own)
+	if first := at[id]; first != nil {
+		return first.pos, nil
 	}
-	return int64(pos), nil
+	inc, _, err := store.ParseID(id)
+	if err != nil {
+		return 0, fmt.Errorf("%w: nothing with the ID %q has come here, as far as retention goes, and %w", store.ErrNotFound, id, err)
+	}
+	return 0, fmt.Errorf("%w: message %s is of store %s, this is %s, and it has not come here, as far as retention goes: look there",
+		store.ErrNotFound, id, inc, t.s.lives().Current().Incarnation)
 }
 
 const askProcesses = `select id, pid, host, version, owns, started_us, beat_us, ended_us

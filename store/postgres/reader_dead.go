@@ -27,10 +27,10 @@ const (
 func (r reader) seeDead(read scan) (d store.DeadLetter, queue int64, err error) {
 	var pos, died, behind int64
 	err = read(&d.Queue, &queue, &pos, &died, &d.Attempts, &d.Reason, &d.Quarantined, &behind, &d.Edited)
-	inc := r.s.info.Incarnation
-	d.Message = store.Message{Pos: store.Pos(pos), ID: inc.ID(store.Pos(pos))}
+	d.Message = store.Message{Pos: store.Pos(pos)}
+	r.s.christen(&d.Message)
 	if d.DiedAt = at(died); behind != 0 {
-		d.BehindID = inc.ID(store.Pos(behind))
+		d.BehindID = r.s.lives().ID(store.Pos(behind))
 	}
 	return d, queue, err
 }
@@ -96,14 +96,24 @@ func pageEnd(rows []store.DeadLetter, max int) int {
 
 // completeDead reads the letters' messages.
 func completeDead(w *scribe, letters []store.DeadLetter, withBody bool) error {
-	var positions []int64
+	var positions, heads []int64
 	for i := range letters {
 		positions = append(positions, int64(letters[i].Message.Pos))
+		if pos, ok := w.t.s.lives().Local(letters[i].BehindID); ok {
+			heads = append(heads, int64(pos))
+		}
 	}
 	found, err := w.read(positions, withBody)
+	if err != nil {
+		return err
+	}
+	names, err := w.t.namesAt(heads)
 	for i := range letters {
 		if m := found[int64(letters[i].Message.Pos)]; m != nil {
 			letters[i].Message = *m
+		}
+		if name := names[letters[i].BehindID]; name != "" {
+			letters[i].BehindID = name
 		}
 	}
 	return err
@@ -112,7 +122,7 @@ func completeDead(w *scribe, letters []store.DeadLetter, withBody bool) error {
 // deadWithID reads one message's dead letters in full. A person's edit is shown
 // in place of the journal's body: it is what the queue would deliver.
 func (r reader) deadWithID(w *scribe, q store.DeadQuery) ([]store.DeadLetter, error) {
-	pos, err := r.s.locate(q.ID)
+	pos, err := w.t.locate(q.ID)
 	if err != nil {
 		return nil, err
 	}

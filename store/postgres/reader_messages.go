@@ -74,9 +74,9 @@ func (w *scribe) list(q store.MessageQuery) ([]store.Message, error) {
 			m := found[pos]
 			switch {
 			case m == nil:
-			case m.SentAt.Before(q.Since.Add(-sinceSlack)):
+			case w.came[m.Pos].Before(q.Since.Add(-sinceSlack)):
 				return out, nil
-			case !m.SentAt.Before(q.Since):
+			case !w.came[m.Pos].Before(q.Since):
 				out = append(out, *m)
 			}
 			if len(out) == page {
@@ -101,12 +101,12 @@ func (w *scribe) newest(q store.MessageQuery, before int64, max int) ([]int64, e
 // Message is one message with its body and everything that happened to it.
 func (r reader) Message(ctx context.Context, id string) (store.MessageStory, error) {
 	var out store.MessageStory
-	pos, err := r.s.locate(id)
-	if err != nil {
-		return out, err
-	}
-	err = r.s.read(ctx, func(t *tx) error {
+	err := r.s.read(ctx, func(t *tx) error {
 		w, err := newScribe(t)
+		if err != nil {
+			return err
+		}
+		pos, err := t.locate(id)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -134,7 +133,7 @@ func (r *runTeller) askWaits() {
 		var reply, since int64
 		err := read(&w.N, &w.Topic, &w.Key, &reply, &since)
 		if w.Since = at(since); reply != 0 {
-			w.Key = r.t.s.info.Incarnation.ID(store.Pos(reply))
+			w.Key = r.t.s.lives().ID(store.Pos(reply))
 		}
 		r.y.Waits = append(r.y.Waits, w)
 		return err
@@ -274,6 +273,12 @@ type lateReplies struct {
 	waits map[string]bool         // requests whose replies it waits for
 }
 
+// lateReply is a reply, with when it came: SentAt may be of another store's clock.
+type lateReply struct {
+	store.Message
+	came time.Time
+}
+
 // late finds the replies to the run's requests that it neither has got nor waits for.
 // They are of the run's conversation, or of that of their request.
 func (r *runTeller) late() error {
@@ -288,18 +293,21 @@ func (r *runTeller) late() error {
 	}
 	l := lateReplies{runTeller: r, asked: map[store.Pos]time.Time{}, taken: map[store.Pos]bool{}, waits: map[string]bool{}}
 	l.known()
-	inc := r.t.s.info.Incarnation
-	roots := []string{cmp.Or(r.y.Correlation, inc.RunID(store.RunNo(r.no)))}
-	for request := range l.asked {
-		roots = append(roots, inc.ID(request))
+	alive := r.t.s.lives()
+	roots := []string{r.y.Correlation}
+	if r.y.Correlation == "" {
+		roots = alive.RunIDs(store.RunNo(r.no))
 	}
-	var found []store.Message
+	for request := range l.asked {
+		roots = append(roots, alive.ID(request))
+	}
+	var found []lateReply
 	err := r.t.get(askReplies, func(read scan) error {
 		var body []byte
 		m, err := r.w.message(read, &body)
 		if m.Body = body; !l.taken[m.Pos] && !l.waits[m.Cause] {
 			l.taken[m.Pos] = true
-			found = append(found, m)
+			found = append(found, lateReply{m, r.w.came[m.Pos]})
 		}
 		return err
 	}, roots, kinds, store.MaxList)
@@ -332,11 +340,11 @@ func (l *lateReplies) known() {
 
 // judge takes those replies that are to requests of this run. Where the record that was
 // settled names the request and not the reply, it may have got this one.
-func (l *lateReplies) judge(found []store.Message) error {
-	inc := l.t.s.info.Incarnation
+func (l *lateReplies) judge(found []lateReply) error {
+	alive := l.t.s.lives()
 	var requests []int64
 	for i := range found {
-		if request, local := inc.Local(found[i].Cause); local {
+		if request, local := alive.Local(found[i].Cause); local {
 			requests = append(requests, int64(request))
 		}
 	}
@@ -344,17 +352,17 @@ func (l *lateReplies) judge(found []store.Message) error {
 	if err != nil {
 		return err
 	}
-	run := inc.RunID(store.RunNo(l.no))
+	runs := alive.RunIDs(store.RunNo(l.no))
 	for i := range found {
 		m := &found[i]
-		request, local := inc.Local(m.Cause)
+		request, local := alive.Local(m.Cause)
 		if !local {
 			continue
 		}
 		settled, named := l.asked[request]
 		a := asked[int64(request)]
-		if named && m.SentAt.After(settled) || !named && a != nil && a.Cause == run {
-			l.y.Late = append(l.y.Late, *m)
+		if named && m.came.After(settled) || !named && a != nil && slices.Contains(runs, a.Cause) {
+			l.y.Late = append(l.y.Late, m.Message)
 		}
 	}
 	return nil

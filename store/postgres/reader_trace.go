@@ -9,16 +9,16 @@ import (
 
 const (
 	// The newest of a key, with what leads to their conversations.
-	askTalkOfKey = `select n.pos, n.cause, n.correlation from (
-			select topic::bigint << 40 | seq as pos, seq, coalesce(cause, '') as cause, coalesce(correlation, '') as correlation
-				from weir.messages where key = $1
+	askTalkOfKey = `select n.pos, n.cause, n.correlation, n.origin from (
+			select topic::bigint << 40 | seq as pos, seq, coalesce(cause, '') as cause, coalesce(correlation, '') as correlation,
+				coalesce(origin, '') as origin from weir.messages where key = $1
 			union
-			select topic::bigint << 40 | seq, seq, coalesce(cause, ''), coalesce(correlation, '') from weir.kept where key = $1) n
+			select topic::bigint << 40 | seq, seq, coalesce(cause, ''), coalesce(correlation, ''), coalesce(origin, '') from weir.kept where key = $1) n
 		order by n.seq desc limit $2`
-	askTalkAt = `select p.pos, m.cause, m.correlation from unnest($1::bigint[]) as p(pos) cross join lateral (
-			select coalesce(cause, '') as cause, coalesce(correlation, '') as correlation from weir.messages
+	askTalkAt = `select p.pos, m.cause, m.correlation, m.origin from unnest($1::bigint[]) as p(pos) cross join lateral (
+			select coalesce(cause, '') as cause, coalesce(correlation, '') as correlation, coalesce(origin, '') as origin from weir.messages
 				where topic = (p.pos >> 40)::int and seq = p.pos & 1099511627775
-			union all select coalesce(cause, ''), coalesce(correlation, '') from weir.kept
+			union all select coalesce(cause, ''), coalesce(correlation, ''), coalesce(origin, '') from weir.kept
 				where topic = (p.pos >> 40)::int and seq = p.pos & 1099511627775
 			limit 1) m`
 	askConversations = `select topic::bigint << 40 | seq from weir.messages where correlation = any($1)
@@ -42,8 +42,9 @@ type conversation struct {
 	t     *tx
 	seen  map[int64]bool  // positions in it
 	roots map[string]bool // IDs of roots
-	// climb is the positions whose causes are followed up to a root.
-	climb []int64
+	// climb is the positions whose causes are followed up to a root; abroad, the IDs of causes of elsewhere.
+	climb  []int64
+	abroad []string
 }
 
 // Trace tells everything that happened to a business key. Of more than max
@@ -87,14 +88,20 @@ func (c *conversation) of(key string, max int) ([]int64, error) {
 		var no int64
 		var root string
 		err := read(&no, &root)
-		if root == "" {
-			root = c.t.s.info.Incarnation.RunID(store.RunNo(no))
+		if root != "" {
+			c.roots[root] = true
+			return err
 		}
-		c.roots[root] = true
+		for _, id := range c.t.s.lives().RunIDs(store.RunNo(no)) {
+			c.roots[id] = true
+		}
 		return err
 	}, key)
 	err := c.t.get(askTalkOfKey, c.row, key, max)
 	for range causeMax {
+		if err == nil {
+			err = c.come()
+		}
 		if err != nil || len(c.climb) == 0 {
 			break
 		}
@@ -117,19 +124,25 @@ func (c *conversation) of(key string, max int) ([]int64, error) {
 // one, the end of its causes; without one, itself.
 func (c *conversation) row(read scan) error {
 	var pos int64
-	var cause, correlation string
-	if err := read(&pos, &cause, &correlation); err != nil {
+	var cause, correlation, from string
+	if err := read(&pos, &cause, &correlation, &from); err != nil {
 		return err
 	}
 	c.seen[pos] = true
-	inc := c.t.s.info.Incarnation
-	above, local := inc.Local(cause)
+	m := store.Message{Pos: store.Pos(pos)}
+	if err := c.t.s.christenRow(&m, from); err != nil {
+		return err
+	}
+	above, local := c.t.s.lives().Local(cause)
 	switch {
 	case correlation != "":
 		c.roots[correlation] = true
 	case cause == "":
-		c.roots[inc.ID(store.Pos(pos))] = true
+		c.roots[m.ID] = true
 	case !local:
+		if !c.roots[cause] {
+			c.abroad = append(c.abroad, cause)
+		}
 		c.roots[cause] = true
 	case !c.seen[int64(above)]:
 		c.climb = append(c.climb, int64(above))
@@ -138,17 +151,42 @@ func (c *conversation) row(read scan) error {
 	return nil
 }
 
+// come finds the messages that causes of elsewhere name, if they have come here.
+func (c *conversation) come() error {
+	if len(c.abroad) == 0 {
+		return nil
+	}
+	found, err := c.t.origins(c.abroad)
+	c.abroad = nil
+	for _, f := range found {
+		if !c.seen[f.pos] {
+			c.climb = append(c.climb, f.pos)
+		}
+	}
+	return err
+}
+
 // join adds all messages of the conversations.
 func (c *conversation) join() error {
 	roots := make([]string, 0, len(c.roots))
+	var abroad []string
 	for root := range c.roots {
 		roots = append(roots, root)
-		if pos, ok := c.t.s.info.Incarnation.Local(root); ok {
+		if pos, ok := c.t.s.lives().Local(root); ok {
 			c.seen[int64(pos)] = true
+		} else {
+			abroad = append(abroad, root)
 		}
 	}
 	if len(roots) == 0 {
 		return nil
+	}
+	came, err := c.t.origins(abroad)
+	if err != nil {
+		return err
+	}
+	for _, f := range came {
+		c.seen[f.pos] = true
 	}
 	found, err := c.t.numbers(askConversations, roots, conversationMax)
 	for _, pos := range found {

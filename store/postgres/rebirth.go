@@ -1,18 +1,12 @@
 package postgres
 
-import (
-	"context"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/weir-go/weir/store"
-)
+import "github.com/weir-go/weir/store/internal/lives"
 
 // After a restore, or when a standby was promoted, the database lives on where
 // transaction numbers, and what sequences have given out, may have gone back. So positions
 // go on far above all known ones, under a new incarnation, so that no ID is given out
 // twice; rows whose numbers this cluster has yet to give out get one that is visible to
-// all; and each queue gets a batch whose snapshot is of this life. What was late is made due.
+// all; and each queue's cursor gets a snapshot of this life. What was late is made due.
 //
 // Whoever writes meanwhile waits: what he commits is late, then, as always.
 const (
@@ -37,43 +31,46 @@ const (
 		where m.seq <= (e.high & $1) and m.seq > (b.floor & $1) and (e.mask >> m.lane) & 1 = 1
 		and not (e.target is not null and pg_visible_in_snapshot(m.xid, e.target) and m.seq <= (e.upto & $1))
 		on conflict do nothing`
-	sqlNewLife = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor,
-			lanes, open, claimed_us, done_us, manifest, bits, times)
-		select b.queue, b.no + 1, 1, 0, 2, b.high, b.masks, b.highs,
-			array_fill(pg_current_snapshot(), array[cardinality(b.masks)]), array_fill(null::pg_snapshot, array[cardinality(b.masks)]),
-			array_fill(0::bigint, array[cardinality(b.masks)]), b.floor, 0, 0, b.claimed_us, b.claimed_us, '', '', ''
-		from ` + sqlNewest + ` b`
+	// In the newest batch's row: a batch of nothing would leave a gap on the lanes of relays.
+	sqlSeeAnew = `update weir.batches b set seens = array_fill(pg_current_snapshot(), array[cardinality(b.masks)]),
+			targets = array_fill(null::pg_snapshot, array[cardinality(b.masks)]), uptos = array_fill(0::bigint, array[cardinality(b.masks)])
+		from ` + sqlNewest + ` n where b.queue = n.queue and b.no = n.no`
 	// Visible in every snapshot, so never late.
-	sqlAge     = `update weir.messages m set xid = '3' from weir.topics t where (m.topic + 0) = t.id and m.xid >= pg_snapshot_xmin(pg_current_snapshot())`
-	sqlAgeKept = `update weir.kept set xid = '3' where xid >= pg_snapshot_xmin(pg_current_snapshot())`
-	sqlFoldNew = `update weir.folds set seen = pg_current_snapshot()`
+	sqlAge       = `update weir.messages m set xid = '3' from weir.topics t where (m.topic + 0) = t.id and m.xid >= pg_snapshot_xmin(pg_current_snapshot())`
+	sqlAgeKept   = `update weir.kept set xid = '3' where xid >= pg_snapshot_xmin(pg_current_snapshot())`
+	sqlAgeStates = `update weir.states set xid = '3' where xid >= pg_snapshot_xmin(pg_current_snapshot())`
+	sqlFoldNew   = `update weir.folds set seen = pg_current_snapshot()`
 
 	lifeSkip = 1 << 24 // far above what a lost tail of the log can have held
 )
 
-// rebirth begins the store's next life, in the transaction of the migration.
-func (s *Store) rebirth(ctx context.Context, tx pgx.Tx) (store.Incarnation, error) {
-	inc := newIncarnation()
+// rebirth begins the store's next life. This process is to take it up when that is committed.
+func (t *tx) rebirth() (lives.Life, error) {
 	for _, step := range []struct {
 		query string
 		args  []any
 	}{
 		{sqlStepLimit, nil},
 		{sqlHoldStill, nil},
-		{sqlSetMeta, []any{"incarnation", string(inc)}},
 		{sqlSkipSeq, []any{int64(seqMask), int64(lifeSkip)}},
 		{sqlSkipNumbers, []any{int64(lifeSkip)}},
 		{sqlLose, nil},
 		{sqlReleaseLate, []any{int64(seqMask)}},
-		{sqlNewLife, nil},
+		{sqlSeeAnew, nil},
 		{sqlAge, nil},
 		{sqlAgeKept, nil},
+		{sqlAgeStates, nil},
 		{sqlFoldAll, nil},
 		{sqlFoldNew, nil},
 	} {
-		if _, err := tx.Exec(ctx, s.text(step.query), step.args...); err != nil {
-			return "", err
-		}
+		t.do(step.query, step.args...)
 	}
-	return inc, nil
+	t.askLives()
+	var reached, now int64
+	if err := t.get(sqlReached, func(read scan) error { return read(&reached, &now) }, t.s.clockNow()); err != nil {
+		return lives.Life{}, err
+	}
+	life := t.s.lives().Next(newIncarnation(), now, reached)
+	t.do(sqlAddLife, life.First, string(life.Incarnation), life.Base)
+	return life, t.flush()
 }

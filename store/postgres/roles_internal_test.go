@@ -161,6 +161,10 @@ func (c *cast) sees(t *testing.T) {
 		"Runs.List": func() error { _, err := r.Runs().List(ctx, store.RunQuery{Max: 5}); return err },
 		"Counts":    func() error { _, err := r.Runs().Counts(ctx); return err },
 		"Locks":     func() error { _, err := r.Runs().Locks(ctx, 5); return err },
+		"Arrivals":  func() error { _, err := r.Exchange().Arrivals(ctx, ""); return err },
+		"Batch":     func() error { _, err := r.Exchange().Batch(ctx, queues[0].ID, queues[0].Newest); return err },
+		"Changes":   func() error { _, _, err := r.Exchange().Changes(ctx, stateEntity, "", 5); return err },
+		"Entities":  func() error { _, err := r.Exchange().Entities(ctx); return err },
 	} {
 		if err := ask(); err != nil {
 			t.Errorf("%s() of the viewer = %v, want nil", name, err)

@@ -17,7 +17,6 @@ import (
 // take it over only when no transaction of this process is under way (standFast).
 type runDesk struct {
 	*tx
-	inc  store.Incarnation
 	lent bool // it is a caller's
 	// doubtful: a record that was taken for new was not.
 	doubtful bool
@@ -74,7 +73,7 @@ const (
 )
 
 func newDesk(t *tx) *runDesk {
-	return &runDesk{tx: t, inc: t.s.info.Incarnation, rows: map[int64]*runRow{}, wanted: map[int64]bool{}}
+	return &runDesk{tx: t, rows: map[int64]*runRow{}, wanted: map[int64]bool{}}
 }
 
 func (d *runDesk) readRow(read scan) (*runRow, error) {

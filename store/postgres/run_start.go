@@ -289,10 +289,10 @@ func (d *runDesk) writeStarts() {
 }
 
 // startedMeanwhile reports whether a transaction failed since another has started one of
-// its runs after it looked: tried again, it sees that.
+// its runs, or has heard of one of its lanes, after it looked: tried again, it sees that.
 func startedMeanwhile(err error) bool {
 	fault, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && fault.Code == uniqueViolation && fault.ConstraintName == "runs_id"
+	return ok && fault.Code == uniqueViolation && (fault.ConstraintName == "runs_id" || fault.ConstraintName == arrivalsKey)
 }
 
 const uniqueViolation = "23505"

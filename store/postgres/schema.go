@@ -79,30 +79,34 @@ func (s *Store) readMeta(ctx context.Context, tx pgx.Tx) (map[string]string, err
 }
 
 // describe notes what the store is, and where it lives.
-func (s *Store) describe(ctx context.Context, tx pgx.Tx, meta map[string]string) error {
-	inc := store.Incarnation(meta["incarnation"])
-	if len(inc) != incarnationLength {
-		return errors.New("has no incarnation: the journal is damaged; restore it from a backup")
-	}
+func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string) error {
+	t := s.within(ctx, own)
+	t.askLives()
 	var now server
-	if err := tx.QueryRow(ctx, s.text(sqlServer)).Scan(now.into()...); err != nil {
+	if err := t.get(sqlServer, func(read scan) error { return read(now.into()...) }); err != nil {
 		return err
 	}
 	life := now.life
 	if meta["life"] != life && !s.existing {
 		if meta["life"] != "" {
-			var err error
-			if inc, err = s.rebirth(ctx, tx); err != nil {
+			if _, err := t.rebirth(); err != nil {
 				return fmt.Errorf("begin a new life, as the database was restored or failed over: %w", err)
 			}
 		}
-		if _, err := tx.Exec(ctx, s.text(sqlSetMeta), "life", life); err != nil {
+		t.do(sqlSetMeta, "life", life)
+		t.askLives()
+		if err := t.flush(); err != nil {
 			return err
 		}
 	}
+	s.reached.Store(s.lives().Current().First)
 	s.life.Store(life)
-	s.info = store.Info{Kind: kind, Name: s.name, Incarnation: inc, Schema: len(s.steps), Loose: true, Lease: s.lease}
 	return nil
+}
+
+// within is a transaction that was begun by other means.
+func (s *Store) within(ctx context.Context, own pgx.Tx) *tx {
+	return &tx{s: s, ctx: ctx, w: pgxWire{own, own.Conn()}}
 }
 
 const incarnationLength = 6

@@ -47,7 +47,7 @@ func (c *claimState) learn(k *claim) {
 	}
 	c.known.Store(known)
 	c.cursor, c.name, c.topic, c.onDead = k.cursor, k.row.name, k.row.topic, k.row.onDead
-	if k.batch.ref.No != 0 {
+	if len(k.batch.groups) > 0 { // it has moved the cursor
 		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, floor: k.batch.floor, groups: k.batch.groups}
 	}
 }
@@ -68,13 +68,7 @@ const (
 )
 
 // clock is the time as statements take it that may go out before it is known: null is the server's.
-func (k *claim) clock() *int64 {
-	if k.t.s.clock == nil {
-		return nil
-	}
-	now := us(k.t.s.clock())
-	return &now
-}
+func (k *claim) clock() *int64 { return k.t.s.clockNow() }
 
 // searchAhead queues, with what a claim begins with, the search as it will be if nobody else
 // has claimed since this process did: that saves a round trip.

@@ -57,6 +57,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 		t.ask(sqlOthers, s.readOthers, 0)
 		t.ask(sqlNewProcess, func(read scan) error { return read(&id) },
 			p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
+		t.askLives() // as long as this process lives nobody begins another
 		return s.beginRuns(t)
 	})
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *Store) Heartbeat(ctx context.Context) error {
 func (s *Store) chores(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.lease/4, fmt.Errorf("%w: all connections are in use", store.ErrUnavailable))
 	defer cancel()
-	for _, chore := range []func() error{func() error { return s.makeRoom(ctx, 0) }, func() error { return s.fold(ctx) }} {
+	for _, chore := range []func() error{func() error { return s.makeRoom(ctx, 0) }, func() error { return s.fold(ctx) }, func() error { return s.foldEntities(ctx) }} {
 		if err := chore(); err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
@@ -132,7 +133,7 @@ func (s *Store) End(ctx context.Context) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
-		for _, statement := range []string{sqlHandBack, sqlNoStarts, sqlLeaveLanes, sqlLeaveWork} {
+		for _, statement := range []string{sqlHandBack, sqlNoStarts, sqlLeaveLanes, sqlLeaveWork, sqlLeaveDuties} {
 			t.do(statement, process)
 		}
 		if err := s.endRuns(t, process); err != nil {

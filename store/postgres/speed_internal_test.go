@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/weir-go/weir/store"
 )
@@ -134,4 +135,63 @@ func BenchmarkIdle(b *testing.B) {
 	for b.Loop() {
 		workAll(b, s, queue)
 	}
+}
+
+// BenchmarkArrive is a change as an inlet commits it: what another store sent, each with its origin.
+func BenchmarkArrive(b *testing.B) {
+	const each = 1_000
+	s, _ := benchStore(b)
+	batch, elsewhere := int64(0), newIncarnation()
+	for b.Loop() {
+		batch++
+		ch := &store.Change{Sends: blanks(each, 0), Arrival: &store.Arrival{Lane: "floor/k7q2xw/bench.cook",
+			From: store.Place{Batch: batch}, To: store.Place{Batch: batch, Index: each - 1, Last: true}}}
+		for i, m := range ch.Sends {
+			m.Origin = &store.Origin{ID: elsewhere.ID(store.Pos(batch*each + int64(i))), From: "floor", SentAt: time.UnixMicro(batch)}
+		}
+		if err := commitOne(context.Background(), s, ch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perSecond(b, each)
+}
+
+// BenchmarkStates is what a follower writes: of keys that it has, and of new ones.
+func BenchmarkStates(b *testing.B) {
+	for _, fresh := range []bool{false, true} {
+		b.Run(fmt.Sprint("fresh=", fresh), func(b *testing.B) {
+			s, _ := benchStore(b)
+			ch := &store.Change{States: make([]store.State, store.MaxStates)}
+			version := int64(0)
+			for b.Loop() {
+				version++
+				for i := range ch.States {
+					key := i
+					if fresh {
+						key += int(version) * store.MaxStates
+					}
+					ch.States[i] = store.State{Entity: stateEntity, Key: fmt.Sprint("customer-", key), Version: version, Contract: 1,
+						AsOf: time.UnixMicro(version), Body: make([]byte, blankBytes)}
+				}
+				if err := commitOne(context.Background(), s, ch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perSecond(b, store.MaxStates)
+		})
+	}
+}
+
+// BenchmarkBatchAgain is a batch read again for a receiver that lacks it.
+func BenchmarkBatchAgain(b *testing.B) {
+	s, queue := benchStore(b)
+	sendBlanks(b, s, 1000, 100)
+	workAll(b, s, queue)
+	for b.Loop() {
+		got, err := s.Reader().Exchange().Batch(context.Background(), queue, 1)
+		if err != nil || len(got.Deliveries) != 1000 {
+			b.Fatal(err)
+		}
+	}
+	perSecond(b, 1000)
 }

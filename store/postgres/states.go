@@ -13,7 +13,8 @@ const sqlStates = `select q.id, q.name, t.name, t.kind, q.capacity, q.required, 
 		q.paused_us, coalesce(q.paused_by, ''), coalesce(q.paused_why, ''), q.gaps, ` + sqlDepth + `,
 		(select count(*) from weir.deferred d where d.queue = q.id), (select count(*) from weir.dead d where d.queue = q.id),
 		coalesce((select min(d.pos) from weir.deferred d where d.queue = q.id), 0),
-		coalesce((select min(l.pos) from weir.unclaimed(q.id, q.topic) as l(pos)), 0)
+		coalesce((select min(l.pos) from weir.unclaimed(q.id, q.topic) as l(pos)), 0),
+		coalesce((select max(b.no) from weir.batches b where b.queue = q.id), 0)
 	from weir.queues q join weir.topics t on t.id = q.topic order by q.name`
 
 const (
@@ -61,7 +62,7 @@ func readStates(t *tx) ([]store.QueueState, error) {
 		var paused *int64
 		var p store.Pause
 		err := read(&id, &q.Name, &q.Topic.Name, &q.Topic.Kind, &q.Capacity, &q.Required, &q.MaxLag, &q.OnDead, &q.Parked,
-			&paused, &p.By, &p.Why, &q.Gaps, &q.Depth, &q.Deferred, &q.Dead, &deferred, &fresh)
+			&paused, &p.By, &p.Why, &q.Gaps, &q.Depth, &q.Deferred, &q.Dead, &deferred, &fresh, &q.Newest)
 		if paused != nil {
 			p.At = at(*paused)
 			q.Paused = &p

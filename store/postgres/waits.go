@@ -103,7 +103,7 @@ func (d *runDesk) askWaiters(sends []*store.Message) {
 			seen[n] = true
 			topics, keys = append(topics, m.Topic), append(keys, m.Key)
 		}
-		if request, ok := d.inc.Local(m.Cause); ok && m.Kind == store.KindReply && !asked[[2]string{m.Topic, m.Cause}] {
+		if request, ok := d.s.lives().Local(m.Cause); ok && m.Kind == store.KindReply && !asked[[2]string{m.Topic, m.Cause}] {
 			asked[[2]string{m.Topic, m.Cause}] = true
 			replyTopics, requests = append(replyTopics, m.Topic), append(requests, int64(request))
 		}
@@ -197,10 +197,10 @@ func (d *runDesk) wantMet(appended []*store.Message) {
 	for _, w := range d.waits.found {
 		messages := byKey[name{w.name, w.key}]
 		if w.reply != 0 {
-			messages = byCause[name{w.name, d.inc.ID(store.Pos(w.reply))}]
+			messages = byCause[name{w.name, d.s.lives().ID(store.Pos(w.reply))}]
 		}
 		for _, m := range messages {
-			if us(m.SentAt) >= w.since && int64(m.Pos) > w.after {
+			if d.now >= w.since && int64(m.Pos) > w.after {
 				d.waits.looked[w.waitID] = int64(m.Pos)
 				met = append(met, w)
 				d.want(w.run)

@@ -4,19 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
+	"github.com/weir-go/weir/store/internal/lives"
+	"github.com/weir-go/weir/store/internal/origin"
 )
 
 // appender appends messages in one transaction. It holds the counters that the
 // transaction reads once and writes back once: the store's sequence number, and
 // of each topic touched its tail.
 type appender struct {
-	j   journal
-	inc store.Incarnation
-	now int64
+	j     journal
+	lives lives.Lives
+	now   int64
 
 	seq   int64
 	first int64 // seq before the transaction
@@ -27,6 +29,9 @@ type appender struct {
 	appended []*store.Message
 	flushed  int // of appended
 	repeated []*store.Message
+	// origins are the messages of appended that have one, by its ID.
+	origins  map[string]*store.Message
+	entities map[string]*entity // by name
 }
 
 // tail is the end of a topic.
@@ -81,8 +86,8 @@ const (
 // capacityDefault is a command queue's until Declare says otherwise.
 const capacityDefault = 100_000
 
-func newAppender(j journal, inc store.Incarnation, now time.Time) *appender {
-	return &appender{j: j, inc: inc, now: us(now), tails: map[string]*tail{}, queues: map[int64]*queueTail{}}
+func newAppender(j journal, l lives.Lives, now time.Time) *appender {
+	return &appender{j: j, lives: l, now: us(now), tails: map[string]*tail{}, queues: map[int64]*queueTail{}}
 }
 
 // append takes a change's sends, all or none. refused says why none; nothing of
@@ -97,11 +102,16 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 	if err := a.begin(); err != nil {
 		return nil, err
 	}
-	deduplicated := false
+	unique := false
 	for _, m := range sends {
 		if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindSignal {
 			return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more",
 				m.Topic, m.Kind, m.Version), nil
+		}
+		if m.Origin != nil {
+			if refused := origin.Check(m.Origin); refused != nil {
+				return fmt.Errorf("send to %s: %w", m.Topic, refused), nil
+			}
 		}
 		t, err := a.tail(m)
 		if err != nil {
@@ -110,10 +120,10 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 		if refused, err := a.misnamed(m, t); refused != nil || err != nil {
 			return refused, err
 		}
-		deduplicated = deduplicated || m.Dedup != ""
+		unique = unique || m.Dedup != "" || m.Origin != nil
 	}
 	var twins []*twin
-	if deduplicated {
+	if unique {
 		if twins, refused, err = a.findTwins(sends); refused != nil || err != nil {
 			return refused, err
 		}
@@ -124,7 +134,7 @@ func (a *appender) append(sends []*store.Message, outside bool) (refused, err er
 		}
 	}
 	for i, m := range sends {
-		if twins != nil && twins[i] != nil && twins[i].repeat(m, a.inc) {
+		if twins != nil && twins[i] != nil && a.repeat(m, twins[i]) {
 			a.repeated = append(a.repeated, m)
 			continue
 		}
@@ -261,6 +271,14 @@ func (a *appender) add(m *store.Message) error {
 	t.lastPos = t.id<<numberBits | a.seq
 	t.dirty = true
 	m.Pos, m.SentAt = store.Pos(t.lastPos), at(a.now)
+	m.Stamp = a.lives.Current().Base + a.seq
+	if m.Origin != nil {
+		origin.Apply(m)
+		if a.origins == nil {
+			a.origins = map[string]*store.Message{}
+		}
+		a.origins[m.ID] = m
+	}
 	a.appended = append(a.appended, m)
 	return nil
 }
@@ -333,17 +351,21 @@ func (a *appender) flush() error {
 		rest = rest[len(chunk):]
 		text = text[:0]
 		for i, m := range chunk {
-			text = append(append(text, a.inc...), '-')
-			text = strconv.AppendInt(text, int64(m.Pos), 36)
+			if m.Origin == nil {
+				text = a.lives.AppendID(text, m.Pos)
+			}
 			ends[i] = len(text)
 		}
 		ids, from := string(text), 0
 		for i, m := range chunk {
-			m.ID, from = ids[from:ends[i]], ends[i]
+			if m.Origin == nil {
+				m.ID = ids[from:ends[i]]
+			}
+			from = ends[i]
 		}
 	}
 	a.flushed = len(a.appended)
-	return a.j.insert(todo, a.inc, a.now)
+	return a.j.insert(todo, a.lives, a.now)
 }
 
 // finish writes the counters back, after flush.
@@ -387,7 +409,7 @@ func (q *queueTail) falls(t *tail) bool {
 // forget takes back what callers see of an append that did not come about.
 func (a *appender) forget() {
 	for _, m := range append(a.appended, a.repeated...) {
-		m.Pos, m.ID, m.SentAt = 0, "", time.Time{}
+		m.Pos, m.ID, m.SentAt, m.Stamp = 0, "", time.Time{}, 0
 	}
 }
 
@@ -411,8 +433,11 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 	if err := j.exec(sqlSavepoint); err != nil {
 		return err
 	}
-	b := newRunbook(newAppender(j, s.info.Incarnation, s.now()), 0, nil)
+	b := newRunbook(newAppender(j, nil, s.now()), 0, nil)
 	err = checkLease(j, s.process.Load())
+	if err == nil {
+		b.lives, err = readLives(j)
+	}
 	if err == nil {
 		err = b.appendIn(ch)
 	}
@@ -421,14 +446,21 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 	}
 	b.forget()
 	forgetStarts(ch.Runs)
+	forgetStates(ch.States)
 	if undo := errors.Join(j.exec(sqlUndo), j.exec(sqlRelease)); undo != nil {
 		return errors.Join(err, undo)
 	}
 	return err
 }
 
-// appendIn writes a change that has only sends and starts.
+// appendIn writes a change that has only sends, states and starts.
 func (b *runbook) appendIn(ch *store.Change) error {
+	if ch.Arrival != nil {
+		return errors.New("an arrival in a transaction of the caller's own: give it to Commit")
+	}
+	if refused := checks.States(ch); refused != nil {
+		return refused
+	}
 	plans, refused, err := b.planStarts(ch.Runs)
 	if err == nil && refused == nil {
 		refused, err = b.append(ch.Sends, true)
@@ -442,7 +474,10 @@ func (b *runbook) appendIn(ch *store.Change) error {
 	if err := b.start(ch.Runs, plans); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.flush, b.flushRuns, b.meetWaits, b.finish, b.closeBook} {
+	if err := b.writeStates(ch.States); err != nil {
+		return err
+	}
+	for _, step := range []func() error{b.flush, b.flushRuns, b.meetWaits, b.finish, b.closeEntities, b.closeBook} {
 		if err := step(); err != nil {
 			return err
 		}

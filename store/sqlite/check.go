@@ -71,6 +71,9 @@ func (k *checkup) all() error {
 	if err := k.runs(); err != nil {
 		return err
 	}
+	if err := k.exchange(); err != nil {
+		return err
+	}
 	queues, err := readQueues(k.c, nil)
 	if err != nil {
 		return err
@@ -239,14 +242,15 @@ func (k *checkup) overdue(q *queueRow) error {
 		return nil
 	}
 	return k.c.query(mostOverdue, []any{q.id, us(k.now.Add(-overdueAfter))}, func(s *sqlite.Stmt) error {
-		k.found(fmt.Sprintf("message %s was due in %s at %s and has not been claimed", k.id(s.ColumnInt64(0)), q.Name,
-			moment(s, 1).Format(time.RFC3339)),
+		id, err := k.id(s.ColumnInt64(0))
+		k.found(fmt.Sprintf("message %s was due in %s at %s and has not been claimed", id, q.Name, moment(s, 1).Format(time.RFC3339)),
 			"the running process does not work "+q.Name+", or all its workers are busy: weir queue show "+q.Name)
-		return nil
+		return err
 	})
 }
 
-func (k *checkup) id(pos int64) string { return k.s.Info().Incarnation.ID(store.Pos(pos)) }
+// id is the ID of the message at a position.
+func (k *checkup) id(pos int64) (string, error) { return nameOf(k.c, k.s.lives(), pos) }
 
 // From key to key, without touching the other followers of each.
 const nextKey = `select key, pos, kind from weir_deferred indexed by weir_deferred_key
@@ -281,10 +285,15 @@ func (k *checkup) followers(q *queueRow) error {
 		if err != nil {
 			return err
 		}
-		if !blocked {
-			k.found(fmt.Sprintf("message %s waits in %s behind an earlier one of key %q, but there is none", k.id(pos), q.Name, key),
-				"nothing would release it: please report this with the output of weir message show "+k.id(pos))
+		if blocked {
+			continue
 		}
+		id, err := k.id(pos)
+		if err != nil {
+			return err
+		}
+		k.found(fmt.Sprintf("message %s waits in %s behind an earlier one of key %q, but there is none", id, q.Name, key),
+			"nothing would release it: please report this with the output of weir message show "+id)
 	}
 	return nil
 }

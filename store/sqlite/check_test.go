@@ -56,6 +56,29 @@ func TestCheckFinds(t *testing.T) {
 			d.send(cook, "1 2 3")
 			d.sql(`update weir_queues set done = 1`)
 		}, []string{"the counters of kitchen.cook say that 2 messages wait to be claimed, counted are 3 or more"}, "report it"},
+		{"state counters", func(d *desk) {
+			d.commit(&store.Change{States: []store.State{guest(1)}})
+			d.sql(`update weir_entities set live = 2`)
+		}, []string{"the counters of customers.customer say that it has 2 states and 0 tombstones, counted are 1 and 0"}, "report it"},
+		{"newest state", func(d *desk) {
+			d.commit(&store.Change{States: []store.State{guest(7)}})
+			d.sql(`update weir_entities set newest = 6`)
+		}, []string{"customers.customer has a state of version 7, and its newest is said to be 6"}, "report it"},
+		{"missing for good", func(d *desk) {
+			place := store.Place{Batch: 7}
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "old", From: place, To: place, Jump: true}})
+			d.move(25 * time.Hour)
+			d.beat()
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "good", From: place, To: place}})
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "floor", From: place, To: place, Jump: true}})
+			place.Index++
+			d.commit(&store.Change{Arrival: &store.Arrival{Lane: "floor", From: place, To: place}})
+		}, []string{"on lane floor something is missing that its sender could not give any more, last noticed at 2026-03-02T13:00:00Z (1 times in all)"}, "sender's log"},
+		{"strange life", func(d *desk) {
+			d.send(cook, "1")
+			d.sql(`insert into weir_lives (first, incarnation, base) values (77, 'zzzzzz', 1)`)
+			d.reopen()
+		}, []string{"the store's life zzzzzz began with message number 77, and 1 is the newest"}, "weir store renew"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q := command()
@@ -73,6 +96,10 @@ func TestCheckFinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+func guest(version int64) store.State {
+	return store.State{Entity: "customers.customer", Key: "ada", Version: version, Contract: 1, AsOf: time.Unix(version, 0), Body: []byte("{}")}
 }
 
 // beat says that the process lives.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -21,6 +22,9 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 	process := s.process.Load()
 	if process == 0 {
 		return store.Claimed{}, errNotBegun
+	}
+	if len(r.Duties) > 0 {
+		return s.claimDuties(ctx, r, process)
 	}
 	least := 1
 	if r.Workflow != "" {
@@ -39,6 +43,18 @@ func (s *Store) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed,
 		}
 		// All that was looked at had to go behind others; there is more to look at.
 	}
+}
+
+// claimDuties gives the one process that works the file all that it asks for.
+func (s *Store) claimDuties(ctx context.Context, r store.ClaimRequest, process int64) (store.Claimed, error) {
+	if refused := checks.Duties(r); refused != nil {
+		return store.Claimed{}, refused
+	}
+	err := s.read(ctx, func(c *conn) error { return checkLease(c, process) })
+	if err != nil {
+		return store.Claimed{}, err
+	}
+	return store.Claimed{Duties: slices.Clone(r.Duties)}, nil
 }
 
 func (s *Store) claimOnce(ctx context.Context, r store.ClaimRequest, process int64) (store.Claimed, error) {
@@ -129,7 +145,7 @@ func (k *claim) look(c *conn) (work bool, err error) {
 	if err := k.readRow(c); err != nil || k.row.stopped != 0 {
 		return false, err
 	}
-	k.loader = loader{inc: k.s.info.Incarnation, topic: k.row.name, kind: store.Kind(k.row.kind)}
+	k.loader = loader{lives: k.s.lives(), topic: k.row.name, kind: store.Kind(k.row.kind)}
 	abandoned, err := k.s.abandonedBatch(c, k.process, k.queueID(), 0)
 	if err != nil || abandoned != 0 {
 		return abandoned != 0, err
@@ -341,7 +357,7 @@ func (k *claim) leaseDue(f *filing, messages []store.Message, due []deferral) ([
 		list = append(list, store.Delivery{Message: m, Attempt: int(d.attempt), Crashes: int(d.crashes), FirstAt: at(d.first),
 			Index: pastIf(d.kind != kindDelay)})
 	}
-	return list, k.edit(list)
+	return list, editDeliveries(k.c, k.q.id, list)
 }
 
 // A delivery's Index is given by deliver; until then it says whether to watch it.
@@ -378,17 +394,17 @@ const (
 	sqlEdit   = `select body, headers from weir_edits where queue = ?1 and pos = ?2`
 )
 
-// edit puts in what a person replaced.
-func (k *claim) edit(list []store.Delivery) error {
+// editDeliveries puts in what a person replaced.
+func editDeliveries(c *conn, queue int64, list []store.Delivery) error {
 	if len(list) == 0 {
 		return nil
 	}
-	edited, _, err := k.c.number(sqlEdited, k.q.id)
+	edited, _, err := c.number(sqlEdited, queue)
 	if err != nil || edited == 0 {
 		return err
 	}
 	for _, d := range list {
-		err := k.c.query(sqlEdit, []any{k.q.id, int64(d.Message.Pos)}, func(st *sqlite.Stmt) error {
+		err := c.query(sqlEdit, []any{queue, int64(d.Message.Pos)}, func(st *sqlite.Stmt) error {
 			if body := blob(st, 0); body != nil {
 				d.Message.Body = body
 			}

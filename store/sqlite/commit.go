@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 // Commit implements store.Store: one transaction for the group. A closure that
@@ -121,7 +122,7 @@ func (t *commit) attempt(c *conn) error {
 		ours = &t.s.held
 		ours.stamp++
 	}
-	t.runbook = newRunbook(newAppender(c, t.s.info.Incarnation, t.s.now()), t.process, ours)
+	t.runbook = newRunbook(newAppender(c, nil, t.s.now()), t.process, ours)
 	err := t.s.transact(t.ctx, c, t.run)
 	if err != nil {
 		t.forget()
@@ -133,6 +134,7 @@ func (t *commit) attempt(c *conn) error {
 }
 
 func (t *commit) run(c *conn) error {
+	t.lives = t.s.lives() // which the transaction's begin has looked for
 	if err := t.seek(c, t.changes); err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func (t *commit) run(c *conn) error {
 		}
 	}
 	steps := []func() error{t.flush, t.flushRuns, t.meetWaits, t.writeBatches, t.resolveKeys, t.claimEager, t.finish,
-		t.writeCounters, t.writeFigures, t.runClosures, t.writeUpdates, t.closeBook, t.nameWoken}
+		t.writeCounters, t.closeEntities, t.writeFigures, t.runClosures, t.writeUpdates, t.closeBook, t.nameWoken}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -155,6 +157,13 @@ func (t *commit) run(c *conn) error {
 // apply writes one change, or says why it is refused; then nothing of it is written.
 func (t *commit) apply(ch *store.Change) (refused, err error) {
 	if refused, err := t.fenceRun(ch); refused != nil || err != nil {
+		return refused, err
+	}
+	if refused := checks.States(ch); refused != nil {
+		return refused, nil
+	}
+	missed, refused, err := t.expect(ch.Arrival)
+	if refused != nil || err != nil {
 		return refused, err
 	}
 	plans, refused, err := t.planStarts(ch.Runs)
@@ -172,21 +181,32 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 		t.unfence(ch)
 		return refused, nil
 	}
+	return nil, t.admit(ch, plans, missed)
+}
+
+// admit writes a change that nothing refuses any more, but for its sends.
+func (t *commit) admit(ch *store.Change, plans []startPlan, missed bool) error {
 	t.admitRun(ch)
 	if err := t.start(ch.Runs, plans); err != nil {
-		return nil, err
+		return err
+	}
+	if err := t.arrive(ch, missed); err != nil {
+		return err
+	}
+	if err := t.writeStates(ch.States); err != nil {
+		return err
 	}
 	for i := range ch.Settle {
 		if err := t.settle(&ch.Settle[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for i := range ch.Starts {
 		if err := t.begins(&ch.Starts[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // keep tells the store what the transaction made true, once it is.
@@ -208,6 +228,7 @@ func (t *commit) forgetRuns() {
 	t.restore()
 	for _, ch := range t.changes {
 		forgetStarts(ch.Runs)
+		forgetStates(ch.States)
 		if ch.Run == nil {
 			continue
 		}

@@ -19,7 +19,7 @@ const (
 func (s *Store) Declare(ctx context.Context, topics []store.Topic, queues []store.Queue) ([]store.QueueState, error) {
 	states := make([]store.QueueState, len(queues))
 	err := s.write(ctx, func(c *conn) error {
-		d := declaration{appender: newAppender(c, s.info.Incarnation, s.now()), c: c}
+		d := declaration{appender: newAppender(c, s.lives(), s.now()), c: c}
 		for _, t := range topics {
 			if _, err := d.topic(t); err != nil {
 				return err

@@ -8,8 +8,9 @@ import (
 
 const (
 	sqlNewestBatch = `select id, high from weir_batches where id >= ?1 and id <= ?2 order by id desc limit 1`
-	sqlNewBatch    = `insert into weir_batches (id, epoch, owner, state, high, open, claimed_us, done_us, manifest, bits, times)
-		values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, x'')`
+	sqlNewBatch    = `insert into weir_batches (id, epoch, owner, state, high, open, claimed_us, manifest, bits, times)
+		values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, x'')`
+	sqlSetHigh = `update weir_batches set high = ?2 where id = ?1`
 	// Batches that this process did not claim. The hint keeps the planner from
 	// walking all batches of the queue.
 	sqlAbandoned = `select id from weir_batches indexed by weir_batches_open
@@ -52,16 +53,16 @@ type newBatch struct {
 	positions       []int64
 }
 
-// insert writes the batch. One without positions only moves the cursor, past
-// messages that were all filed among the deferred or the dead: it is closed at once.
+// insert writes the batch. One without positions, of which all messages were filed among the
+// deferred or the dead, only moves the cursor, which the batch before it then ends at: numbers
+// are given to what is handed out, and to nothing else.
 func (b *newBatch) insert(c *conn) error {
-	state, done := batchLeased, any(nil)
-	if len(b.positions) == 0 {
-		state, done = batchClosed, b.at
-	}
 	n := len(b.positions)
+	if n == 0 {
+		return c.exec(sqlSetHigh, b.id-1, b.high)
+	}
 	manifest := batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions)
-	return c.exec(sqlNewBatch, b.id, b.owner, state, b.high, n, b.at, done, manifest, []byte(batchrow.NewBits(n)))
+	return c.exec(sqlNewBatch, b.id, b.owner, batchLeased, b.high, n, b.at, manifest, []byte(batchrow.NewBits(n)))
 }
 
 // claimEager leases what the group appended to idle consumers that are caught up:

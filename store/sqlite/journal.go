@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
+	"github.com/weir-go/weir/store/internal/origin"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -20,8 +22,8 @@ type journal interface {
 	// No column may be NULL.
 	rows(query string, args []any, into []any, each func() error) error
 	// insert writes messages, whose Pos is set, as sent at the time given.
-	insert(messages []*store.Message, inc store.Incarnation, sent int64) error
-	insertRuns(runs []newRun, inc store.Incarnation) error
+	insert(messages []*store.Message, l lives.Lives, sent int64) error
+	insertRuns(runs []newRun, l lives.Lives) error
 }
 
 var (
@@ -52,8 +54,8 @@ func (c *conn) rows(query string, args []any, into []any, each func() error) err
 // With "or fail" SQLite keeps no journal for the rows before one that fails: they
 // go with the transaction.
 const (
-	insertInto   = `insert or fail into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, headers, body) values `
-	messageRow   = `(?,?,?,?,?,?,?,?,?)`
+	insertInto   = `insert or fail into weir_messages (pos, sent_us, version, key, due_us, cause, correlation, origin, headers, body) values `
+	messageRow   = `(?,?,?,?,?,?,?,?,?,?)`
 	messageRow4  = messageRow + `,` + messageRow + `,` + messageRow + `,` + messageRow
 	messageRow16 = messageRow4 + `,` + messageRow4 + `,` + messageRow4 + `,` + messageRow4
 	messageRow64 = messageRow16 + `,` + messageRow16 + `,` + messageRow16 + `,` + messageRow16
@@ -63,7 +65,7 @@ const (
 	insert16  = insertInto + messageRow16
 	insert64  = insertInto + messageRow64
 
-	messageColumnCount = 9
+	messageColumnCount = 10
 )
 
 // insertFor is the statement for the next of n messages, and how many it takes.
@@ -79,7 +81,7 @@ func insertFor(n int) (text string, rows int) {
 	return insertOne, 1
 }
 
-func (c *conn) insert(messages []*store.Message, inc store.Incarnation, sent int64) error {
+func (c *conn) insert(messages []*store.Message, l lives.Lives, sent int64) error {
 	for len(messages) > 0 {
 		text, n := insertFor(len(messages))
 		st, err := c.prepare(text)
@@ -87,7 +89,7 @@ func (c *conn) insert(messages []*store.Message, inc store.Incarnation, sent int
 			return err
 		}
 		for i, m := range messages[:n] {
-			bindMessage(st, i*messageColumnCount, m, inc, sent)
+			bindMessage(st, i*messageColumnCount, m, l, sent)
 		}
 		if _, err := st.Step(); err != nil {
 			return err
@@ -98,7 +100,7 @@ func (c *conn) insert(messages []*store.Message, inc store.Incarnation, sent int
 }
 
 // bindMessage binds a row's parameters, all NULL before, without boxing them.
-func bindMessage(st *sqlite.Stmt, p int, m *store.Message, inc store.Incarnation, sent int64) {
+func bindMessage(st *sqlite.Stmt, p int, m *store.Message, l lives.Lives, sent int64) {
 	st.BindInt64(p+1, int64(m.Pos))
 	st.BindInt64(p+2, sent)
 	st.BindInt64(p+3, int64(m.Version))
@@ -108,21 +110,24 @@ func bindMessage(st *sqlite.Stmt, p int, m *store.Message, inc store.Incarnation
 	if !m.Due.IsZero() {
 		st.BindInt64(p+5, us(m.Due))
 	}
-	bindReference(st, p+6, m.Cause, inc)
-	bindReference(st, p+7, m.Correlation, inc)
-	if m.Headers != nil {
-		st.BindBytes(p+8, m.Headers)
+	bindReference(st, p+6, m.Cause, l)
+	bindReference(st, p+7, m.Correlation, l)
+	if m.Origin != nil {
+		st.BindText(p+8, origin.Pack(m.Origin))
 	}
-	st.BindBytes(p+9, m.Body)
+	if m.Headers != nil {
+		st.BindBytes(p+9, m.Headers)
+	}
+	st.BindBytes(p+10, m.Body)
 }
 
 // bindReference stores an ID of this store as its position: eight bytes or
 // fewer instead of fifteen, in the row and in the index.
-func bindReference(st *sqlite.Stmt, p int, id string, inc store.Incarnation) {
+func bindReference(st *sqlite.Stmt, p int, id string, l lives.Lives) {
 	if id == "" {
 		return
 	}
-	if pos, ok := inc.Local(id); ok {
+	if pos, ok := l.Local(id); ok {
 		st.BindInt64(p, int64(pos))
 		return
 	}
@@ -162,7 +167,7 @@ func (t *callerTx) rows(query string, args []any, into []any, each func() error)
 	return rows.Err()
 }
 
-func (t *callerTx) insert(messages []*store.Message, inc store.Incarnation, sent int64) (err error) {
+func (t *callerTx) insert(messages []*store.Message, l lives.Lives, sent int64) (err error) {
 	if len(messages) == 0 {
 		return nil
 	}
@@ -172,12 +177,8 @@ func (t *callerTx) insert(messages []*store.Message, inc store.Incarnation, sent
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	for _, m := range messages {
-		body := m.Body
-		if body == nil {
-			body = []byte{} // nil would be NULL
-		}
 		_, err := st.ExecContext(t.ctx, int64(m.Pos), sent, m.Version, textOrNull(m.Key), timeOrNull(m.Due),
-			reference(m.Cause, inc), reference(m.Correlation, inc), blobOrNull(m.Headers), body)
+			reference(m.Cause, l), reference(m.Correlation, l), originOrNull(m.Origin), blobOrNull(m.Headers), notNull(m.Body))
 		if err != nil {
 			return err
 		}
@@ -186,11 +187,18 @@ func (t *callerTx) insert(messages []*store.Message, inc store.Incarnation, sent
 }
 
 // reference is what bindReference binds.
-func reference(id string, inc store.Incarnation) any {
-	if pos, ok := inc.Local(id); ok {
+func reference(id string, l lives.Lives) any {
+	if pos, ok := l.Local(id); ok {
 		return int64(pos)
 	}
 	return textOrNull(id)
+}
+
+func originOrNull(o *store.Origin) any {
+	if o == nil {
+		return nil
+	}
+	return origin.Pack(o)
 }
 
 func textOrNull(s string) any {
@@ -198,6 +206,13 @@ func textOrNull(s string) any {
 		return nil
 	}
 	return s
+}
+
+func notNull(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
 
 func blobOrNull(b []byte) any {

@@ -2,9 +2,10 @@ package sqlite
 
 import (
 	"errors"
-	"strconv"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
+	"github.com/weir-go/weir/store/internal/origin"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -12,7 +13,7 @@ import (
 // chunks, and all IDs and keys into one string, so that a thousand messages take
 // some dozen allocations.
 type loader struct {
-	inc   store.Incarnation
+	lives lives.Lives
 	topic string
 	kind  store.Kind
 
@@ -21,8 +22,8 @@ type loader struct {
 	arena    []byte
 	text     []byte
 	spans    []textSpan
-	origin   int64 // of the ID before: the messages of a batch often share it
-	originID string
+	cause    int64 // of the reference before: the messages of a batch often share it
+	causeID  string
 }
 
 // textSpan says where in the text a message's ID and key end.
@@ -35,7 +36,7 @@ const (
 	// loadMax ends a batch early: what a claim brings into memory is bounded.
 	loadMax = 16 << 20
 
-	loadColumns = ` pos, sent_us, version, key, due_us, cause, correlation, headers, body `
+	loadColumns = ` pos, sent_us, version, key, due_us, cause, correlation, origin, headers, body `
 	sqlFresh    = `select` + loadColumns + `from weir_messages where pos > ?1 and pos < ?2 order by pos limit ?3`
 	sqlLoad     = `select` + loadColumns + `from weir_messages where pos = ?1
 		union all select` + loadColumns + `from weir_kept where pos = ?1 limit 1`
@@ -45,10 +46,9 @@ const (
 func (l *loader) full() bool { return l.bytes >= loadMax }
 
 // row reads the current row of a statement with loadColumns.
-func (l *loader) row(st *sqlite.Stmt) {
+func (l *loader) row(st *sqlite.Stmt) (err error) {
 	pos := st.ColumnInt64(0)
-	l.text = append(append(l.text, l.inc...), '-')
-	l.text = strconv.AppendInt(l.text, pos, 36)
+	l.text = l.lives.AppendID(l.text, store.Pos(pos))
 	span := textSpan{id: len(l.text)}
 	if n := st.ColumnLen(3); n > 0 {
 		l.text = append(l.text, make([]byte, n)...)
@@ -57,21 +57,25 @@ func (l *loader) row(st *sqlite.Stmt) {
 	span.key = len(l.text)
 	l.spans = append(l.spans, span)
 	l.messages = append(l.messages, store.Message{
-		Pos: store.Pos(pos), SentAt: at(st.ColumnInt64(1)),
+		Pos: store.Pos(pos), SentAt: at(st.ColumnInt64(1)), Stamp: l.lives.Stamp(store.Pos(pos)),
 		Topic: l.topic, Kind: l.kind, Version: st.ColumnInt(2), Due: at(st.ColumnInt64(4)),
 		Cause: l.reference(st, 5), Correlation: l.reference(st, 6),
-		Headers: l.blob(st, 7), Body: l.blob(st, 8),
+		Headers: l.blob(st, 8), Body: l.blob(st, 9),
 	})
+	if !st.ColumnIsNull(7) {
+		l.messages[len(l.messages)-1].Origin, err = origin.Unpack(st.ColumnText(7))
+	}
+	return err
 }
 
 func (l *loader) reference(st *sqlite.Stmt, col int) string {
 	switch st.ColumnType(col) {
 	case sqlite.TypeInteger:
 		pos := st.ColumnInt64(col)
-		if pos != l.origin {
-			l.origin, l.originID = pos, l.inc.ID(store.Pos(pos))
+		if pos != l.cause {
+			l.cause, l.causeID = pos, l.lives.ID(store.Pos(pos))
 		}
-		return l.originID
+		return l.causeID
 	case sqlite.TypeNull:
 		return ""
 	}
@@ -103,6 +107,7 @@ func (l *loader) done() []store.Message {
 	for i, s := range l.spans {
 		m := &l.messages[i]
 		m.ID, m.Key = text[from:s.id], text[s.id:s.key]
+		origin.Apply(m)
 		from = s.key
 	}
 	l.text, l.spans = l.text[:0], l.spans[:0]
@@ -113,11 +118,10 @@ func (l *loader) done() []store.Message {
 func (l *loader) fresh(c *conn, after int64, most int) error {
 	_, before := idRange(ownerOf(after))
 	err := c.query(sqlFresh, []any{after, before, most}, func(st *sqlite.Stmt) error {
-		l.row(st)
-		if l.full() {
-			return errEnough
+		if err := l.row(st); err != nil || !l.full() {
+			return err
 		}
-		return nil
+		return errEnough
 	})
 	if errors.Is(err, errEnough) {
 		err = nil
@@ -130,8 +134,7 @@ func (l *loader) fresh(c *conn, after int64, most int) error {
 func (l *loader) one(c *conn, pos int64) (found bool, err error) {
 	err = c.query(sqlLoad, []any{pos}, func(st *sqlite.Stmt) error {
 		found = true
-		l.row(st)
-		return nil
+		return l.row(st)
 	})
 	return found, err
 }

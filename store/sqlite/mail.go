@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
 	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
@@ -143,9 +144,9 @@ func (b *runbook) read(l *lease, upTo int64) error {
 
 // postman reads mail with what it carries.
 type postman struct {
-	c   *conn
-	inc store.Incarnation
-	w   *scribe // when first needed
+	c     *conn
+	lives lives.Lives
+	w     *scribe // when first needed
 }
 
 // letters reads mail by a statement with mailColumns.
@@ -191,7 +192,7 @@ func (p *postman) message(pos int64) (*store.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.w = &scribe{incarnation: p.inc, topics: topics}
+		p.w = &scribe{lives: p.lives, topics: topics}
 	}
 	return p.w.read(p.c, pos, true)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/internal/batchrow"
+	"github.com/weir-go/weir/store/internal/lives"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -51,7 +52,8 @@ type Store struct {
 	path     string
 	clock    func() time.Time
 	existing bool // the file and its journal must be there
-	info     store.Info
+	schema   int  // its version
+	known    atomic.Pointer[lives.Lives]
 
 	writer  chan *conn // holds the writer connection while nobody writes
 	readers chan *conn // the idle read connections; nil is one not yet opened
@@ -213,9 +215,6 @@ func openConn(path string, pragmas []string) (*conn, error) {
 
 // now is the store's time, as it will be read back.
 func (s *Store) now() time.Time { return at(us(s.clock())) }
-
-// Info implements store.Store.
-func (s *Store) Info() store.Info { return s.info }
 
 // Close implements store.Store. What is under way is finished by those who do it.
 func (s *Store) Close() error {

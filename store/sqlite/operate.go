@@ -15,6 +15,13 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 	if err := acts.Check(a); err != nil {
 		return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
 	}
+	if a.Verb == store.RenewStore {
+		acted, err := s.renew(ctx, a)
+		if err != nil {
+			return store.Acted{}, fmt.Errorf("%s: %w", a.Verb, err)
+		}
+		return acted, nil
+	}
 	var acted store.Acted
 	// A dry run finds what the act would change with the same statements, on a
 	// connection that cannot write.

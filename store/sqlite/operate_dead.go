@@ -96,7 +96,7 @@ func letterRow(s *sqlite.Stmt, queue int64) letter {
 
 // planOne finds the dead letters of one message, and with a retry those parked behind it.
 func (o operation) planOne(plan *settling, queues []queueRow) error {
-	pos, err := o.s.locate(o.act.ID)
+	pos, err := o.s.locate(o.c, o.act.ID)
 	if err != nil {
 		return err
 	}
@@ -135,8 +135,9 @@ func (o operation) planLetter(plan *settling, q queueRow, l letter) error {
 			return err
 		}
 		if found {
-			return fmt.Errorf("%w: message %s of key %q waits in %s for %s, which is dead too: retry or discard that one first",
-				store.ErrConflict, o.act.ID, l.key, q.Name, o.s.Info().Incarnation.ID(store.Pos(first)))
+			name, err := nameOf(o.c, o.s.lives(), first)
+			return errors.Join(err, fmt.Errorf("%w: message %s of key %q waits in %s for %s, which is dead too: retry or discard that one first",
+				store.ErrConflict, o.act.ID, l.key, q.Name, name))
 		}
 	}
 	others := false // a later one that died by itself: what follows waits for that
@@ -157,7 +158,7 @@ func (o operation) planLetter(plan *settling, q queueRow, l letter) error {
 
 // notDead explains why there is no dead letter to settle.
 func (o operation) notDead(pos int64) error {
-	w := scribe{incarnation: o.s.Info().Incarnation}
+	w := scribe{lives: o.s.lives()}
 	m, err := w.read(o.c, pos, false)
 	if err != nil {
 		return err
@@ -354,10 +355,16 @@ func nullable(key string) any {
 
 // auditDead writes the act's one row.
 func (o operation) auditDead(plan settling) error {
-	inc := o.s.info.Incarnation
 	if o.act.ID == "" {
-		first, last := plan.letters[0], plan.letters[len(plan.letters)-1]
-		return o.audit(acts.SettledAll(o.act, inc.ID(store.Pos(first.pos)), inc.ID(store.Pos(last.pos)), len(plan.letters), plan.more))
+		first, err := nameOf(o.c, o.s.lives(), plan.letters[0].pos)
+		if err != nil {
+			return err
+		}
+		last, err := nameOf(o.c, o.s.lives(), plan.letters[len(plan.letters)-1].pos)
+		if err != nil {
+			return err
+		}
+		return o.audit(acts.SettledAll(o.act, first, last, len(plan.letters), plan.more))
 	}
 	var list []acts.Dead
 	for _, l := range plan.letters {
@@ -375,7 +382,7 @@ func (o operation) auditDead(plan settling) error {
 
 // contentNow is the journal's body and headers of a message.
 func (o operation) contentNow(pos int64) (body, headers []byte, err error) {
-	m, err := scribe{incarnation: o.s.info.Incarnation}.read(o.c, pos, true)
+	m, err := scribe{lives: o.s.lives()}.read(o.c, pos, true)
 	if m != nil {
 		body, headers = m.Body, m.Headers
 	}

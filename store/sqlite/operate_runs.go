@@ -31,7 +31,7 @@ func (o operation) decide() (store.Acted, error) {
 	if err != nil {
 		return store.Acted{}, err
 	}
-	b := newRunbook(newAppender(o.c, o.s.info.Incarnation, o.now), 0, nil)
+	b := newRunbook(newAppender(o.c, o.s.lives(), o.now), 0, nil)
 	p := parcel{run: no, kind: acts.MailOf(o.act.Verb), step: step, value: o.act.Body, failed: o.act.Failed, by: o.act.By, why: o.act.Why}
 	if err := b.deliver(p); err != nil {
 		return store.Acted{}, err
@@ -52,7 +52,7 @@ func (o operation) breakLock() (store.Acted, error) {
 	if before.Fence == 0 {
 		return store.Acted{}, fmt.Errorf("%w: nobody holds a lock named %q: weir lock ls lists those that are held", store.ErrNotFound, o.act.Lock)
 	}
-	b := newRunbook(newAppender(o.c, o.s.info.Incarnation, o.now), 0, nil)
+	b := newRunbook(newAppender(o.c, o.s.lives(), o.now), 0, nil)
 	if err := b.passOn(o.act.Lock); err != nil {
 		return store.Acted{}, err
 	}

@@ -223,7 +223,7 @@ func (d *desk) many(n int) {
 		}
 	}
 	d.sql(fmt.Sprintf(`with recursive n(i) as (select 1 union all select i + 1 from n where i < %d)
-		insert into weir_messages select pos + i, sent_us, version, key, due_us, cause, correlation, headers, body
+		insert into weir_messages select pos + i, sent_us, version, key, due_us, cause, correlation, origin, headers, body
 		from n, (select * from weir_messages order by pos limit 1)`, n-1))
 	d.sql(`update weir_topics set appended = (select count(*) from weir_messages), last_pos = (select max(pos) from weir_messages)`)
 	d.sql(`update weir_meta set v = v + ` + fmt.Sprint(n) + ` where k = 'seq'`)

@@ -16,7 +16,7 @@ func TestPlans(t *testing.T) {
 	s := openAtNoon(t, t.TempDir())
 	for _, query := range []string{
 		newestMessages, newestKept, newestMessagesOfKey, newestKeptOfKey,
-		messageInFull, keptInFull, messageBare, keptBare,
+		messageInFull, keptInFull, messageBare, keptBare, sqlOfOrigin, sqlOriginAt, sqlSentMessage,
 		conversationMessages, conversationKept, referencesLive, referencesKept,
 		queuesOfTopic, batchEnds, openBatches, deadState, deferredState, batchAtOrAfter, batchesFrom, selectAttempts,
 		selectQueues, countDeferred, countDead, firstBeyond, sentLive, sentKept, selectFigures,
@@ -30,6 +30,7 @@ func TestPlans(t *testing.T) {
 		deferredRange, deadRange, allOpenBatches, attemptsRange, deleteAttempt, editsRange, deleteEdit, startsRange,
 		keptTurn, putTurn, keptFrom, deleteKept,
 		sqlDue, sqlNextDue, sqlAbandoned,
+		sqlArrival, selectArrivals, sqlEntity, sqlVersion, sqlSetState, wholeBatch, stateOf, statesAfter, statesChanged, tombstonesFront, deleteState, countStates,
 	} {
 		plan := planOf(t, s, query)
 		if strings.Contains(query, "key = ?") && !strings.Contains(strings.Join(plan, "\n"), "_key (") {

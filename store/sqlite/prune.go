@@ -40,7 +40,7 @@ func (s *Store) Prune(ctx context.Context, r store.Retention) (store.Pruned, err
 		p := &pruner{s: s, c: c, now: us(now), cutoff: us(now.Add(-r.Keep)), left: r.Max,
 			known: map[int64][]subscriber{}}
 		// The small tables first: they cannot starve the messages, which are the many.
-		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.processes, p.batches, p.runs, p.kept, p.messages} {
+		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.tombstones, p.processes, p.batches, p.runs, p.kept, p.messages} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -141,6 +141,39 @@ func (p *pruner) audit() error {
 	}
 	p.other(p.c.changes())
 	return nil
+}
+
+// An entity's newest version stays though it be a tombstone: how new a copy is, is told by it.
+const (
+	tombstonesFront = `select s.id, s.entity from weir_states s indexed by weir_states_deleted join weir_entities e on e.id = s.entity
+		where s.body is null and s.as_of_us < ?1 and s.version < e.newest order by s.as_of_us limit ?2`
+	deleteState  = `delete from weir_states where id = ?1`
+	fewerDeleted = `update weir_entities set deleted = deleted - 1 where id = ?1`
+)
+
+func (p *pruner) tombstones() error {
+	if p.left <= 0 {
+		p.pruned.More = true
+		return nil
+	}
+	limit := p.share()
+	type tombstone struct{ id, entity int64 }
+	var front []tombstone
+	err := p.c.query(tombstonesFront, []any{p.cutoff, limit}, func(s *sqlite.Stmt) error {
+		front = append(front, tombstone{s.ColumnInt64(0), s.ColumnInt64(1)})
+		return nil
+	})
+	for _, t := range front {
+		if err == nil {
+			err = p.c.exec(deleteState, t.id)
+		}
+		if err == nil {
+			err = p.c.exec(fewerDeleted, t.entity)
+		}
+	}
+	p.other(int64(len(front)))
+	p.pruned.More = p.pruned.More || len(front) == limit
+	return err
 }
 
 // processes deletes those that the newest has taken over from, but for those

@@ -68,7 +68,7 @@ func (p *pruner) runs() error {
 	share := max(p.left/2, 1)
 	rest := p.left - share
 	p.left = share
-	book := newRunbook(newAppender(p.c, p.s.info.Incarnation, at(p.now)), 0, nil)
+	book := newRunbook(newAppender(p.c, p.s.lives(), at(p.now)), 0, nil)
 	for _, r := range olds {
 		done, err := p.dropRun(book, r)
 		if err != nil {

@@ -2,13 +2,14 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
+	"github.com/weir-go/weir/store/internal/origin"
 )
 
 // reader answers people's questions. Each call is one snapshot on a read-only
@@ -76,26 +77,31 @@ func readTopics(c *conn) (map[int64]topicRow, error) {
 
 // scribe turns rows of messages and kept into messages.
 type scribe struct {
-	incarnation store.Incarnation
-	topics      map[int64]topicRow
+	lives  lives.Lives
+	topics map[int64]topicRow
 }
 
 func (r reader) scribe(c *conn) (scribe, error) {
 	topics, err := readTopics(c)
-	return scribe{incarnation: r.s.Info().Incarnation, topics: topics}, err
+	return scribe{lives: r.s.lives(), topics: topics}, err
 }
 
 // messageColumns are what scribe.message reads, in its order. The body comes
 // last, where it is asked for: behind it in the row nothing has to be skipped.
-const messageColumns = ` pos, sent_us, version, key, due_us, cause, correlation, headers `
+const (
+	messageColumns = ` pos, sent_us, version, key, due_us, cause, correlation, origin, headers `
+	sentColumn     = 1 // when it came, of a message from elsewhere
+	bodyColumn     = 9
+)
 
-func (w scribe) message(s *sqlite.Stmt) store.Message {
+func (w scribe) message(s *sqlite.Stmt) (store.Message, error) {
 	pos := s.ColumnInt64(0)
 	topic := w.topics[ownerOf(pos)]
 	m := store.Message{
 		Pos:         store.Pos(pos),
-		ID:          w.incarnation.ID(store.Pos(pos)),
-		SentAt:      at(s.ColumnInt64(1)),
+		ID:          w.lives.ID(store.Pos(pos)),
+		SentAt:      at(s.ColumnInt64(sentColumn)),
+		Stamp:       w.lives.Stamp(store.Pos(pos)),
 		Topic:       topic.name,
 		Kind:        topic.kind,
 		Version:     s.ColumnInt(2),
@@ -103,16 +109,24 @@ func (w scribe) message(s *sqlite.Stmt) store.Message {
 		Cause:       w.reference(s, 5),
 		Correlation: w.reference(s, 6),
 		Due:         moment(s, 4),
-		Headers:     blob(s, 7),
+		Headers:     blob(s, 8),
 	}
-	return m
+	if s.ColumnIsNull(7) {
+		return m, nil
+	}
+	var err error
+	m.Origin, err = origin.Unpack(s.ColumnText(7))
+	if err == nil {
+		origin.Apply(&m)
+	}
+	return m, err
 }
 
 // reference is the ID in a column that holds a position of this store or
 // another store's ID.
 func (w scribe) reference(s *sqlite.Stmt, col int) string {
 	if s.ColumnType(col) == sqlite.TypeInteger {
-		return w.incarnation.ID(store.Pos(s.ColumnInt64(col)))
+		return w.lives.ID(store.Pos(s.ColumnInt64(col)))
 	}
 	return s.ColumnText(col)
 }
@@ -122,18 +136,6 @@ func moment(s *sqlite.Stmt, col int) time.Time { return at(s.ColumnInt64(col)) }
 
 // took is a stored duration.
 func took(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
-
-// locate is the position behind an ID given by a person.
-func (s *Store) locate(id string) (int64, error) {
-	inc, pos, err := store.ParseID(id)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", store.ErrNotFound, err)
-	}
-	if own := s.Info().Incarnation; inc != own {
-		return 0, fmt.Errorf("%w: message %s is of store %s, this is %s: look there", store.ErrNotFound, id, inc, own)
-	}
-	return int64(pos), nil
-}
 
 const selectProcesses = `select id, pid, host, version, owns, started_us, beat_us, ended_us
 	from weir_processes order by id desc limit ?1`

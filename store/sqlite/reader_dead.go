@@ -24,16 +24,22 @@ const (
 	selectEdit = `select body, headers from weir_edits where queue = ?1 and pos = ?2`
 )
 
-func deadLetter(s *sqlite.Stmt, w scribe, queue string) store.DeadLetter {
+// deadRow is a dead letter as it is read.
+type deadRow struct {
+	store.DeadLetter
+	behind int64 // BehindID's position
+}
+
+func deadLetter(s *sqlite.Stmt, w scribe, queue string) deadRow {
 	pos := store.Pos(s.ColumnInt64(1))
-	d := store.DeadLetter{
+	d := deadRow{DeadLetter: store.DeadLetter{
 		Queue:   queue,
-		Message: store.Message{Pos: pos, ID: w.incarnation.ID(pos)},
+		Message: store.Message{Pos: pos, ID: w.lives.ID(pos)},
 		DiedAt:  moment(s, 2), Attempts: s.ColumnInt(3), Reason: s.ColumnText(4),
 		Quarantined: s.ColumnBool(5), Edited: s.ColumnBool(8),
-	}
+	}}
 	if s.ColumnBool(6) && !s.ColumnIsNull(7) {
-		d.BehindID = w.incarnation.ID(store.Pos(s.ColumnInt64(7)))
+		d.behind = s.ColumnInt64(7)
 	}
 	return d
 }
@@ -69,7 +75,7 @@ func (r reader) Dead(ctx context.Context, q store.DeadQuery) ([]store.DeadLetter
 
 func listDead(c *conn, w scribe, queues []queueRow, q store.DeadQuery) ([]store.DeadLetter, error) {
 	var (
-		out      []store.DeadLetter
+		rows     []deadRow
 		matching any
 		page     = listMax(q.Max)
 	)
@@ -79,27 +85,28 @@ func listDead(c *conn, w scribe, queues []queueRow, q store.DeadQuery) ([]store.
 	for _, queue := range queues {
 		after := queue.topic<<numberBits | numberOf(int64(q.After))
 		err := c.query(deadOfQueue, []any{queue.id, after, matching, page + 1}, func(s *sqlite.Stmt) error {
-			out = append(out, deadLetter(s, w, queue.Name))
+			rows = append(rows, deadLetter(s, w, queue.Name))
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(out, func(a, b store.DeadLetter) int {
+	slices.SortStableFunc(rows, func(a, b deadRow) int {
 		return cmp.Compare(numberOf(int64(a.Message.Pos)), numberOf(int64(b.Message.Pos)))
 	})
-	out = out[:pageEnd(out, page)]
-	for i := range out {
-		if err := completeDead(c, w, &out[i], false); err != nil {
+	var out []store.DeadLetter
+	for i := range rows[:pageEnd(rows, page)] {
+		if err := completeDead(c, w, &rows[i], false); err != nil {
 			return nil, err
 		}
+		out = append(out, rows[i].DeadLetter)
 	}
 	return out, nil
 }
 
 // pageEnd is where a page of at most max ends such that no message is divided.
-func pageEnd(rows []store.DeadLetter, max int) int {
+func pageEnd(rows []deadRow, max int) int {
 	if len(rows) <= max {
 		return len(rows)
 	}
@@ -115,10 +122,13 @@ func pageEnd(rows []store.DeadLetter, max int) int {
 	return end
 }
 
-func completeDead(c *conn, w scribe, d *store.DeadLetter, withBody bool) error {
+func completeDead(c *conn, w scribe, d *deadRow, withBody bool) error {
 	m, err := w.read(c, int64(d.Message.Pos), withBody)
 	if m != nil {
 		d.Message = *m
+	}
+	if err == nil && d.behind != 0 {
+		d.BehindID, err = nameOf(c, w.lives, d.behind)
 	}
 	return err
 }
@@ -126,25 +136,25 @@ func completeDead(c *conn, w scribe, d *store.DeadLetter, withBody bool) error {
 // deadWithID reads one message's dead letters in full. A person's edit is shown
 // in place of the journal's body: it is what the queue would deliver.
 func (r reader) deadWithID(c *conn, w scribe, queues []queueRow, id string) ([]store.DeadLetter, error) {
-	pos, err := r.s.locate(id)
+	pos, err := r.s.locate(c, id)
 	if err != nil {
 		return nil, err
 	}
-	var out []store.DeadLetter
+	var rows []deadRow
 	for _, queue := range queues {
 		if queue.topic != ownerOf(pos) {
 			continue
 		}
-		from := len(out)
+		from := len(rows)
 		err := c.query(deadAt, []any{queue.id, pos}, func(s *sqlite.Stmt) error {
-			out = append(out, deadLetter(s, w, queue.Name))
+			rows = append(rows, deadLetter(s, w, queue.Name))
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		for i := from; i < len(out); i++ {
-			d := &out[i]
+		for i := from; i < len(rows); i++ {
+			d := &rows[i]
 			if err := completeDead(c, w, d, true); err != nil {
 				return nil, err
 			}
@@ -164,6 +174,10 @@ func (r reader) deadWithID(c *conn, w scribe, queues []queueRow, id string) ([]s
 				return nil, err
 			}
 		}
+	}
+	var out []store.DeadLetter
+	for i := range rows {
+		out = append(out, rows[i].DeadLetter)
 	}
 	return out, nil
 }

@@ -112,9 +112,12 @@ func (m *merge) fill(t *stream) (bool, error) {
 			args = append(args, m.q.Key)
 		}
 		err := m.c.query(m.statement(t.kept), args, func(s *sqlite.Stmt) error {
-			msg := m.w.message(s)
+			msg, err := m.w.message(s)
+			if err != nil {
+				return err
+			}
 			t.below = int64(msg.Pos)
-			if msg.SentAt.Before(m.q.Since) {
+			if at(s.ColumnInt64(sentColumn)).Before(m.q.Since) {
 				tooOld = true // and so are all before it
 				return nil
 			}
@@ -187,12 +190,12 @@ const (
 func (w scribe) read(c *conn, pos int64, withBody bool) (*store.Message, error) {
 	var got *store.Message
 	row := func(s *sqlite.Stmt) error {
-		m := w.message(s)
+		m, err := w.message(s)
 		if withBody {
-			m.Body = blob(s, 8)
+			m.Body = blob(s, bodyColumn)
 		}
 		got = &m
-		return nil
+		return err
 	}
 	live, kept := messageBare, keptBare
 	if withBody {
@@ -208,11 +211,11 @@ func (w scribe) read(c *conn, pos int64, withBody bool) (*store.Message, error) 
 // Message is one message with its body and everything that happened to it.
 func (r reader) Message(ctx context.Context, id string) (store.MessageStory, error) {
 	var out store.MessageStory
-	pos, err := r.s.locate(id)
-	if err != nil {
-		return out, err
-	}
-	err = r.s.read(ctx, func(c *conn) error {
+	err := r.s.read(ctx, func(c *conn) error {
+		pos, err := r.s.locate(c, id)
+		if err != nil {
+			return err
+		}
 		w, err := r.scribe(c)
 		if err != nil {
 			return err

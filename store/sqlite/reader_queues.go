@@ -27,6 +27,8 @@ const selectQueues = `select q.id, q.name, t.id, t.name, t.kind, q.start_pos, q.
 		t.appended - q.base - q.done - q.gone, q.capacity, q.required, q.max_lag, q.on_dead,
 		q.parked_us, q.paused_us, q.paused_by, q.paused_why, q.gaps,
 		(select b.high from weir_batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
+			order by b.id desc limit 1),
+		(select b.id from weir_batches b where b.id between (q.id << 40) and (q.id << 40 | 0xffffffffff)
 			order by b.id desc limit 1)
 	from weir_queues q join weir_topics t on t.id = q.topic
 	where q.name = ?1 or ?1 is null order by q.name`
@@ -48,6 +50,7 @@ func readQueues(c *conn, name any) ([]queueRow, error) {
 			Depth:  s.ColumnInt64(7),
 			Parked: !s.ColumnIsNull(12),
 			Gaps:   s.ColumnInt64(16),
+			Newest: numberOf(s.ColumnInt64(18)),
 		}
 		if !s.ColumnIsNull(13) {
 			q.Paused = &store.Pause{At: moment(s, 13), By: s.ColumnText(14), Why: s.ColumnText(15)}

@@ -48,7 +48,7 @@ func (r runReader) Story(ctx context.Context, workflow, id string) (store.RunSto
 		if err != nil {
 			return err
 		}
-		t := &runTeller{c: c, s: r.s, post: postman{c: c, inc: r.s.Info().Incarnation}}
+		t := &runTeller{c: c, s: r.s, post: postman{c: c, lives: r.s.lives()}}
 		if t.flow, err = readWorkflows(c); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (r runReader) Story(ctx context.Context, workflow, id string) (store.RunSto
 }
 
 func (t *runTeller) tell(no int64, y *store.RunStory) error {
-	now, w := us(t.s.now()), scribe{incarnation: t.s.Info().Incarnation}
+	now, w := us(t.s.now()), scribe{lives: t.s.lives()}
 	err := t.c.query(runRowAt, []any{no}, func(st *sqlite.Stmt) error {
 		y.RunRow = runRow(st, t.flow, now)
 		return nil
@@ -123,7 +123,7 @@ func (t *runTeller) records(no int64, y *store.RunStory) error {
 }
 
 func (t *runTeller) waits(no int64, y *store.RunStory) error {
-	w := scribe{incarnation: t.s.Info().Incarnation}
+	w := scribe{lives: t.s.lives()}
 	return t.c.query(waitsOf, []any{no}, func(st *sqlite.Stmt) error {
 		y.Waits = append(y.Waits, store.WaitRow{N: st.ColumnInt(0), Topic: st.ColumnText(1), Key: w.reference(st, 2), Since: moment(st, 3)})
 		return nil
@@ -204,11 +204,15 @@ func (t *runTeller) late(no int64, y *store.RunStory) error {
 	if err != nil {
 		return err
 	}
-	l := lateReplies{t: t, w: w, run: w.incarnation.RunID(store.RunNo(no)), y: y}
+	l := lateReplies{t: t, w: w, runs: w.lives.RunIDs(store.RunNo(no)), y: y}
 	l.known()
-	roots := []any{l.run}
+	var roots []any
 	if y.Correlation != "" {
-		roots[0] = reference(y.Correlation, w.incarnation)
+		roots = append(roots, reference(y.Correlation, w.lives))
+	} else {
+		for _, id := range l.runs {
+			roots = append(roots, id)
+		}
 	}
 	for request := range l.asked {
 		roots = append(roots, int64(request))
@@ -226,7 +230,7 @@ func (t *runTeller) late(no int64, y *store.RunStory) error {
 type lateReplies struct {
 	t     *runTeller
 	w     scribe
-	run   string // as the cause of its messages
+	runs  []string // as the causes of its messages
 	y     *store.RunStory
 	asked map[store.Pos]time.Time // requests named by records, with when those were settled
 	taken map[store.Pos]bool      // messages that the run has got
@@ -255,19 +259,25 @@ func (l *lateReplies) known() {
 	}
 }
 
+// told is a message with when it came: its SentAt may be another store's.
+type told struct {
+	store.Message
+	came time.Time
+}
+
 // find looks through a conversation.
 func (l *lateReplies) find(root any) error {
-	var found []store.Message
+	var found []told
 	err := l.t.c.query(repliesTold, []any{root, conversationMax}, func(st *sqlite.Stmt) error {
 		if l.w.topics[ownerOf(st.ColumnInt64(0))].kind != store.KindReply || len(found)+len(l.y.Late) >= store.MaxList {
 			return nil
 		}
-		m := l.w.message(st)
-		if l.taken[m.Pos] || l.waits[m.Cause] {
-			return nil
+		m, err := l.w.message(st)
+		if err != nil || l.taken[m.Pos] || l.waits[m.Cause] {
+			return err
 		}
-		m.Body = blob(st, 8)
-		found = append(found, m)
+		m.Body = blob(st, bodyColumn)
+		found = append(found, told{m, moment(st, sentColumn)})
 		return nil
 	})
 	for i := range found {
@@ -277,7 +287,7 @@ func (l *lateReplies) find(root any) error {
 		var late bool
 		if late, err = l.isLate(&found[i]); late {
 			l.taken[found[i].Pos] = true
-			l.y.Late = append(l.y.Late, found[i])
+			l.y.Late = append(l.y.Late, found[i].Message)
 		}
 	}
 	return err
@@ -285,14 +295,14 @@ func (l *lateReplies) find(root any) error {
 
 // isLate reports whether a reply is to a request of this run. Where the record that
 // was settled names the request and not the reply, it may have got this one.
-func (l *lateReplies) isLate(m *store.Message) (bool, error) {
-	request, local := l.w.incarnation.Local(m.Cause)
+func (l *lateReplies) isLate(m *told) (bool, error) {
+	request, local := l.w.lives.Local(m.Cause)
 	if !local {
 		return false, nil
 	}
 	if settled, ok := l.asked[request]; ok {
-		return m.SentAt.After(settled), nil
+		return m.came.After(settled), nil
 	}
 	asked, err := l.w.read(l.t.c, int64(request), false)
-	return asked != nil && asked.Cause == l.run, err
+	return asked != nil && slices.Contains(l.runs, asked.Cause), err
 }

@@ -8,6 +8,8 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/lives"
+	"github.com/weir-go/weir/store/internal/origin"
 )
 
 // Both come from the index alone.
@@ -15,8 +17,8 @@ const (
 	conversationMessages = `select pos from weir_messages where correlation = ?1 limit ?2`
 	conversationKept     = `select pos from weir_kept where correlation = ?1 limit ?2`
 
-	referencesLive = `select cause, correlation from weir_messages where pos = ?1`
-	referencesKept = `select cause, correlation from weir_kept where pos = ?1`
+	referencesLive = `select cause, correlation, origin from weir_messages where pos = ?1`
+	referencesKept = `select cause, correlation, origin from weir_kept where pos = ?1`
 )
 
 const (
@@ -86,7 +88,7 @@ func (r reader) traced(c *conn, w scribe, key string, max int) ([]int64, error) 
 			return nil, err
 		}
 	}
-	if err := talk.joinRuns(w.incarnation, key); err != nil {
+	if err := talk.joinRuns(w.lives, key); err != nil {
 		return nil, err
 	}
 	positions := make([]int64, 0, len(talk.seen))
@@ -113,8 +115,17 @@ func (t *conversation) joinRoot(root any) error {
 		return nil
 	}
 	t.done[root] = true
-	if own, ok := root.(int64); ok {
-		t.seen[own] = true
+	switch root := root.(type) {
+	case int64:
+		t.seen[root] = true
+	case string: // the root may have come from elsewhere
+		pos, err := ofOrigin(t.c, root)
+		if err != nil {
+			return err
+		}
+		if pos != 0 {
+			t.seen[pos] = true
+		}
 	}
 	for _, query := range [...]string{conversationMessages, conversationKept} {
 		err := t.c.query(query, []any{root, conversationMax - min(conversationMax, len(t.seen))}, func(s *sqlite.Stmt) error {
@@ -132,14 +143,16 @@ func (t *conversation) joinRoot(root any) error {
 const runsNamed = `select r.no, r.correlation from weir_workflows w cross join weir_runs r on r.workflow = w.id and r.id = ?1 order by r.no`
 
 // joinRuns adds the conversations of runs whose ID is the key.
-func (t *conversation) joinRuns(inc store.Incarnation, key string) error {
+func (t *conversation) joinRuns(l lives.Lives, key string) error {
 	var roots []any
 	err := t.c.query(runsNamed, []any{key}, func(s *sqlite.Stmt) error {
-		root := rawReference(s, 1)
-		if root == nil {
-			root = inc.RunID(store.RunNo(s.ColumnInt64(0)))
+		if root := rawReference(s, 1); root != nil {
+			roots = append(roots, root)
+			return nil
 		}
-		roots = append(roots, root)
+		for _, id := range l.RunIDs(store.RunNo(s.ColumnInt64(0))) {
+			roots = append(roots, id)
+		}
 		return nil
 	})
 	for _, root := range roots {
@@ -151,35 +164,53 @@ func (t *conversation) joinRuns(inc store.Incarnation, key string) error {
 }
 
 // root is the root of a message's conversation: its correlation; without one,
-// the end of its causes; without one, itself.
+// the end of its causes; without one, itself. What came from elsewhere is named as there.
 func (t *conversation) root(pos int64) (any, error) {
 	for range causeMax {
-		var cause, correlation any
-		row := func(s *sqlite.Stmt) error {
-			cause, correlation = rawReference(s, 0), rawReference(s, 1)
-			return nil
+		r, err := t.references(pos)
+		if err != nil || r.correlation != nil {
+			return r.correlation, err
 		}
-		if err := t.c.query(referencesLive, []any{pos}, row); err != nil {
-			return nil, err
-		}
-		if cause == nil && correlation == nil {
-			if err := t.c.query(referencesKept, []any{pos}, row); err != nil {
+		var next int64
+		switch cause := r.cause.(type) {
+		case nil:
+			return r.self, nil
+		case int64:
+			next = cause
+		case string:
+			if next, err = ofOrigin(t.c, cause); err != nil {
 				return nil, err
 			}
 		}
-		if correlation != nil {
-			return correlation, nil
-		}
-		next, local := cause.(int64)
-		if !local || next >= pos && ownerOf(next) == ownerOf(pos) {
-			if cause != nil {
-				return cause, nil
-			}
-			return pos, nil
+		if next == 0 || next >= pos && ownerOf(next) == ownerOf(pos) {
+			return r.cause, nil
 		}
 		pos = next
 	}
 	return pos, nil
+}
+
+// references are what a message refers to, and how others refer to it: as positions, or IDs from elsewhere.
+type references struct{ cause, correlation, self any }
+
+func (t *conversation) references(pos int64) (references, error) {
+	r := references{self: pos}
+	row := func(s *sqlite.Stmt) error {
+		r.cause, r.correlation = rawReference(s, 0), rawReference(s, 1)
+		if s.ColumnIsNull(2) {
+			return nil
+		}
+		o, err := origin.Unpack(s.ColumnText(2))
+		if err == nil {
+			r.self = o.ID
+		}
+		return err
+	}
+	err := t.c.query(referencesLive, []any{pos}, row)
+	if err == nil && r.cause == nil && r.correlation == nil {
+		err = t.c.query(referencesKept, []any{pos}, row)
+	}
+	return r, err
 }
 
 func rawReference(s *sqlite.Stmt, col int) any {

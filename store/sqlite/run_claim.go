@@ -144,7 +144,7 @@ func (k *runClaim) cut() {
 
 // load reads the candidates with their records and mail, as many as fit.
 func (k *runClaim) load(c *conn) error {
-	post := &postman{c: c, inc: k.s.info.Incarnation}
+	post := &postman{c: c, lives: k.s.lives()}
 	records := 0
 	for i := range k.candidates {
 		cand := &k.candidates[i]
@@ -179,7 +179,7 @@ func (k *runClaim) load(c *conn) error {
 }
 
 func (k *runClaim) loadRun(c *conn, cand *candidate) error {
-	w := scribe{incarnation: k.s.info.Incarnation}
+	w := scribe{lives: k.s.lives()}
 	return c.query(sqlLoadRun, []any{cand.no}, func(st *sqlite.Stmt) error {
 		r := &store.Run{RunRef: store.RunRef{No: store.RunNo(cand.no), Epoch: st.ColumnInt64(2) + 1},
 			Workflow: k.request.Workflow, ID: st.ColumnText(0), Version: st.ColumnInt(1), Crashes: st.ColumnInt(3),
@@ -264,7 +264,7 @@ func (k *runClaim) take(c *conn) error {
 // takeMail reads what has come since the look to those leased now, and what those
 // leased before have not been told of.
 func (k *runClaim) takeMail(c *conn, now map[int64]*candidate) error {
-	post := &postman{c: c, inc: k.s.info.Incarnation}
+	post := &postman{c: c, lives: k.s.lives()}
 	h := &k.s.held
 	type mail struct{ no, run, kind int64 }
 	var news []mail

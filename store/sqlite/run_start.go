@@ -7,6 +7,7 @@ import (
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/internal/checks"
+	"github.com/weir-go/weir/store/internal/lives"
 	"github.com/weir-go/weir/store/internal/runwake"
 	"zombiezen.com/go/sqlite"
 )
@@ -305,7 +306,7 @@ func (b *runbook) flushRuns() error {
 			}
 		}
 	}
-	return b.j.insertRuns(b.started, b.inc)
+	return b.j.insertRuns(b.started, b.lives)
 }
 
 // forgetStarts takes back what callers see of starts that did not come about.
@@ -315,7 +316,7 @@ func forgetStarts(starts []*store.RunStart) {
 	}
 }
 
-func (c *conn) insertRuns(runs []newRun, inc store.Incarnation) error {
+func (c *conn) insertRuns(runs []newRun, l lives.Lives) error {
 	for len(runs) > 0 {
 		text, n := insertRun1, 1
 		switch {
@@ -329,7 +330,7 @@ func (c *conn) insertRuns(runs []newRun, inc store.Incarnation) error {
 			return err
 		}
 		for i := range runs[:n] {
-			bindRun(st, i*runColumnCount, &runs[i], inc)
+			bindRun(st, i*runColumnCount, &runs[i], l)
 		}
 		if _, err := st.Step(); err != nil {
 			return err
@@ -340,7 +341,7 @@ func (c *conn) insertRuns(runs []newRun, inc store.Incarnation) error {
 }
 
 // bindRun binds a row's parameters, all NULL before.
-func bindRun(st *sqlite.Stmt, p int, r *newRun, inc store.Incarnation) {
+func bindRun(st *sqlite.Stmt, p int, r *newRun, l lives.Lives) {
 	st.BindInt64(p+1, r.no)
 	st.BindInt64(p+2, r.workflow)
 	st.BindText(p+3, r.ID)
@@ -355,8 +356,8 @@ func bindRun(st *sqlite.Stmt, p int, r *newRun, inc store.Incarnation) {
 		st.BindInt64(p+9, int64(r.Parent))
 		st.BindInt64(p+10, r.parentStep)
 	}
-	bindReference(st, p+11, r.Cause, inc)
-	bindReference(st, p+12, r.Correlation, inc)
+	bindReference(st, p+11, r.Cause, l)
+	bindReference(st, p+12, r.Correlation, l)
 	if r.Headers != nil {
 		st.BindBytes(p+13, r.Headers)
 	}
@@ -365,7 +366,7 @@ func bindRun(st *sqlite.Stmt, p int, r *newRun, inc store.Incarnation) {
 	}
 }
 
-func (t *callerTx) insertRuns(runs []newRun, inc store.Incarnation) error {
+func (t *callerTx) insertRuns(runs []newRun, l lives.Lives) error {
 	for i := range runs {
 		r := &runs[i]
 		var parent, parentStep, input any
@@ -376,7 +377,7 @@ func (t *callerTx) insertRuns(runs []newRun, inc store.Incarnation) error {
 			input = blobOrNull(r.Input)
 		}
 		err := t.exec(insertRun1, r.no, r.workflow, r.ID, r.wake, int64(r.Version), r.epoch, r.now, timeOrNull(r.Deadline),
-			parent, parentStep, reference(r.Cause, inc), reference(r.Correlation, inc), blobOrNull(r.Headers), input)
+			parent, parentStep, reference(r.Cause, l), reference(r.Correlation, l), blobOrNull(r.Headers), input)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/weir-go/weir/store"
-	"zombiezen.com/go/sqlite"
+	"github.com/weir-go/weir/store/internal/lives"
 )
 
 // The schema's steps, 0001.sql first. A released step is never changed. The file
@@ -20,11 +20,10 @@ import (
 var schemaFS embed.FS
 
 const (
-	sqlHasMeta     = `select count(*) from sqlite_schema where name = 'weir_meta' and type = 'table'`
-	sqlSchema      = `select v from weir_meta where k = 'schema'`
-	sqlSetSchema   = `insert or replace into weir_meta (k, v) values ('schema', ?)`
-	sqlIncarnation = `select v from weir_meta where k = 'incarnation'`
-	sqlNewJournal  = `insert into weir_meta (k, v) values ('incarnation', ?), ('seq', 0), ('process', 0), ('run', 0), ('mail', 0)`
+	sqlHasMeta    = `select count(*) from sqlite_schema where name = 'weir_meta' and type = 'table'`
+	sqlSchema     = `select v from weir_meta where k = 'schema'`
+	sqlSetSchema  = `insert or replace into weir_meta (k, v) values ('schema', ?)`
+	sqlNewJournal = `insert into weir_meta (k, v) values ('seq', 0), ('process', 0), ('run', 0), ('mail', 0)`
 )
 
 var (
@@ -60,7 +59,11 @@ func (s *Store) migrate(c *conn) error {
 		}
 	}
 	if have == 0 {
-		if err := c.exec(sqlNewJournal, string(newIncarnation())); err != nil {
+		if err := c.exec(sqlNewJournal); err != nil {
+			return err
+		}
+		first := lives.Life{Incarnation: newIncarnation(), First: 1, Base: lives.Base(us(s.now()), 0)}
+		if err := insertLife(c, first); err != nil {
 			return err
 		}
 	}
@@ -69,7 +72,8 @@ func (s *Store) migrate(c *conn) error {
 			return err
 		}
 	}
-	return s.describe(c, len(steps))
+	s.schema = len(steps)
+	return s.readLives(c)
 }
 
 // schemaOf is the number of steps that the file has taken, 0 when it holds no journal.
@@ -83,27 +87,6 @@ func schemaOf(c *conn) (int, error) {
 		return 0, errors.Join(errForeign, err)
 	}
 	return int(schema), nil
-}
-
-func (s *Store) describe(c *conn, schema int) error {
-	inc, err := incarnationOf(c)
-	if err != nil {
-		return err
-	}
-	s.info = store.Info{Kind: kind, Name: s.path, Incarnation: inc, Schema: schema}
-	return nil
-}
-
-func incarnationOf(c *conn) (store.Incarnation, error) {
-	var inc store.Incarnation
-	err := c.query(sqlIncarnation, nil, func(st *sqlite.Stmt) error {
-		inc = store.Incarnation(st.ColumnText(0))
-		return nil
-	})
-	if err == nil && inc == "" {
-		err = errors.New("has no incarnation: the journal is damaged; restore it from a backup")
-	}
-	return inc, err
 }
 
 // newIncarnation draws six of 36 letters and digits: 31 bits, so that two stores

@@ -107,7 +107,7 @@ func TestOpenAgain(t *testing.T) {
 	}
 	defer db.Close()
 	var inc string
-	if err := db.QueryRow(`select v from weir_meta where k = 'incarnation'`).Scan(&inc); err != nil || inc != string(want.Incarnation) {
+	if err := db.QueryRow(`select incarnation from weir_lives`).Scan(&inc); err != nil || inc != string(want.Incarnation) {
 		t.Errorf("incarnation through OpenDB = %q, %v, want %q", inc, err, want.Incarnation)
 	}
 }

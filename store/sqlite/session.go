@@ -140,12 +140,18 @@ func (s *Store) changed(ctx context.Context) (bool, error) {
 	return s.foreign.Swap(false), nil
 }
 
-// noticeOthers looks whether another connection has committed.
+// noticeOthers looks whether another connection has committed, which may have begun a new life of the store.
 func (s *Store) noticeOthers(c *conn) error {
 	version, _, err := c.number(sqlDataVersion)
-	if err == nil && version != c.version {
-		c.version = version
-		s.foreign.Store(true)
+	if err != nil || version == c.version {
+		return err
 	}
-	return err
+	if s.known.Load() != nil { // else it is being opened
+		if err := s.readLives(c); err != nil {
+			return err
+		}
+	}
+	c.version = version
+	s.foreign.Store(true)
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/weir-go/weir/store"
 )
@@ -203,4 +204,67 @@ func BenchmarkClosure(b *testing.B) {
 		}
 	}
 	perMessage(b, len(g.Changes))
+}
+
+// BenchmarkStates is what a follower writes: of keys that it has, and of new ones.
+func BenchmarkStates(b *testing.B) {
+	for _, fresh := range []bool{false, true} {
+		b.Run(fmt.Sprint("fresh=", fresh), func(b *testing.B) {
+			s := beginStore(b)
+			ch := &store.Change{States: make([]store.State, store.MaxStates)}
+			version := int64(0)
+			for b.Loop() {
+				version++
+				for i := range ch.States {
+					key := i
+					if fresh {
+						key += int(version) * store.MaxStates
+					}
+					ch.States[i] = store.State{Entity: "customers.customer", Key: fmt.Sprint("customer-", key*7919%100_003), Version: version, Contract: 1,
+						AsOf: time.UnixMicro(version), Body: make([]byte, 200)}
+				}
+				commit1(b, s, ch)
+			}
+			perMessage(b, store.MaxStates)
+		})
+	}
+}
+
+// BenchmarkBatchAgain is a batch read again for a receiver that lacks it.
+func BenchmarkBatchAgain(b *testing.B) {
+	s := beginStore(b)
+	q := declare(b, s, cook)[0]
+	send(b, s, blanks(1000, 100)...)
+	batch := claimBatch(b, s, q.ID, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Reader().Exchange().Batch(context.Background(), q.ID, batch.No); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perMessage(b, 1000)
+}
+
+// BenchmarkArrive is what an inlet writes: messages of another store, none of which has come before.
+func BenchmarkArrive(b *testing.B) {
+	for _, n := range []int{1000, 16} {
+		b.Run(fmt.Sprint("n=", n), func(b *testing.B) {
+			s := beginStore(b)
+			declare(b, s, cook)
+			messages := blanks(n, 100)
+			from := store.Place{Batch: 1}
+			next := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, m := range messages {
+					next++
+					m.Origin = &store.Origin{ID: store.Incarnation("k7q2xw").ID(store.Pos(7<<numberBits + next)), From: "floor", SentAt: time.UnixMicro(int64(next))}
+				}
+				to := store.Place{Batch: from.Batch, Index: n - 1, Last: true}
+				commit1(b, s, &store.Change{Sends: messages, Arrival: &store.Arrival{Lane: "floor/k7q2xw/kitchen.cook", From: from, To: to}})
+				from.Batch++
+			}
+			perMessage(b, n)
+		})
+	}
 }

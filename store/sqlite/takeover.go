@@ -118,7 +118,7 @@ func (k *claim) leaseRest(b *leasedBatch) ([]store.Delivery, error) {
 		}
 		list = append(list, d)
 	}
-	return list, k.edit(list)
+	return list, editDeliveries(k.c, k.q.id, list)
 }
 
 // countCrashes makes a crash of each start that an earlier process did not live

@@ -206,7 +206,7 @@ func (b *runbook) meetWaits() error {
 				return err
 			}
 		}
-		if request, ok := b.inc.Local(m.Cause); ok && t.kind == store.KindReply {
+		if request, ok := b.lives.Local(m.Cause); ok && t.kind == store.KindReply {
 			if err := b.meetAll(t, m, int64(request)); err != nil {
 				return err
 			}

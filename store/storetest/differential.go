@@ -21,8 +21,9 @@ func Differential(t *testing.T, one, other Open) {
 	const few = 3 // the laws walk, too
 	n, steps := number("WEIR_WALKS", few), number("WEIR_WALK_STEPS", walkSteps)
 	for name, walk := range map[string]func(s *scene, seed uint64) []string{
-		"walk":     func(s *scene, seed uint64) []string { return walkFrom(s, seed, steps, true) },
-		"run-walk": func(s *scene, seed uint64) []string { return walkRuns(s, seed, steps, true) },
+		"walk":          func(s *scene, seed uint64) []string { return walkFrom(s, seed, steps, true) },
+		"run-walk":      func(s *scene, seed uint64) []string { return walkRuns(s, seed, steps, true) },
+		"exchange-walk": func(s *scene, seed uint64) []string { return walkExchange(s, seed, steps, true) },
 	} {
 		for seed := range n {
 			// Other seeds than those of the laws.

@@ -238,6 +238,9 @@ func runReadLate(s *scene) {
 	answer := func(i int, word string) *store.Message {
 		m := reply(ask.Sends[i], word)
 		m.Correlation = root
+		if i%2 == 1 { // from another store, whose clock is behind
+			m.Origin = &store.Origin{ID: "zzzzzz-" + word, From: "kitchen", SentAt: s.clock.Now().Add(-time.Hour)}
+		}
 		s.clock.move(time.Minute)
 		s.commit(sends(m))
 		return m
@@ -246,6 +249,7 @@ func runReadLate(s *scene) {
 	got, failed := *ask.Run.Records[0], *ask.Run.Records[1]
 	got.State, got.Pos, got.Took = store.StepDone, inTime.Pos, time.Minute
 	failed.State, failed.Reason, failed.Took = store.StepFailed, "not done within 1m", time.Minute
+	failed.Pos, failed.StartedAt = ask.Sends[1].Pos, s.clock.Now().Add(-time.Minute) // it names the request
 	s.update(&store.RunUpdate{RunRef: a, Unwait: []int{2}, Records: []*store.Record{&got, &failed}, Read: last(s.run("a").Mail)})
 	answer(1, "late")
 	answer(3, "unread")

@@ -66,7 +66,8 @@ func Laws() []Law {
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
-		concurrentLaws(), walkLaws(), runWalkLaws(),
+		originLaws(), arrivalLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
+		concurrentLaws(), walkLaws(), runWalkLaws(), exchangeWalkLaws(),
 	} {
 		all = append(all, subject...)
 	}

@@ -42,9 +42,9 @@ func (w *walk) handed(l *line, b *store.Batch, max int) {
 
 // handedFresh judges a new batch.
 func (w *walk) handedFresh(l *line, b *store.Batch, max int) {
-	if b.No <= l.newest || b.Epoch < 1 || b.Suspect || len(b.Deliveries) == 0 || len(b.Deliveries) > max {
-		w.Errorf("%s: new batch %+v (suspect %t) with %d deliveries, want a number above %d, no suspect, 1 to %d",
-			l.Name, b.BatchRef, b.Suspect, len(b.Deliveries), l.newest, max)
+	if b.No != l.newest+1 || b.Epoch < 1 || b.Suspect || len(b.Deliveries) == 0 || len(b.Deliveries) > max {
+		w.Errorf("%s: new batch %+v (suspect %t) with %d deliveries, want number %d, no suspect, 1 to %d",
+			l.Name, b.BatchRef, b.Suspect, len(b.Deliveries), l.newest+1, max)
 	}
 	l.newest = b.No
 	for _, no := range l.abandoned() {

@@ -30,9 +30,9 @@ func Check(a store.Act) error {
 		if a.Queue == "" {
 			faults = append(faults, errors.New("which queue (Queue) is required"))
 		}
-	case store.RetryDead, store.DiscardDead:
+	case store.RetryDead, store.DiscardDead, store.RenewStore:
 	default:
-		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry and discard, of run cancel, retry, settle, skip and abandon, and lock break", a.Verb))
+		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry, discard and renew, of run cancel, retry, settle, skip and abandon, and lock break", a.Verb))
 	}
 	if (a.Body != nil || a.Headers != nil) && (a.Verb != store.RetryDead || a.ID == "") {
 		faults = append(faults, errors.New("a body or headers are replaced only when one message, by ID, is retried"))

@@ -81,6 +81,17 @@ func LockOf(rows []store.LockRow) Lock {
 	return Lock{rows[0].HolderID, rows[0].Fence, len(rows[0].Waiters)}
 }
 
+// Life is what the audit keeps of a store's life.
+type Life struct {
+	Incarnation store.Incarnation `json:"incarnation"`
+	Base        int64             `json:"base"`
+}
+
+// Renewed is the beginning of a store's next life.
+func Renewed(before, after store.Info) Entry {
+	return Entry{"store", Life{before.Incarnation, before.Base}, Life{after.Incarnation, after.Base}}
+}
+
 // Content proves what an edit replaced and by what, without another copy of
 // what may be private: the journal has the original, edits the latest.
 type Content struct {

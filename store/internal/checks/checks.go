@@ -1,5 +1,4 @@
-// Package checks is what both adapters refuse of what runs write, whatever the store's state: it
-// reads no table.
+// Package checks is what both adapters refuse of what runs and other stores write. It reads no table.
 package checks
 
 import (

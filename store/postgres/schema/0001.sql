@@ -1,10 +1,17 @@
 -- The journal of one store in one schema, here named weir. Times are microseconds since 1970 (_us).
 -- A position (pos) is topic << 40 | seq.
 
--- k: 'incarnation'; 'life', of the cluster and database that it was last opened in; 'schema', the steps taken.
+-- k: 'life', of the cluster and database that it was last opened in; 'schema', the steps taken.
 create table weir.meta (
   k text primary key,
   v text not null
+);
+
+-- The lives of the store: from the seq first on, IDs have this incarnation, and stamps are base + seq.
+create table weir.lives (
+  first       bigint primary key,
+  incarnation text not null unique,
+  base        bigint not null
 );
 
 -- seq is store-wide. It is drawn while the locks of the sends' keys are held, and never cached ahead.
@@ -21,7 +28,7 @@ create table weir.topics (
 
 -- Partitions are ranges of seq, so that retention can drop what is old; see partition.go.
 -- lane: by the key's hash; 16: no key. xid: the transaction that wrote the row; what commits out
--- of the order of seq is found by it (claim.go).
+-- of the order of seq is found by it (claim.go). origin: where it comes from, if another store sent it.
 create table weir.messages (
   topic       integer not null,
   seq         bigint not null,
@@ -33,6 +40,7 @@ create table weir.messages (
   due_us      bigint,
   cause       text collate "C",
   correlation text collate "C",
+  origin      text collate "C",
   headers     bytea,
   body        bytea not null,
   primary key (topic, seq)
@@ -45,6 +53,7 @@ create index messages_late on weir.messages ((topic + 0), xid, (seq + 0));
 -- may be that of a million messages, so they are found by their times, too.
 create index messages_key on weir.messages (key, sent_us) where key is not null;
 create index messages_correlation on weir.messages (correlation) where correlation is not null;
+create index messages_origin on weir.messages (origin) where origin is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
 -- open batches, copied here when their range of messages is deleted.
@@ -59,12 +68,14 @@ create table weir.kept (
   due_us      bigint,
   cause       text collate "C",
   correlation text collate "C",
+  origin      text collate "C",
   headers     bytea,
   body        bytea not null,
   primary key (topic, seq)
 );
 create index kept_key on weir.kept (key, sent_us) where key is not null;
 create index kept_correlation on weir.kept (correlation) where correlation is not null;
+create index kept_origin on weir.kept (origin) where origin is not null;
 
 -- base: what had been appended when the subscription began. sampled_* are what was counted by the
 -- last figure.
@@ -451,6 +462,51 @@ create table weir.arrived (
   topic integer not null,
   seq   bigint not null,
   primary key (topic, seq)
+);
+
+-- How far the store has each lane on which others send to it, and what came: messages, and gaps that
+-- the sender could not fill any more, the last one at jumped_us.
+create table weir.arrivals (
+  lane      text collate "C" primary key,
+  batch     bigint not null,
+  i         integer not null,
+  last      boolean not null,
+  at_us     bigint not null,
+  arrived   bigint not null,
+  jumps     bigint not null,
+  jumped_us bigint
+) with (fillfactor = 50);
+create index arrivals_jumped on weir.arrivals (jumped_us) where jumped_us is not null;
+
+-- The newest states of entities. xid: the transaction that wrote it, by which followers find what
+-- is new to them. as_of_us: when its owner made it. was: whether the state before was a tombstone; null: there was none.
+create table weir.states (
+  entity   text collate "C" not null,
+  key      text collate "C" not null,
+  xid      xid8 not null default pg_current_xact_id(),
+  version  bigint not null,
+  contract integer not null,
+  as_of_us bigint not null,
+  deleted  boolean not null,
+  was      boolean,
+  body     bytea,
+  primary key (entity, key)
+) with (fillfactor = 80);
+create index states_written on weir.states (entity, xid, key);
+create index states_newest on weir.states (entity, version);
+create index states_deleted on weir.states (as_of_us) where deleted;
+
+-- How many states entities have: what transactions add and take, folded now and then.
+create table weir.entity_tally (
+  entity  text collate "C" not null,
+  live    bigint not null,
+  deleted bigint not null
+);
+
+-- What only one process does: whose it is. That of one that is gone is anybody's.
+create table weir.duties (
+  name    text collate "C" primary key,
+  process bigint not null
 );
 
 -- The lowest position of each part of a queue's cursor that has not been claimed; where many are

@@ -1,11 +1,19 @@
 -- The journal of one store in one SQLite file. Times are microseconds since 1970 (_us).
 
--- k: 'incarnation' (text), and the last numbers given out: 'seq' (of messages, over all
--- topics), 'process', 'run', 'mail' (of mail, of places in line, and of locks' fences).
+-- k: the last numbers given out: 'seq' (of messages, over all topics), 'process', 'run',
+-- 'mail' (of mail, of places in line, and of locks' fences).
 create table weir_meta (
   k text primary key,
   v any not null
 ) strict, without rowid;
+
+-- The store's lives. first is the lowest seq that the life gives out; base is what a
+-- message's seq is added to for its stamp.
+create table weir_lives (
+  first       integer primary key,
+  incarnation text not null unique,
+  base        integer not null
+) strict;
 
 -- appended counts all messages ever; last_pos is the newest, also after it was pruned.
 create table weir_topics (
@@ -20,6 +28,8 @@ create table weir_topics (
 -- insert goes to the end of its range: a clustered index for the price of a
 -- rowid. seq is store-wide, so it is also the order of commits over all topics.
 -- cause and correlation are positions of this store, or another store's IDs as text.
+-- origin is of what another store sent: its ID there, who sent it, and when, a line each;
+-- sent_us is when it came.
 create table weir_messages (
   pos         integer primary key,
   sent_us     integer not null,
@@ -28,11 +38,13 @@ create table weir_messages (
   due_us      integer,
   cause       any,
   correlation any,
+  origin      text,
   headers     blob,
   body        blob not null
 ) strict;
 create index weir_messages_key on weir_messages (key) where key is not null;
 create index weir_messages_correlation on weir_messages (correlation) where correlation is not null;
+create index weir_messages_origin on weir_messages (origin) where origin is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
 -- open batches, copied here when their range of messages is deleted.
@@ -44,11 +56,13 @@ create table weir_kept (
   due_us      integer,
   cause       any,
   correlation any,
+  origin      text,
   headers     blob,
   body        blob not null
 ) strict;
 create index weir_kept_key on weir_kept (key) where key is not null;
 create index weir_kept_correlation on weir_kept (correlation) where correlation is not null;
+create index weir_kept_origin on weir_kept (origin) where origin is not null;
 
 -- depth = topics.appended - base - done - gone: counters instead of a count, exact
 -- because each is changed in the transaction that changes what it counts.
@@ -80,7 +94,8 @@ create table weir_queues (
 create index weir_queues_topic on weir_queues (topic);
 
 -- id is queue << 40 | no. A queue's cursor is the high of its newest batch; batch 0
--- is made with the queue. manifest: the leased positions; bits: which are settled;
+-- is made with the queue. Numbers have no holes, for lanes to other stores count by them:
+-- a claim that finds nothing to hand out raises the high of the newest. manifest: the leased positions; bits: which are settled;
 -- times: for those, start after claimed_us and duration; owners: of a batch taken
 -- over, whose they are. open counts the unsettled.
 -- state: 0 leased, 1 handed back, 2 closed.
@@ -342,3 +357,42 @@ create table weir_lock_line (
   primary key (name, no)
 ) strict, without rowid;
 create index weir_lock_line_run on weir_lock_line (run);
+
+-- How far each lane of another store has come: its place. jumps: how often something was
+-- missing that the sender could not give any more, and when last.
+create table weir_arrivals (
+  lane      text primary key,
+  batch     integer not null,
+  ix        integer not null,
+  last      integer not null,
+  at_us     integer not null,
+  arrived   integer not null,
+  jumps     integer not null,
+  jumped_us integer
+) strict, without rowid;
+
+-- What there are states of, with counters that change with the states. newest is the highest
+-- version, as_of_us of when it is; changed is the number of the last change of a state.
+create table weir_entities (
+  id       integer primary key check (id < 1 << 22),
+  name     text not null unique,
+  live     integer not null default 0,
+  deleted  integer not null default 0,
+  newest   integer not null default 0,
+  as_of_us integer not null default 0,
+  changed  integer not null default 0
+) strict;
+
+-- The newest state of each key of an entity. id is entity << 40 | the number of its last
+-- change, so that an entity's states lie in the order of their writing. No body: a tombstone.
+create table weir_states (
+  id       integer primary key,
+  entity   integer not null,
+  key      text not null,
+  version  integer not null,
+  contract integer not null,
+  as_of_us integer not null,
+  body     blob
+) strict;
+create unique index weir_states_key on weir_states (entity, key);
+create index weir_states_deleted on weir_states (as_of_us) where body is null;

@@ -11,6 +11,7 @@ import (
 // All lists the mutants.
 func All() []Mutant {
 	return slices.Concat(writers(), claimers(), settlers(), keepers(),
+		originators(), arrivers(), staters(), exchangers(), renewers(),
 		runWriters(), runWaiters(), runClaimers(), runKeepers())
 }
 

@@ -133,7 +133,7 @@ func sending(spoil func(m *store.Message)) func(store.Store, *Memory) store.Stor
 			err := s.Commit(ctx, g)
 			for i, c := range g.Changes {
 				for n, m := range whole[i] {
-					m.Pos, m.ID, m.SentAt = c.Sends[n].Pos, c.Sends[n].ID, c.Sends[n].SentAt
+					m.Pos, m.ID, m.SentAt, m.Stamp = c.Sends[n].Pos, c.Sends[n].ID, c.Sends[n].SentAt, c.Sends[n].Stamp
 				}
 				c.Sends = whole[i]
 			}

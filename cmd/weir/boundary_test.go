@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	weir "github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport/local"
+)
+
+var seat = weir.NewCommand("hall.seat", weir.KeyedBy(func(t ticket) string { return t.Order }))
+
+// crossing is a journal that a hall sends to, and that sends to a hall; until is what it waits for.
+func crossing(t *testing.T, withHall bool, until func(out []weir.LaneOut, in []weir.LaneIn) bool) journal {
+	t.Helper()
+	j := newJournal(t)
+	wire, err := local.New(local.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(j journal, own, other string) *weir.Engine {
+		end := wire.Open()
+		t.Cleanup(func() { _ = end.Close() })
+		e, err := weir.Open(context.Background(), sqlite.File(j.file), weir.Config{
+			Owns: []string{own}, Routes: map[string]weir.Route{other: {Capacity: 100}}, Transport: end, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { e.Close() })
+		return e
+	}
+	kitchen := open(j, "kitchen", "hall")
+	defer j.start(kitchen)()
+	if err := weir.Send(context.Background(), kitchen, seat, ticket{"7", "soup"}); err != nil {
+		t.Fatal(err)
+	}
+	if withHall {
+		other := newJournal(t)
+		hall := open(other, "hall", "kitchen")
+		weir.Handle(hall, seat, func(context.Context, *weir.Message[ticket]) error { return nil })
+		defer other.start(hall)()
+		if err := weir.Send(context.Background(), hall, cook, ticket{"7", "soup"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.After(time.Minute); ; {
+		out, in, err := kitchen.Lanes(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if until(out, in) {
+			return j
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("Lanes = %+v, %+v", out, in)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func TestBoundaryLsWaits(t *testing.T) {
+	j := crossing(t, false, func(out []weir.LaneOut, _ []weir.LaneIn) bool {
+		return len(out) == 1 && strings.HasPrefix(out[0].State, "waiting")
+	})
+	j.weir(0, "boundary", "ls").has("OUT", "hall.seat", "hall", "waiting: hall has not said how far it is")
+	var m map[string]any
+	j.weir(0, "boundary", "ls", "--json").object(&m)
+	out := fields(t, list(t, fields(t, m, "out", "in"), "out", 1)[0], "queue", "to", "topic", "depth", "unconfirmed", "oldest", "dead", "limit", "state", "receipt_at", "reported_at")
+	if out["depth"] != jsonNumber("1") || out["limit"] != jsonNumber("100") || out["receipt_at"] != nil {
+		t.Errorf("out = %v, want depth 1 of 100 and no receipt", out)
+	}
+}
+
+func TestBoundaryLs(t *testing.T) {
+	j := crossing(t, true, func(out []weir.LaneOut, in []weir.LaneIn) bool {
+		return len(out) == 1 && out[0].Depth == 0 && out[0].State == "idle" && len(in) == 1 && in[0].Arrived == 1
+	})
+	j.weir(0, "boundary", "ls").has("hall.seat", "idle", "IN", "hall/", "/kitchen.cook", "1/0")
+	var m map[string]any
+	j.weir(0, "boundary", "ls", "--json").object(&m)
+	in := fields(t, list(t, fields(t, m, "out", "in"), "in", 1)[0], "lane", "from", "batch", "index", "at", "arrived", "jumps", "duplicates", "gaps", "held", "state", "reported_at")
+	if in["from"] != "hall" || in["arrived"] != jsonNumber("1") {
+		t.Errorf("in = %v, want one message from hall", in)
+	}
+}
+
+func TestStoreRenew(t *testing.T) {
+	j := newJournal(t)
+	if err := j.service().Close(); err != nil {
+		t.Fatal(err)
+	}
+	j.weir(2, "store", "renew").complains("--why")
+	var first, second map[string]any
+	j.weir(0, "store", "renew", "--why", "restored "+hostile, "--by", "anna", "--json").object(&first)
+	j.weir(0, "store", "renew", "--why", "again", "--json").object(&second)
+	if fields(t, first, "incarnation", "by", "why")["incarnation"] == second["incarnation"] {
+		t.Errorf("two renewals gave one incarnation, %v", second["incarnation"])
+	}
+	j.weir(0, "store", "renew", "--why", "and again").has("new life")
+}

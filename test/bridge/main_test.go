@@ -1,0 +1,226 @@
+package bridge
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/weir-go/weir/transport/jetstream/broker"
+)
+
+const (
+	envRole = "WEIR_TEST_BRIDGE_ROLE" // makes this program a child; in JSON
+	envLong = "WEIR_TEST_BRIDGE"
+	// patience is for what must come; the machine may be busy.
+	patience = 3 * time.Minute
+)
+
+// role is what a child is told to be: a broker, or a kitchen.
+type role struct {
+	Broker  *node   `json:",omitempty"`
+	Kitchen *outfit `json:",omitempty"`
+}
+
+// node is a broker.
+type node struct {
+	Dir, Name, Listen, Cluster string
+	Peers                      []string
+}
+
+// outfit is what a boundary's engine works with.
+type outfit struct {
+	File    string
+	Servers []string
+}
+
+// TestMain is also a child's main function.
+func TestMain(m *testing.M) {
+	if text := os.Getenv(envRole); text != "" {
+		if err := live(text); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// live is a child's life: until it is told to stop, or its parent is gone.
+func live(text string) error {
+	var r role
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	if r.Broker != nil {
+		return r.Broker.run(ctx)
+	}
+	return r.Kitchen.cook(ctx)
+}
+
+func (n *node) run(ctx context.Context) error {
+	c := broker.Config{Dir: n.Dir, Name: n.Name, Listen: n.Listen, Log: slog.New(slog.DiscardHandler)}
+	if n.Cluster != "" {
+		c.Cluster = &broker.Cluster{Name: "weir", Listen: n.Cluster, Peers: n.Peers}
+	}
+	b, err := broker.Start(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	fmt.Println("ready")
+	<-ctx.Done()
+	return nil
+}
+
+// child is a process that this test started, in all its lives.
+type child struct {
+	t     testing.TB
+	role  role
+	cmd   *exec.Cmd
+	life  io.WriteCloser
+	ended chan struct{}
+
+	mu   sync.Mutex
+	said []string
+}
+
+// start starts it and waits until it is ready. Somebody's connection may have its address for a moment.
+func (c *child) start() {
+	c.t.Helper()
+	for begun := time.Now(); ; {
+		err := c.tryStart()
+		if err == nil {
+			return
+		}
+		if time.Since(begun) > patience || c.t.Context().Err() != nil {
+			c.t.Fatalf("start of a child = %v, want nil; it said:\n%s", err, c.words())
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+func (c *child) tryStart() error {
+	text, err := json.Marshal(c.role)
+	if err != nil {
+		return err
+	}
+	c.cmd, c.ended = exec.Command(os.Args[0]), make(chan struct{})
+	c.cmd.Env = append(os.Environ(), envRole+"="+string(text))
+	life, err := c.cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	c.life = life
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.cmd.Stderr = c
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	go func() {
+		_ = c.cmd.Wait() // its state is what counts
+		close(c.ended)
+	}()
+	if err != nil || line != "ready\n" {
+		c.kill()
+		return fmt.Errorf("it said %q: %w", line, err)
+	}
+	return nil
+}
+
+// Write keeps what the child says.
+func (c *child) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.said = append(c.said, string(p)); len(c.said) > 200 {
+		c.said = c.said[100:]
+	}
+	return len(p), nil
+}
+
+func (c *child) words() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.said, "")
+}
+
+// kill ends it as kill -9 does.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.ended
+}
+
+// finish stops it; it must come to its own end.
+func (c *child) finish() {
+	_ = c.life.Close()
+	timer := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
+	defer timer.Stop()
+	<-c.ended
+	if code := c.cmd.ProcessState.ExitCode(); code != 0 {
+		c.t.Errorf("a child ended with %d, want 0; it said:\n%s", code, c.words())
+	}
+}
+
+// newChild starts a child that ends with the test.
+func newChild(t testing.TB, r role) *child {
+	t.Helper()
+	c := &child{t: t, role: r}
+	c.start()
+	t.Cleanup(c.finish)
+	return c
+}
+
+// brokers starts one broker, or a cluster of several, each a process.
+func brokers(t testing.TB, n int) (all []*child, servers []string) {
+	t.Helper()
+	plan, err := broker.Plan(t.TempDir(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range plan {
+		b := &node{Dir: p.Dir, Name: p.Name, Listen: p.Listen}
+		if n > 1 {
+			b.Cluster, b.Peers = p.Cluster.Listen, p.Cluster.Peers
+		}
+		all = append(all, newChild(t, role{Broker: b}))
+		servers = append(servers, "nats://"+p.Listen)
+	}
+	return all, servers
+}
+
+// disturbance is how long each lasts, and whether that is the long form.
+func disturbance(t testing.TB) (d time.Duration, long bool) {
+	t.Helper()
+	text := os.Getenv(envLong)
+	if text == "" {
+		return 2 * time.Second, false
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > time.Hour {
+		t.Fatal(errors.Join(fmt.Errorf("%s is %q, want 1s to 1h", envLong, text), err))
+	}
+	return d, true
+}

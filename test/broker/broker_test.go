@@ -1,0 +1,298 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport/jetstream"
+	"github.com/weir-go/weir/transport/jetstream/broker"
+)
+
+func TestMain(m *testing.M) {
+	// What the server of NATS leaves behind in this process when it is shut down is its own.
+	const theirs = "github.com/nats-io/nats-server/v2/server."
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(theirs+"(*msgBlock).flushLoop"),
+		goleak.IgnoreAnyFunction(theirs+"(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"))
+}
+
+type (
+	ticket struct {
+		Table string
+		N     int
+	}
+	plate struct {
+		Table string
+		N     int
+	}
+)
+
+var (
+	cook  = weir.NewRequest[ticket, plate]("kitchen.cook", weir.KeyedBy(func(t ticket) string { return t.Table }))
+	clean = weir.NewCommand[ticket]("kitchen.clean")
+	ready = weir.NewEvent[plate]("kitchen.food-ready")
+)
+
+const patience = 2 * time.Minute
+
+// server is a broker that can be stopped, wiped and started.
+type server struct {
+	dir string
+	mu  sync.Mutex
+	b   *broker.Broker
+}
+
+func (s *server) start(t testing.TB) {
+	t.Helper()
+	b, err := broker.Start(context.Background(), broker.Config{Dir: s.dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b = b
+}
+
+func (s *server) stop() {
+	s.mu.Lock()
+	b := s.b
+	s.b = nil
+	s.mu.Unlock()
+	if b != nil {
+		b.Close()
+	}
+}
+
+// InProcessConn dials; nats.go asks for it each time it connects.
+func (s *server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.b == nil {
+		return nil, errors.New("the broker is away")
+	}
+	return s.b.InProcessConn()
+}
+
+func newServer(t testing.TB) *server {
+	t.Helper()
+	s := &server{dir: filepath.Join(t.TempDir(), "broker")}
+	s.start(t)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// open opens an engine with a connection of its own.
+func open(t testing.TB, s *server, c weir.Config) *weir.Engine {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	w, err := jetstream.Open(jetstream.Config{InProcess: s, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	c.Transport, c.Log = w, log
+	e, err := weir.Open(t.Context(), sqlite.File(filepath.Join(t.TempDir(), "weir.db")), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// run runs an engine until the test ends.
+func run(t testing.TB, e *weir.Engine) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- e.Run(context.Background()) }()
+	t.Cleanup(func() {
+		if err := errors.Join(e.Close(), <-done); err != nil {
+			t.Errorf("the engine ended with %v, want nil", err)
+		}
+	})
+}
+
+// served is what was handled, by table.
+type served struct {
+	mu    sync.Mutex
+	table map[string][]int
+	n     int
+}
+
+func (s *served) note(table string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table == nil {
+		s.table = map[string][]int{}
+	}
+	s.table[table] = append(s.table[table], n)
+	s.n++
+}
+
+func (s *served) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
+}
+
+func (s *served) wants(t testing.TB, what string, tables, each int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range tables {
+		name := fmt.Sprint("table-", n)
+		want := make([]int, each)
+		for i := range want {
+			want[i] = i + 1
+		}
+		if !slices.Equal(s.table[name], want) {
+			t.Errorf("%s of %s: %v, want 1 to %d in order, once", what, name, s.table[name], each)
+		}
+	}
+}
+
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// Requests are handled once and in order, and have their replies, though the broker is stopped, and wiped, in mid-run.
+func TestBrokerStoppedAndWiped(t *testing.T) {
+	const tables, each = 10, 60
+	s := newServer(t)
+	floor := open(t, s, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
+	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}})
+	var cooked, fed served
+	weir.Answer(kitchen, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) {
+		if m.Attempt == 1 { // an attempt that is made again is no second effect
+			cooked.note(m.Body.Table, m.Body.N)
+		}
+		return plate(m.Body), nil
+	})
+	weir.Subscribe(floor, cook.Reply(), "floor.serve", func(_ context.Context, m *weir.Message[plate]) error {
+		fed.note(m.Body.Table, m.Body.N)
+		return nil
+	})
+	run(t, kitchen)
+	run(t, floor)
+	for n := 1; n <= each; n++ {
+		for table := range tables {
+			if err := weir.Send(t.Context(), floor, cook, ticket{fmt.Sprint("table-", table), n}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch n {
+		case each / 3:
+			eventually(t, "some are served", func() bool { return fed.count() > 0 })
+			s.stop()
+		case each/3 + 5:
+			s.start(t)
+		case 2 * each / 3:
+			s.stop()
+			if err := os.RemoveAll(s.dir); err != nil {
+				t.Fatal(err)
+			}
+		case 2*each/3 + 5:
+			s.start(t)
+		}
+	}
+	eventually(t, "all are served", func() bool { return fed.count() >= tables*each })
+	cooked.wants(t, "cooked", tables, each)
+	fed.wants(t, "served", tables, each)
+}
+
+// A program that knows nothing of weir sends a command and hears a public event. What is no packet, or for nobody, is a
+// dead letter with its reason.
+func TestForeign(t *testing.T) {
+	s := newServer(t)
+	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, Public: []string{ready.Name()}})
+	weir.Handle(kitchen, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+		return weir.Publish(ctx, m, ready, plate(m.Body))
+	})
+	run(t, kitchen)
+	nc, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan *nats.Msg, 10)
+	if _, err := nc.ChanSubscribe("weir.kitchen.events.>", heard); err != nil {
+		t.Fatal(err)
+	}
+	tell := func(id, topic string, headers ...string) {
+		t.Helper()
+		m := nats.NewMsg("weir.kitchen.in.till")
+		m.Data = []byte(`{"Table":"7","N":1}`)
+		for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/till/7", "ce-type": topic} {
+			m.Header.Set(name, value)
+		}
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			m.Header.Set(name, value)
+		}
+		eventually(t, "the inlet takes "+id, func() bool {
+			_, err := js.PublishMsg(t.Context(), m)
+			return err == nil
+		})
+	}
+	tell("1", "kitchen.clean")
+	tell("1", "kitchen.clean") // the same: it is done once
+	tell("2", "kitchen.clean", "ce-time: yesterday")
+	tell("3", "kitchen.paint")
+	tell("4", "floor.clean")
+	select {
+	case m := <-heard:
+		if got := m.Header.Get("ce-type"); got != ready.Name() || string(m.Data) != `{"Table":"7","N":1}` || m.Header.Get("ce-source") != "/weir/kitchen" {
+			t.Errorf("heard %s with %q, headers %v, want %s with the plate", got, m.Data, m.Header, ready.Name())
+		}
+	case <-time.After(patience):
+		t.Fatal("the public event was not heard")
+	}
+	var dead []weir.DeadLetter
+	eventually(t, "what was refused is dead", func() bool {
+		dead, err = kitchen.Dead(t.Context(), weir.DeadQuery{Queue: "kitchen.refused"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(dead) >= 3
+	})
+	for _, want := range []string{
+		`"kitchen.clean" "2" from "/till/7" was refused: malformed packet: CloudEvents attribute time is "yesterday"`,
+		`nobody here handles or subscribes to "kitchen.paint"`, `nobody here handles or subscribes to "floor.clean"`,
+	} {
+		if !slices.ContainsFunc(dead, func(d weir.DeadLetter) bool { return strings.Contains(d.Reason, want) }) {
+			t.Errorf("no dead letter says %q: %+v", want, dead)
+		}
+	}
+	if len(heard) > 0 {
+		t.Errorf("%d more events were heard, want one: what came twice is done once", len(heard))
+	}
+}

@@ -1,0 +1,203 @@
+package broker_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/weir-go/weir/transport"
+	"github.com/weir-go/weir/transport/jetstream"
+	"github.com/weir-go/weir/transport/jetstream/broker"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// publicKey is the public key of a user, whose seed nobody has.
+const publicKey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+
+func TestConfig(t *testing.T) {
+	for want, c := range map[string]broker.Config{
+		"Config.Dir is empty":                         {},
+		"Config.MaxStore is 5":                        {Dir: "x", MaxStore: 5},
+		"User and Password go together":               {Dir: "x", User: "floor"},
+		`Listen is "4222", want host:port`:            {Dir: "x", Listen: "4222"},
+		`Listen is ":4222", want host:port`:           {Dir: "x", Listen: ":4222"},
+		"Config.Listen is 0.0.0.0:4222, which others": {Dir: "x", Listen: "0.0.0.0:4222", User: "floor", Password: "x"},
+		"Config.Listen is 10.0.0.1:1, which others":   {Dir: "x", Listen: "10.0.0.1:1", TLS: &tls.Config{}},
+		"Config.Monitor is 0.0.0.0:8222, want":        {Dir: "x", Monitor: "0.0.0.0:8222"},
+		"Config.Name and Cluster.Name are needed":     {Dir: "x", Cluster: &broker.Cluster{Listen: "127.0.0.1:1", Peers: []string{"127.0.0.1:1"}}},
+		"Cluster.Peers has 0 addresses":               {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "127.0.0.1:1"}},
+		"Cluster.Listen is 10.0.0.1:1, which others":  {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "10.0.0.1:1", Peers: []string{"10.0.0.1:1"}}},
+		"Cluster.Listen is 10.0.0.2:1, which others":  {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "10.0.0.2:1", Peers: []string{"10.0.0.2:1"}, TLS: &tls.Config{}}},
+		"no public key of a user":                     {Dir: "x", NKeys: []string{"SUAOTHERKIND"}},
+		"Config.Listen is 10.0.0.3:1, which others":   {Dir: "x", Listen: "10.0.0.3:1", NKeys: []string{publicKey}},
+		`Cluster.Peers is "there", want host:port`:    {Dir: "x", Name: "a", Cluster: &broker.Cluster{Name: "c", Listen: "127.0.0.1:1", Peers: []string{"there"}}},
+	} {
+		c.Log = quiet()
+		b, err := broker.Start(t.Context(), c)
+		if err == nil {
+			b.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Start(%+v) = %v, want %q", c, err, want)
+		}
+	}
+	if _, err := broker.Plan(t.TempDir(), 10); err == nil {
+		t.Error("Plan(10) = nil, want an error")
+	}
+}
+
+// An address that is taken is an error, not a broker that nobody can reach.
+func TestAddressTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: l.Addr().String(), Log: quiet()})
+	if err == nil {
+		b.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("Start(a taken address) = %v, want that it is in use", err)
+	}
+}
+
+// authority makes a certificate for 127.0.0.1, signed by itself, and writes both parts to files.
+func authority(t *testing.T) (pair tls.Certificate, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certText := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyText := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	if err := errors.Join(os.WriteFile(cert, certText, 0o600), os.WriteFile(key, keyText, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if pair, err = tls.X509KeyPair(certText, keyText); err != nil {
+		t.Fatal(err)
+	}
+	return pair, cert, key
+}
+
+// Over TLS, with a password or a client's certificate, packets go; without them nothing does, and the
+// transport goes on trying.
+func TestSecured(t *testing.T) {
+	pair, cert, key := authority(t)
+	pool := x509.NewCertPool()
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.AddCert(leaf)
+	mutual := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := filepath.Join(t.TempDir(), "floor.nk")
+	if err := os.WriteFile(seed, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{public, publicKey}
+	plain := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	for name, c := range map[string]struct {
+		server broker.Config
+		client jetstream.Config
+		says   string // why not
+	}{
+		"password":         {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "x"}, ""},
+		"certificate":      {broker.Config{TLS: mutual}, jetstream.Config{CA: cert, Cert: cert, Key: key}, ""},
+		"key":              {broker.Config{TLS: plain, NKeys: keys}, jetstream.Config{CA: cert, NKey: seed}, ""},
+		"key or password":  {broker.Config{TLS: plain, NKeys: keys, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "x"}, ""},
+		"unknown key":      {broker.Config{TLS: plain, NKeys: keys[1:]}, jetstream.Config{CA: cert, NKey: seed}, "authorization violation"},
+		"wrong password":   {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert, User: "floor", Password: "y"}, "authorization violation"},
+		"no password":      {broker.Config{TLS: plain, User: "floor", Password: "x"}, jetstream.Config{CA: cert}, "authorization violation"},
+		"no certificate":   {broker.Config{TLS: mutual}, jetstream.Config{CA: cert}, "tls"},
+		"unknown to all":   {broker.Config{TLS: plain}, jetstream.Config{}, "certificate signed by unknown authority"},
+		"password, no TLS": {broker.Config{User: "floor", Password: "x"}, jetstream.Config{User: "floor", Password: "x"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.server.Dir, c.server.Listen, c.server.Log = t.TempDir(), "127.0.0.1:0", quiet()
+			b, err := broker.Start(t.Context(), c.server)
+			if err != nil {
+				t.Fatalf("Start() = %v, want nil", err)
+			}
+			defer b.Close()
+			c.client.Servers, c.client.Log = []string{b.URL()}, quiet()
+			w, err := jetstream.Open(c.client)
+			if err != nil {
+				t.Fatalf("Open() = %v, want nil", err)
+			}
+			defer func() { _ = w.Close() }()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err = w.Receive(ctx, "kitchen")
+			for err != nil && c.says != "" && !strings.Contains(err.Error(), c.says) && ctx.Err() == nil {
+				runtime.Gosched() // it says so after its second try
+				_, err = w.Receive(ctx, "kitchen")
+			}
+			if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("Receive() = %v, want %q", err, c.says)
+			}
+		})
+	}
+}
+
+// The files of a broker are for its user alone.
+func TestDirIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "broker")
+	b, err := broker.Start(context.Background(), broker.Config{Dir: dir, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if b.URL() != "" || !b.Settled() {
+		t.Errorf("URL() = %q, Settled() = %t, want none, true", b.URL(), b.Settled())
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory is %v, %v, want 0700", info.Mode(), err)
+	}
+}
