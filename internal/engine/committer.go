@@ -25,12 +25,12 @@ type committer struct {
 	st store.Store
 	// before looks for the idle queues for which what is sent may be claimed at once;
 	// after is told of each group committed, with its error.
-	before func(*flight)
-	after  func(*flight, error)
+	before func(*inFlight)
+	after  func(*inFlight, error)
 	most   int // groups in flight at once; 0: one
 
 	entries sync.Pool // of *entry
-	flights sync.Pool // of *flight
+	flights sync.Pool // of *inFlight
 	held    heldLine
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ type committer struct {
 	waiting []*entry
 	weight  int       // of the waiting
 	plain   int       // of those, the weight of plain ones
-	flying  []*flight // the oldest first
+	flying  []*inFlight // the oldest first
 	ordered bool      // one of them is not plain
 	recent  int       // entries that came for the last groups, fading
 	many    bool      // somebody waits who brings many changes: no need to gather more
@@ -46,8 +46,8 @@ type committer struct {
 	timer   *time.Timer
 }
 
-// flight is a group on its way to the disk.
-type flight struct {
+// inFlight is a group on its way to the disk.
+type inFlight struct {
 	group store.Group
 	taken []*entry
 	plain bool
@@ -272,7 +272,7 @@ func (c *committer) nudgeAll() {
 }
 
 // takesOff counts a group as in flight.
-func (c *committer) takesOff(f *flight) {
+func (c *committer) takesOff(f *inFlight) {
 	f.began = time.Now()
 	c.flying = append(c.flying, f)
 	c.ordered = c.ordered || !f.plain
@@ -286,9 +286,9 @@ func (c *committer) takesOff(f *flight) {
 }
 
 // lands counts it out again.
-func (c *committer) lands(f *flight) {
-	c.flying = slices.DeleteFunc(c.flying, func(other *flight) bool { return other == f })
-	c.ordered = slices.ContainsFunc(c.flying, func(other *flight) bool { return !other.plain })
+func (c *committer) lands(f *inFlight) {
+	c.flying = slices.DeleteFunc(c.flying, func(other *inFlight) bool { return other == f })
+	c.ordered = slices.ContainsFunc(c.flying, func(other *inFlight) bool { return !other.plain })
 	c.slow = c.slow && len(c.flying) > 0 && time.Since(c.flying[0].began) >= nudgeAfter
 	switch {
 	case len(c.flying) == 0:
@@ -355,7 +355,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	}
 	clear(g.Changes)
 	clear(f.taken)
-	*f = flight{group: store.Group{Changes: g.Changes[:0], Eager: g.Eager[:0]}, taken: f.taken[:0]}
+	*f = inFlight{group: store.Group{Changes: g.Changes[:0], Eager: g.Eager[:0]}, taken: f.taken[:0]}
 	c.flights.Put(f)
 }
 
@@ -384,10 +384,10 @@ const (
 
 // take removes from the waiting those of the next group: the leader's own entry
 // and, in order, as many others as may fly and the bound allows.
-func (c *committer) take(own *entry) *flight {
-	f, ok := c.flights.Get().(*flight)
+func (c *committer) take(own *entry) *inFlight {
+	f, ok := c.flights.Get().(*inFlight)
 	if !ok {
-		f = &flight{}
+		f = &inFlight{}
 	}
 	n, rest := 0, 0
 	f.plain = true

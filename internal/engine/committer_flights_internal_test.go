@@ -36,7 +36,7 @@ func (y *sky) Commit(_ context.Context, g *store.Group) error {
 // newSky is a committer that may have so many groups in flight, in a bubble of synctest.
 func newSky(most int) (*sky, *committer) {
 	y := &sky{begun: make(chan *aloft, 10)}
-	return y, &committer{st: y, most: most, before: func(*flight) {}, after: func(*flight, error) {}}
+	return y, &committer{st: y, most: most, before: func(*inFlight) {}, after: func(*inFlight, error) {}}
 }
 
 // sky's commits under way, now that all callers wait.
@@ -257,7 +257,7 @@ func (a *airspace) Commit(_ context.Context, g *store.Group) error {
 // all, and nobody waits for ever.
 func TestCommitterUnderManyCallers(t *testing.T) {
 	a := &airspace{t: t, most: 2, commits: map[*store.Change]int{}}
-	c := &committer{st: a, most: a.most, before: func(*flight) {}, after: func(*flight, error) {}}
+	c := &committer{st: a, most: a.most, before: func(*inFlight) {}, after: func(*inFlight, error) {}}
 	var callers sync.WaitGroup
 	for i := range 24 {
 		callers.Go(func() {

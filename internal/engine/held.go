@@ -43,7 +43,7 @@ func (c *committer) apart(ctx context.Context, change *store.Change) error {
 
 // commitApart is one try; waited says that it stood in the database's line.
 func (c *committer) commitApart(ctx context.Context, change *store.Change) (waited bool, err error) {
-	f := &flight{group: store.Group{Changes: []*store.Change{change}, Held: store.HeldIsRefused}}
+	f := &inFlight{group: store.Group{Changes: []*store.Change{change}, Held: store.HeldIsRefused}}
 	g := &f.group
 	select {
 	case c.held <- struct{}{}:

@@ -151,7 +151,7 @@ func (e *Engine) flushRejected() error {
 
 // eager offers idle queues to the group about to be committed. It holds their
 // claiming locks until committed has delivered.
-func (e *Engine) eager(f *flight) {
+func (e *Engine) eager(f *inFlight) {
 	f.lent = e.life.Load()
 	if f.lent == nil || !sends(&f.group) {
 		return
@@ -174,7 +174,7 @@ func sends(g *store.Group) bool {
 
 // committed delivers what was claimed with a group and tells the other queues
 // that there is more to claim.
-func (e *Engine) committed(f *flight, err error) {
+func (e *Engine) committed(f *inFlight, err error) {
 	g := &f.group
 	if err == nil {
 		for _, b := range g.Claimed {
