@@ -36,13 +36,13 @@ type committer struct {
 	mu      sync.Mutex
 	leading bool // somebody forms the next group
 	waiting []*entry
-	weight  int       // of the waiting
-	plain   int       // of those, the weight of plain ones
+	weight  int         // of the waiting
+	plain   int         // of those, the weight of plain ones
 	flying  []*inFlight // the oldest first
-	ordered bool      // one of them is not plain
-	recent  int       // entries that came for the last groups, fading
-	many    bool      // somebody waits who brings many changes: no need to gather more
-	slow    bool      // a group in flight takes long; the timer finds that out
+	ordered bool        // one of them is not plain
+	recent  int         // entries that came for the last groups, fading
+	many    bool        // somebody waits who brings many changes: no need to gather more
+	slow    bool        // a group in flight takes long; the timer finds that out
 	timer   *time.Timer
 }
 
@@ -82,7 +82,8 @@ const groupWeight = 8_000
 
 const (
 	// flightsMost is how many groups fly at once where the store bears it. With two, one is
-	// formed and written while the other waits for the disk; three were slower than two.
+	// formed and written while the other waits for the disk. Each more costs the server more a
+	// message: 2.3 µs of CPU with one, 2.8 with two, 3.0 with three, 3.2 with four.
 	flightsMost = 2
 	// besideWeight is from which weight on a group flies beside another. Smaller ones gain more
 	// by what comes meanwhile: a commit costs as much as some 50 messages, and more when it has to share
