@@ -27,7 +27,7 @@ func (g *gate) Commit(ctx context.Context, group *store.Group) error {
 
 func newGate() (*gate, *committer) {
 	g := &gate{begun: make(chan int), finish: make(chan error)}
-	return g, &committer{st: g, before: func(*store.Group) {}, after: func(*store.Group, error) {}}
+	return g, &committer{st: g, before: func(*inFlight) {}, after: func(*inFlight, error) {}}
 }
 
 // waitFor blocks until n entries wait behind the group under way.

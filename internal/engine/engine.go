@@ -81,7 +81,6 @@ type Engine struct {
 	operated atomic.Bool // a person has acted through this engine; the monitor has not looked yet
 
 	life  atomic.Pointer[life] // what Run is living; nil before, after, and between two
-	lent  *life                // whose queues a group under way may claim for; the committer's
 	ready chan struct{}        // closed when the first life has begun
 	first sync.Once            // closes it
 
@@ -107,6 +106,9 @@ func New(st store.Store, c Config) *Engine {
 		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
 	e.commits = committer{st: st, before: e.eager, after: e.committed, held: make(heldLine, heldWaiters)}
+	if st.Info().Loose {
+		e.commits.most = flightsMost
+	}
 	if c.Exchange.Transport != nil && !e.Detached() {
 		for _, boundary := range c.Owns {
 			e.Register(refusedQueue(boundary), nil)

@@ -43,7 +43,8 @@ func (c *committer) apart(ctx context.Context, change *store.Change) error {
 
 // commitApart is one try; waited says that it stood in the database's line.
 func (c *committer) commitApart(ctx context.Context, change *store.Change) (waited bool, err error) {
-	g := &store.Group{Changes: []*store.Change{change}, Held: store.HeldIsRefused}
+	f := &inFlight{group: store.Group{Changes: []*store.Change{change}, Held: store.HeldIsRefused}}
+	g := &f.group
 	select {
 	case c.held <- struct{}{}:
 		defer func() { <-c.held }()
@@ -52,9 +53,9 @@ func (c *committer) commitApart(ctx context.Context, change *store.Change) (wait
 	}
 	err = c.st.Commit(ctx, g)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		c.after(g, errGivenUp)
+		c.after(f, errGivenUp)
 	} else {
-		c.after(g, err)
+		c.after(f, err)
 	}
 	return waited, err
 }

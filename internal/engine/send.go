@@ -154,14 +154,14 @@ func (e *Engine) flushRejected() error {
 
 // eager offers idle queues to the group about to be committed. It holds their
 // claiming locks until committed has delivered.
-func (e *Engine) eager(g *store.Group) {
-	e.lent = e.life.Load()
-	if e.lent == nil || !sends(g) {
+func (e *Engine) eager(f *inFlight) {
+	f.lent = e.life.Load()
+	if f.lent == nil || !sends(&f.group) {
 		return
 	}
-	for _, q := range e.lent.queues {
+	for _, q := range f.lent.queues {
 		if ok, room := q.idle(); ok && room > 0 && q.claiming.TryLock() {
-			g.Eager = append(g.Eager, store.Eager{Queue: q.id, Max: room})
+			f.group.Eager = append(f.group.Eager, store.Eager{Queue: q.id, Max: room})
 		}
 	}
 }
@@ -177,15 +177,16 @@ func sends(g *store.Group) bool {
 
 // committed delivers what was claimed with a group and tells the other queues
 // that there is more to claim.
-func (e *Engine) committed(g *store.Group, err error) {
+func (e *Engine) committed(f *inFlight, err error) {
+	g := &f.group
 	if err == nil {
 		e.stated(g)
 		for _, b := range g.Claimed {
-			e.lent.byID[b.Queue].deliver(b)
+			f.lent.byID[b.Queue].deliver(b)
 		}
 	}
 	for _, eager := range g.Eager {
-		e.lent.byID[eager.Queue].claiming.Unlock()
+		f.lent.byID[eager.Queue].claiming.Unlock()
 	}
 	l := e.life.Load()
 	if l == nil {

@@ -15,14 +15,16 @@ import (
 // queues the rows.
 type appender struct {
 	*tx
-	tails    map[string]*tail
-	busy     map[int64]bool    // locks of keys that others hold
-	dedups   map[name]*sent    // what the deduplication keys of the sends were used for
-	firsts   map[string]*first // the messages that are here with the origins' IDs of the sends
-	seqs     []int64           // drawn, and not given out yet
-	appended []*store.Message
-	repeated []*store.Message
-	tallies  tallies
+	tails map[string]*tail
+	// depthsSeen is the snapshot that the queues' depths were read with, if any was.
+	depthsSeen string
+	busy       map[int64]bool    // locks of keys that others hold
+	dedups     map[name]*sent    // what the deduplication keys of the sends were used for
+	firsts     map[string]*first // the messages that are here with the origins' IDs of the sends
+	seqs       []int64           // drawn, and not given out yet
+	appended   []*store.Message
+	repeated   []*store.Message
+	tallies    tallies
 }
 
 // name is a key within a topic.
@@ -52,7 +54,8 @@ const (
 		where s.topic = q.topic and w.queue = q.id)`
 	sqlTails = `select t.id, t.name, t.kind, coalesce(q.id, 0), coalesce(q.name, ''), coalesce(q.capacity, 0), coalesce(q.max_lag, 0),
 		coalesce(q.required, false), q.parked_us is not null,
-		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end
+		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end,
+		case when $2 and q.capacity > 0 or q.max_lag > 0 then pg_current_snapshot()::text else '' end
 		from weir.topics t left join weir.queues q on q.topic = t.id where t.name = any($1::text[])`
 	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from generate_series(1, $1::int)`
 	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
@@ -153,9 +156,13 @@ func (a *appender) askTails(names map[string]bool, outside bool) {
 	a.ask(sqlTails, func(read scan) error {
 		var t tail
 		var q queueTail
-		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth)
+		var seen string
+		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth, &seen)
 		if err != nil {
 			return err
+		}
+		if seen != "" {
+			a.depthsSeen = seen
 		}
 		known := a.tails[t.name]
 		if known == nil {
@@ -202,9 +209,11 @@ func malformed(m *store.Message) error {
 	if m.Topic == "" || m.Version < 1 || m.Kind < store.KindCommand || m.Kind > store.KindSignal {
 		return fmt.Errorf("send to topic %q as %s, version %d: want a topic, a kind and a version of 1 or more", m.Topic, m.Kind, m.Version)
 	}
-	for what, s := range map[string]string{"topic": m.Topic, "key": m.Key, "cause": m.Cause, "correlation": m.Correlation, "deduplication key": m.Dedup} {
-		if !storable(s) {
-			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, what, s)
+	for _, field := range [...]struct{ what, text string }{
+		{"topic", m.Topic}, {"key", m.Key}, {"cause", m.Cause}, {"correlation", m.Correlation}, {"deduplication key", m.Dedup},
+	} {
+		if field.text != "" && !storable(field.text) {
+			return fmt.Errorf("send to topic %q: the %s %q is no text that PostgreSQL can keep: it holds a NUL, or is not UTF-8", m.Topic, field.what, field.text)
 		}
 	}
 	return malformedOrigin(m)
@@ -216,7 +225,8 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 	if len(sends) > store.MaxSends {
 		return nil, fmt.Errorf("%d messages in one change, at most %d", len(sends), store.MaxSends)
 	}
-	keys, deduplicated := map[name]bool{}, false
+	var keys map[name]bool
+	deduplicated := false
 	for _, m := range sends {
 		if err := malformed(m); err != nil {
 			return nil, err
@@ -229,6 +239,9 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 			return nil, fmt.Errorf("send to %s as %s: it is declared as %s", m.Topic, m.Kind, t.kind)
 		}
 		if m.Key != "" {
+			if keys == nil {
+				keys = map[name]bool{}
+			}
 			keys[name{m.Topic, m.Key}] = true
 		}
 		deduplicated = deduplicated || m.Dedup != "" || m.Origin != nil

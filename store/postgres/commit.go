@@ -24,14 +24,6 @@ import (
 // are refused, or committed after the others, each alone, waiting for at most lockTime.
 func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 	g.Claimed, g.Woken = nil, nil
-	for _, ch := range g.Changes {
-		if ch.Outside && len(ch.Sends) > 0 && g.Held != store.HeldApart {
-			// One at a time, they count each other: this process does not overshoot.
-			s.senders.Lock()
-			defer s.senders.Unlock()
-			break
-		}
-	}
 	x := &seat{s: s}
 	defer x.leave()
 	if _, err := x.take(ctx); err != nil {
@@ -192,7 +184,9 @@ type commit struct {
 	watch      []watched
 	book       *runCommit
 	exchange
-	eager eager
+	eager   eager
+	beside  []*sending // what others of this process are writing, see senders
+	sending *sending
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -212,6 +206,7 @@ func (t *commit) attempt(x *seat) error {
 	t.head(sqlBegin, true)
 	defer t.eager.release()
 	err = t.tx.run(c, func(*tx) error { return t.run(c) })
+	t.over(err != nil && !errors.Is(err, store.ErrUnresolved))
 	if err != nil {
 		t.eager.release()
 		t.forget()
@@ -238,6 +233,8 @@ func (t *commit) store(c *pgxpool.Conn) *Store {
 }
 
 func (t *commit) run(c *pgxpool.Conn) error {
+	leave := t.takeTurn()
+	defer leave()
 	if err := t.prepareAll(); err != nil {
 		return err
 	}
@@ -252,6 +249,7 @@ func (t *commit) run(c *pgxpool.Conn) error {
 			return err
 		}
 	}
+	leave()
 	if len(t.exceptions) > 0 {
 		t.askPast()
 		if err := t.flush(); err != nil {
@@ -302,6 +300,9 @@ func (t *commit) prepareAll() error {
 		return err
 	}
 	if err := t.leap(false); err != nil {
+		return err
+	}
+	if err := t.countBeside(); err != nil {
 		return err
 	}
 	if unknown := t.unknown(sends); len(unknown) > 0 && !t.declared {

@@ -79,7 +79,7 @@ type Store struct {
 	changes  changes
 	bell     bell
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
-	senders  sync.Mutex   // commits of sends that capacity may refuse, one at a time
+	senders  senders
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
 	newest   atomic.Int64 // the highest seq that this process has committed
 	known    atomic.Pointer[lives.Lives]

@@ -105,6 +105,9 @@ func parseSnapshot(text string) (snapshot, error) {
 	return s, nil
 }
 
+// shows reports whether a transaction had ended.
+func (s snapshot) shows(xid uint64) bool { return xid < s.end && !slices.Contains(s.running, xid) }
+
 // String is the snapshot as PostgreSQL writes it; running ascends.
 func (s snapshot) String() string {
 	begin, list := s.end, make([]string, len(s.running))
