@@ -302,6 +302,25 @@ func TestRefreshBounds(t *testing.T) {
 	}
 }
 
+// Answers that others may have taken in are looked for often at first.
+func TestRefreshLooks(t *testing.T) {
+	t.Parallel()
+	q, began := newAsks(), time.UnixMicro(1e15)
+	if _, err := q.join("a"); err != nil {
+		t.Fatal(err)
+	}
+	q.leave("n", began)
+	var at []time.Duration
+	for d := time.Duration(0); d < time.Hour; d += 10 * time.Millisecond {
+		if len(q.look(began.Add(d))) == 1 {
+			at = append(at, d)
+		}
+	}
+	if at[0] != 0 || at[1] != 50*time.Millisecond || at[20] != time.Second || len(at) > 250 {
+		t.Errorf("looked %d times in an hour, at first at %v, want every 50 ms at first, and at most 250 times", len(at), at[:21])
+	}
+}
+
 func TestBeats(t *testing.T) {
 	t.Parallel()
 	queue := func(name string, gaps int64) store.QueueState {

@@ -29,8 +29,21 @@ type asks struct {
 
 // asking is what was asked in one message.
 type asking struct {
-	at   time.Time
-	left map[string]*refresh // not answered yet
+	at     time.Time
+	left   map[string]*refresh // not answered yet
+	looked time.Time           // when its answer was last looked for; see look
+}
+
+// look gives the nonces whose answers are to be looked for now, where another process may have taken them in: ever
+// more seldom, lest those of an owner that is away cost much.
+func (q *asks) look(now time.Time) (nonces []string) {
+	for nonce, f := range q.flights {
+		if now.Sub(f.looked) >= max(answerPoll, now.Sub(f.at)/20) {
+			f.looked = now
+			nonces = append(nonces, nonce)
+		}
+	}
+	return nonces
 }
 
 const (
@@ -247,14 +260,12 @@ func (f *Following) askFor(ctx context.Context, nonce string, keys []string) err
 
 // lookForAnswers finds those that another process has taken in.
 func (f *Following) lookForAnswers(ctx context.Context) error {
-	f.mu.Lock()
 	var nonces []string
 	if f.e.st.Info().Lease > 0 {
-		for nonce := range f.asks.flights {
-			nonces = append(nonces, nonce)
-		}
+		f.mu.Lock()
+		nonces = f.asks.look(time.Now())
+		f.mu.Unlock()
 	}
-	f.mu.Unlock()
 	reader := f.e.st.Reader()
 	for _, nonce := range nonces {
 		list, err := reader.Messages(ctx, store.MessageQuery{Topic: pagesOf(f.entity).Name, Key: nonce, Max: store.MaxList})
@@ -263,6 +274,9 @@ func (f *Following) lookForAnswers(ctx context.Context) error {
 		}
 		for i := range list {
 			story, err := reader.Message(ctx, list[i].ID)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // retention has just taken it
+			}
 			if err != nil {
 				return err
 			}
