@@ -28,7 +28,7 @@ func TestDocsPostgres(t *testing.T) {
 		case language == "sh":
 			for line := range strings.Lines(body) {
 				command, toPsql := strings.CutSuffix(strings.TrimSpace(line), ` | psql "$WEIR_STORE"`)
-				said := cmdline(t, 0, "", strings.Fields(command)[1:]...)
+				said := cmdline(t, 0, "", words(command)[1:]...)
 				if toPsql {
 					psql(t, at, said.out)
 				}
