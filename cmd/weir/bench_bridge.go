@@ -74,7 +74,7 @@ func bridgePhases() []string { return []string{"bare", "bridge", "latency", "rep
 
 func (c *benchBridgeCmd) check() error {
 	if c.Smoke {
-		c.Messages, c.Latency, c.Entities = 5_000, 0.2, 200
+		c.Messages, c.Latency, c.Entities = 1_000, 0.1, 100
 	}
 	for _, f := range []struct {
 		name      string

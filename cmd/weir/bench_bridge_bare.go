@@ -30,7 +30,7 @@ const (
 func (b *bridgeBench) bare(ctx context.Context, br *broker.Broker) error {
 	best, bestRate := 0, 0.0
 	for _, n := range inFlight() {
-		rate, err := b.bareRate(ctx, br, n, max(b.Messages/barePilots, 1_000))
+		rate, err := b.bareRate(ctx, br, n, max(b.Messages/barePilots, 100))
 		if err != nil {
 			return err
 		}

@@ -16,14 +16,25 @@ import (
 	"github.com/weir-go/weir/examples/restaurant"
 )
 
-// builtWeir is this program as the demo's processes need it: the demo starts itself
-// again, which a test's program cannot be.
+// envWeir makes a process of this test's program weir itself.
+const envWeir = "WEIR_TEST_IS_WEIR"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envWeir) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// builtWeir is weir as a program to be started, as are the processes that it starts: this
+// test's program, in whose environment it is said.
 func builtWeir(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "weir.exe") // Windows insists on the name's end
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	t.Setenv(envWeir, "1")
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
