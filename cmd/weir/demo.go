@@ -220,7 +220,7 @@ func (d *demo) castAll(brokers int) error {
 		if err != nil {
 			return err
 		}
-		d.work.Servers, d.closers = servers, append(d.closers, closeLog)
+		d.work.Servers, d.work.Monitor, d.closers = servers, d.monitor, append(d.closers, closeLog)
 	}
 	for _, part := range d.parts {
 		name := roleEngine

@@ -36,6 +36,9 @@ func (s *stage) castBrokers(dir string, n int) (servers []string, close func() e
 		if n > 1 {
 			name = "broker " + p.Name
 			args = append(args, "--name", p.Name, "--cluster", p.Cluster.Listen, "--routes", strings.Join(p.Cluster.Peers, ","))
+		} else { // nobody else wants the address that a cluster's would meet at
+			args = append(args, "--monitor", p.Cluster.Listen)
+			s.monitor = "http://" + p.Cluster.Listen
 		}
 		servers = append(servers, "nats://"+p.Listen)
 		s.brokers = append(s.brokers, &actor{name: name, role: "broker", dir: p.Dir, start: func(ctx context.Context) (*process, error) {

@@ -31,6 +31,7 @@ type stage struct {
 	told   func(upTo int) // told as the workers are; nil: nobody
 
 	brokers []*actor
+	monitor string // the URL of the broker's monitoring, if there is one broker
 	others  []*actor
 	workers []*actor
 

@@ -28,6 +28,7 @@ type demoWorkCmd struct {
 	Workers  int
 	Boundary string   // the only one that lives in its store; empty: both do
 	Servers  []string // URLs of the brokers that lead to the other one
+	Monitor  string   // URL of the monitoring of a broker that is alone
 }
 
 // arguments are the command line of this process, as one of the workers of a boundary.
@@ -35,7 +36,7 @@ func (c *demoWorkCmd) arguments(boundary string, worker int) []string {
 	args := []string{"demo", "work", "--dir", c.Dir, "--orders", c.Orders, "--menu", c.Menu,
 		"--seed", strconv.FormatUint(c.Seed, 10), "--worker", strconv.Itoa(worker), "--workers", strconv.Itoa(c.Workers)}
 	if boundary != "" {
-		args = append(args, "--boundary", boundary, "--servers", strings.Join(c.Servers, ","))
+		args = append(args, "--boundary", boundary, "--servers", strings.Join(c.Servers, ","), "--monitor="+c.Monitor)
 	}
 	return args
 }
@@ -49,7 +50,7 @@ func (c *demoWorkCmd) open(a *app, db *database.Database, log *slog.Logger) (_ *
 	conf := restaurant.Config{Database: db, Menu: menu, Seed: c.Seed, Log: log, Takes: share(c.Worker, c.Workers)}
 	close = func() error { return nil }
 	if c.Boundary != "" {
-		wire, err := jetstream.Open(jetstream.Config{Servers: c.Servers, Name: c.Boundary, Replicas: len(c.Servers), Log: log})
+		wire, err := jetstream.Open(jetstream.Config{Servers: c.Servers, Name: c.Boundary, Replicas: len(c.Servers), Monitor: c.Monitor, Log: log})
 		if err != nil {
 			return nil, nil, err
 		}
