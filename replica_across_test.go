@@ -350,3 +350,50 @@ func TestSnapshotWaitsForTheSubscription(t *testing.T) {
 		sees(t, p.follower.replica, guest{"cid", "", 1})
 	})
 }
+
+// The owner says from time to time how far it is: so a replica knows how stale it is, and fetches what does not come.
+func TestReplicaStaleness(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTandem(t, wires(t))
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		p.converged()
+		r := p.follower.replica
+		for range 6 {
+			time.Sleep(10 * time.Second)
+			if s := r.Figures().Staleness(); s > 11*time.Second {
+				t.Errorf("Staleness while all is well = %v, want at most 10 s", s)
+			}
+		}
+		// A version of which no event tells, as if it had been lost for good.
+		st, err := sqlite.File(p.ownFile)(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch := &store.Change{States: []store.State{{
+			Entity: deskGuests.Name(), Key: "bob", Version: r.Figures().Newest + 1_000, Contract: 1, AsOf: time.Now(), Body: []byte(`{"ID":"bob","N":7}`),
+		}}}
+		if err := errors.Join(st.Commit(t.Context(), &store.Group{Changes: []*store.Change{ch}}), ch.Err, st.Close()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(55 * time.Second)
+		if fig := r.Figures(); fig.Staleness() < 40*time.Second || time.Since(fig.HeardAt) > 11*time.Second || fig.Resyncs != 0 {
+			t.Errorf("Figures while a version is missing = %+v, want it to be stale, the owner to be heard, and no resync yet", fig)
+		}
+		time.Sleep(35 * time.Second)
+		sees(t, r, guest{"bob", "", 7})
+		if fig := r.Figures(); fig.Resyncs != 1 || !strings.Contains(fig.Why, "newest version") {
+			t.Errorf("Figures = %+v, want one resync, for what did not come", fig)
+		}
+		p.owner.stop()
+		time.Sleep(time.Hour)
+		if fig := r.Figures(); fig.Staleness() < 59*time.Minute || time.Since(fig.HeardAt) < 59*time.Minute {
+			t.Errorf("Figures an hour after the owner has gone = %+v", fig)
+		}
+		if e, err := r.Get("bob"); err != nil || e.Value.N != 7 {
+			t.Errorf("Get of an owner that is away = %+v, %v", e, err)
+		}
+		p.owner.up()
+	})
+}
