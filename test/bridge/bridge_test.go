@@ -137,6 +137,7 @@ func TestBrokerWiped(t *testing.T) {
 
 // What waits in a broker that loses all that it had is sent again, though nothing comes after it.
 func TestLastOrdersWiped(t *testing.T) {
+	_, _ = disturbance(t) // it takes as long as it takes
 	all, servers := brokers(t, 1)
 	h := newHouse(t, servers)
 	stop := h.takeOrders(2 * time.Millisecond)

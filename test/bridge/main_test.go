@@ -211,11 +211,12 @@ func brokers(t testing.TB, n int) (all []*child, servers []string) {
 	return all, servers
 }
 
-// disturbance is how long each lasts, and whether that is the long form.
-func disturbance(t testing.TB) (d time.Duration, long bool) {
+// disturbance is how long each lasts, and whether that is the long form. Short ones run side by side: mostly they wait.
+func disturbance(t *testing.T) (d time.Duration, long bool) {
 	t.Helper()
 	text := os.Getenv(envLong)
 	if text == "" {
+		t.Parallel()
 		return 2 * time.Second, false
 	}
 	d, err := time.ParseDuration(text)
