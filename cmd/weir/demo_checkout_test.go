@@ -99,6 +99,12 @@ func checkFigures(t *testing.T, dir string) {
 			}
 		}
 	}
+	if ordering := filepath.Join(dir, "ordering.db"); slices.Contains(stores, ordering) {
+		trace := cmdline(t, exitOK, "", "--store", ordering, "trace", "cart-1").out
+		if n := strings.Count(trace, " payment.charge-cart.reply "); n != 1 {
+			t.Errorf("weir trace cart-1 tells %d times of the reply that came from another store, want once:\n%s", n, trace)
+		}
+	}
 	if told < 10 {
 		t.Errorf("only %d questions about %v were answered", told, stores)
 	}

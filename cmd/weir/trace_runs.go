@@ -60,6 +60,10 @@ func withMessagesOf(a *app, e *weir.Engine, runs []weir.RunStory, stories []weir
 			if err != nil {
 				return nil, err
 			}
+			if known[s.ID] && s.ID != id { // it came from another store, whose ID it has
+				continue
+			}
+			known[s.ID] = true
 			stories = append(stories, s)
 		}
 	}
