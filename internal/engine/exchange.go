@@ -427,3 +427,40 @@ func (x *exchange) figures() []store.FigureDelta {
 	}
 	return all
 }
+
+// eager offers the relays that have nothing to send to the group about to be committed, as far as it sends for them.
+func (x *exchange) eager(g *store.Group) {
+	last := ""
+	for _, c := range g.Changes {
+		for _, m := range c.Sends {
+			if m.Topic == last {
+				continue
+			}
+			last = m.Topic
+			for _, r := range x.of(m.Topic) {
+				twice := slices.ContainsFunc(g.Eager, func(e store.Eager) bool { return e.Queue == r.id })
+				if !twice && r.idle() {
+					g.Eager = append(g.Eager, store.Eager{Queue: r.id, Max: store.MaxBatch})
+				}
+			}
+		}
+	}
+}
+
+// deliver hands a batch that was claimed with a group to its relay. A relay that was dropped meanwhile leaves it to
+// the history.
+func (x *exchange) deliver(b *store.Batch) {
+	byTopic := x.byTopic.Load()
+	if byTopic == nil {
+		return
+	}
+	for _, relays := range *byTopic {
+		for _, r := range relays {
+			if r.id == b.Queue {
+				r.add(b)
+				signal(r.shipper)
+				return
+			}
+		}
+	}
+}

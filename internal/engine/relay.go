@@ -133,6 +133,14 @@ func (r *relay) run(ctx context.Context) error {
 	return ignoreStop(ctx, err)
 }
 
+// idle reports whether the relay has sent all that there is, and would take what comes.
+func (r *relay) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := &r.window
+	return r.working && !r.stale && w.next.Batch > w.newest && w.room() >= store.MaxBatch
+}
+
 func (r *relay) add(b *store.Batch) {
 	if len(b.Deliveries) == 0 {
 		return

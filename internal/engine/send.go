@@ -164,6 +164,7 @@ func (e *Engine) eager(f *inFlight) {
 			f.group.Eager = append(f.group.Eager, store.Eager{Queue: q.id, Max: room})
 		}
 	}
+	f.lent.exchange.eager(&f.group)
 }
 
 func sends(g *store.Group) bool {
@@ -182,11 +183,17 @@ func (e *Engine) committed(f *inFlight, err error) {
 	if err == nil {
 		e.stated(g)
 		for _, b := range g.Claimed {
-			f.lent.byID[b.Queue].deliver(b)
+			if q := f.lent.byID[b.Queue]; q != nil {
+				q.deliver(b)
+			} else {
+				f.lent.exchange.deliver(b)
+			}
 		}
 	}
 	for _, eager := range g.Eager {
-		f.lent.byID[eager.Queue].claiming.Unlock()
+		if q := f.lent.byID[eager.Queue]; q != nil {
+			q.claiming.Unlock()
+		}
 	}
 	l := e.life.Load()
 	if l == nil {
@@ -220,25 +227,27 @@ func (l *life) announce(g *store.Group) {
 			}
 			last = m.Topic
 			for _, q := range l.byTopic[m.Topic] {
-				if !m.Due.IsZero() || !claimedAll(g, q) {
+				if !m.Due.IsZero() || !claimedAll(g, q.id) {
 					q.more()
 				}
 			}
 			for _, r := range l.exchange.of(m.Topic) {
-				r.more()
+				if !m.Due.IsZero() || !claimedAll(g, r.id) {
+					r.more()
+				}
 			}
 		}
 	}
 }
 
-// claimedAll reports whether all that the group appended for q was claimed with it.
-func claimedAll(g *store.Group, q *queue) bool {
+// claimedAll reports whether all that the group appended for a queue was claimed with it.
+func claimedAll(g *store.Group, queue store.QueueID) bool {
 	for _, b := range g.Claimed {
-		if b.Queue != q.id {
+		if b.Queue != queue {
 			continue
 		}
 		for _, eager := range g.Eager {
-			if eager.Queue == q.id {
+			if eager.Queue == queue {
 				return len(b.Deliveries) < eager.Max
 			}
 		}
