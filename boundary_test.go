@@ -112,6 +112,13 @@ func TestBoundaryRefusesUnknown(t *testing.T) {
 	if _, err = weir.Start(t.Context(), floor, weir.NewWorkflow[ticket, plate]("kitchen.dinner"), "1", ticket{}); err == nil || !strings.Contains(err.Error(), "send one, whose handler does it there") {
 		t.Errorf("Start in another boundary = %v, want an error that says to send a command", err)
 	}
+	err = weir.Tell(t.Context(), floor, weir.NewSignal[ticket]("kitchen.hurry"), "1", ticket{})
+	if err == nil || !strings.Contains(err.Error(), "where only commands go") {
+		t.Errorf("Tell in another boundary = %v, want an error that says to send a command", err)
+	}
+	if err := weir.Publish(t.Context(), floor, ready, plate{}); err == nil || !strings.Contains(err.Error(), "only boundary") {
+		t.Errorf("Publish of another boundary's event = %v, want an error", err)
+	}
 }
 
 func TestBoundaryRequest(t *testing.T) {
@@ -205,4 +212,22 @@ func TestBoundaryRefusedIsNoName(t *testing.T) {
 	if err := weir.Send(t.Context(), floor, weir.NewCommand[ticket]("floor.refused"), ticket{}); err == nil || !strings.Contains(err.Error(), "refused messages") {
 		t.Errorf("Send(floor.refused) = %v, want an error: it is where refused messages go", err)
 	}
+}
+
+// An event of another store comes here only for a subscriber: a run that would wait for ever needs a person instead.
+func TestBoundaryEventThatNobodyHears(t *testing.T) {
+	floor := openFloor(t, newFile(t), newWire(t, local.Config{}).Open())
+	wait := weir.NewWorkflow[ticket, plate]("floor.wait")
+	weir.Register(floor, wait, func(r *weir.Run, in ticket) (plate, error) { return weir.WaitFor(r, "food", ready.For(in.Table)) })
+	run(t, floor)
+	if _, err := weir.Start(t.Context(), floor, wait, "7", ticket{"7", 1}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the run needs a person", func() bool {
+		runs, err := floor.Runs(t.Context(), weir.RunQuery{State: "needs-person"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(runs) == 1 && strings.Contains(runs[0].Reason, "Subscribe to it in this program")
+	})
 }

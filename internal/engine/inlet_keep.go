@@ -80,6 +80,9 @@ func (k *keeping) plan(ctx context.Context) ([]*arriving, error) {
 	for l := range k.busy {
 		if len(l.pending) == 0 {
 			delete(k.busy, l)
+			if l.have == (store.Place{}) { // anybody may make up a name
+				delete(k.in.lines, l.lane)
+			}
 			continue
 		}
 		if now.Before(l.until) {
