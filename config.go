@@ -18,6 +18,7 @@ const Version = "0.1.0-dev"
 type Config struct {
 	// Owns lists the boundaries that live in this engine's store, by name. Commands
 	// to others are refused at the send, their handlers and events at the start.
+	// Commands to other stores are sent in the name of the first one: leave it the first.
 	// Empty for a program that only reads and operates.
 	Owns []string
 
