@@ -221,7 +221,7 @@ func TestMessageAndPacket(t *testing.T) {
 	if err := messageOf(&p, &got, &o); err != nil || got.Topic != p.Topic || string(got.Headers) != `{"tenant":"north"}` || o.ID != m.ID || o.From != "kitchen" || !o.SentAt.Equal(sent) {
 		t.Errorf("messageOf() = %+v from %+v, %v, want the reply from the kitchen", got, o, err)
 	}
-	p.Kind, p.Headers = transport.KindEvent, map[string]string{headerStamp: "99", "tenant": "north"}
+	p.Kind, p.Headers = transport.KindEvent, map[string]string{stampHeader: "99", "tenant": "north"}
 	if err := messageOf(&p, &got, &o); err != nil || string(got.Headers) != `{"tenant":"north","weir-stamp":"17"}` {
 		t.Errorf("messageOf(event) has headers %s, %v, want its own stamp", got.Headers, err)
 	}

@@ -40,6 +40,9 @@ func relayName(topic, to string) string { return topic + "@" + to }
 // relayed splits the name of such a queue, and of a reply's topic.
 func relayed(name string) (topic, to string, ok bool) { return strings.Cut(name, "@") }
 
+// stampHeader has a message's stamp, of an event that came from another store.
+const stampHeader = "weir-stamp"
+
 // kinds are those of the wire.
 var kinds = [...]transport.Kind{
 	store.KindCommand: transport.KindCommand, store.KindEvent: transport.KindEvent,
@@ -97,19 +100,19 @@ func messageOf(p *transport.Packet, m *store.Message, o *store.Origin) error {
 	stamped := m.Kind == store.KindEvent && p.Stamp > 0
 	if len(p.Headers) == 0 {
 		if stamped {
-			m.Headers = append(strconv.AppendInt([]byte(`{"`+headerStamp+`":"`), p.Stamp, 10), `"}`...)
+			m.Headers = append(strconv.AppendInt([]byte(`{"`+stampHeader+`":"`), p.Stamp, 10), `"}`...)
 		}
 		return nil
 	}
 	headers := p.Headers
-	if _, has := headers[headerStamp]; has || stamped {
+	if _, has := headers[stampHeader]; has || stamped {
 		headers = make(map[string]string, len(p.Headers)+1)
 		for name, value := range p.Headers {
 			headers[name] = value
 		}
-		delete(headers, headerStamp) // whoever it is, he has not got this from us
+		delete(headers, stampHeader) // whoever it is, he has not got this from us
 		if stamped {
-			headers[headerStamp] = strconv.FormatInt(p.Stamp, 10)
+			headers[stampHeader] = strconv.FormatInt(p.Stamp, 10)
 		}
 	}
 	var err error
