@@ -76,6 +76,7 @@ const (
 // Broker is a server that runs.
 type Broker struct {
 	server *server.Server
+	voice  *voice
 }
 
 // Start starts a broker and waits until it takes connections, or ctx is done. A member of a cluster
@@ -98,7 +99,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	}
 	v := &voice{log: log.With("broker", o.ServerName), fatal: make(chan string, 1)}
 	s.SetLoggerV2(v, false, false, false)
-	b := &Broker{server: s}
+	b := &Broker{server: s, voice: v}
 	s.Start()
 	if err := b.ready(ctx, v.fatal); err != nil {
 		b.Close()
@@ -272,8 +273,10 @@ func (b *Broker) InProcessConn() (net.Conn, error) { return b.server.InProcessCo
 func (b *Broker) Name() string { return b.server.Name() }
 
 // Works says whether the broker keeps what is sent to it. A server whose disk is full or fails goes on without
-// JetStream; then only another start helps.
-func (b *Broker) Works() bool { return b.server.Running() && b.server.JetStreamEnabled() }
+// the stream that it could not write, or without JetStream; then only another start helps.
+func (b *Broker) Works() bool {
+	return b.server.Running() && b.server.JetStreamEnabled() && !b.voice.broken.Load()
+}
 
 // Leads says whether the broker leads its cluster.
 func (b *Broker) Leads() bool { return b.server.JetStreamIsLeader() }
