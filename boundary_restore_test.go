@@ -46,6 +46,7 @@ type couple struct {
 	log              *paper
 	floor, kitchen   *weir.Engine
 	stopF, stopK     func()
+	keep             time.Duration // the floor's
 }
 
 func newCouple(t *testing.T) *couple {
@@ -72,7 +73,7 @@ func (p *couple) open(file string, c weir.Config) (*weir.Engine, func()) {
 
 func (p *couple) startFloor() {
 	p.t.Helper()
-	p.floor, p.stopF = p.open(p.floorF, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
+	p.floor, p.stopF = p.open(p.floorF, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}, Keep: p.keep})
 	runs(context.Background(), p.floor)
 }
 
@@ -179,6 +180,38 @@ func TestBoundaryReceiverRestored(t *testing.T) {
 		p.order(31, 40)
 		p.settled()
 		p.wants("later", upTo(40))
+		p.stopK()
+		p.stopF()
+	})
+}
+
+// What a restored receiver lacks, and retention has taken at the sender, is jumped over, with an error that says so.
+func TestBoundaryRestoredTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newCouple(t)
+		p.keep = time.Minute
+		p.startFloor()
+		p.startKitchen()
+		p.order(1, 5)
+		p.settled()
+		p.stopK()
+		backup := newFile(t)
+		copyFile(t, p.kitchenF, backup)
+		p.startKitchen()
+		p.order(6, 10)
+		p.settled()
+		p.stopK()
+		copyFile(t, backup, p.kitchenF)
+		pass(5 * time.Minute)
+		p.order(11, 15)
+		p.startKitchen()
+		p.settled()
+		p.wants("restored too late", append(upTo(5), 11, 12, 13, 14, 15))
+		p.said("messages are missing that their sender does not have any more")
+		_, in, err := p.kitchen.Lanes(context.Background())
+		if err != nil || len(in) != 1 || in[0].Jumps != 1 {
+			t.Errorf("Lanes in = %+v, %v, want one with a jump", in, err)
+		}
 		p.stopK()
 		p.stopF()
 	})
