@@ -31,8 +31,8 @@ func TestKitchenAway(t *testing.T) {
 	}
 	<-back.C
 	_, refused := h.taken()
-	if waits := h.waits(); waits != capacity || h.full.Capacity != capacity {
-		t.Errorf("at the end of %v without a kitchen %d orders wait, and who orders is told of %d, want %d", away, waits, h.full.Capacity, capacity)
+	if waits, told := h.waits(), h.bound(); waits != capacity || told != capacity {
+		t.Errorf("at the end of %v without a kitchen %d orders wait, and who orders is told of %d, want %d", away, waits, told, capacity)
 	}
 	t.Logf("without the kitchen %d orders were taken, and %d refused in %v", more-taken, refused, away)
 	h.kitchen.start()

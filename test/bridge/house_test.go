@@ -91,7 +91,7 @@ type house struct {
 	mu       sync.Mutex
 	accepted map[string]int // orders, by table
 	refused  int
-	full     *weir.FullError // the newest
+	told     int // how many may wait, as the newest refusal said
 }
 
 const (
@@ -164,7 +164,7 @@ func (h *house) sit(ctx context.Context, table string, every time.Duration) {
 			n++
 		case isFull:
 			h.refused++
-			h.full = full
+			h.told = int(full.Capacity)
 		default:
 			h.t.Errorf("Send() = %v, want nil or a FullError", err)
 			h.mu.Unlock()
@@ -181,6 +181,13 @@ func (h *house) taken() (orders, refused int) {
 		orders += n
 	}
 	return orders, h.refused
+}
+
+// bound is how many orders may wait, as those who were refused were told.
+func (h *house) bound() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told
 }
 
 func (h *house) count(db *sql.DB) (n int) {
