@@ -53,7 +53,7 @@ type cli struct {
 	Doctor   doctorCmd   `cmd:"" help:"Look for what should not be, and say what to do. Exit code 5 if there is any."`
 	Restored storeCmd    `cmd:"" name:"store" help:"The store itself: a new life, after it was restored from a copy."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the journal to this version of weir: look, do it, or print the SQL."`
-	Broker   brokerCmd   `cmd:"" help:"The broker between boundaries: a NATS server that syncs what it keeps, until it is told to stop."`
+	Broker   brokerCmd   `cmd:"" aliases:"serve" help:"The broker between boundaries: a NATS server that syncs what it keeps, until it is told to stop."`
 	Version  versionCmd  `cmd:"" help:"This program's version and what it was built with."`
 }
 
