@@ -21,8 +21,14 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, verb := range parser.Model.Leaves(true) {
-		if path := "weir " + verb.Path(); !strings.Contains(docs, "`"+path) {
-			t.Errorf("docs/cli.md has no `%s`", path)
+		for _, name := range append([]string{verb.Name}, verb.Aliases...) {
+			path := verb.Parent.Path() + " " + name
+			if verb.Parent == parser.Model.Node {
+				path = name
+			}
+			if !strings.Contains(docs, "`weir "+path) {
+				t.Errorf("docs/cli.md has no `weir %s`", path)
+			}
 		}
 	}
 	for _, v := range []any{
