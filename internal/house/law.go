@@ -34,16 +34,18 @@ var law = map[string]rule{
 	},
 	"store/postgres":        {ours: []string{"store", "store/internal/acts", "store/internal/batchrow", "store/internal/checks", "store/internal/lives", "store/internal/origin", "store/internal/runwake"}, third: []string{"github.com/jackc/pgx/v5"}},
 	"store/postgres/pgtest": {},
-	"store/storetest/...":   {ours: []string{"store"}, testing: true, kin: true},
+	"store/storetest/...":   {ours: []string{"store", "internal/witness"}, testing: true, kin: true},
 
 	"transport/local":            {ours: []string{"transport"}},
 	"transport/jetstream":        {ours: []string{"transport"}, third: []string{"github.com/nats-io/nats.go"}},
 	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"}},
-	"transport/transporttest":    {ours: []string{"transport"}, testing: true},
+	"transport/transporttest":    {ours: []string{"transport", "internal/witness"}, testing: true},
 
 	// The engine: the ports, and no driver.
 	"internal/engine": {ours: []string{"store", "transport"}},
 	"internal/house":  {},
+	// What the laws of both ports are broken on purpose with.
+	"internal/witness": {testing: true},
 
 	// The user's vocabulary.
 	".": {ours: []string{"internal/engine", "store", "transport"}, third: []string{"github.com/go-json-experiment/json"}},

@@ -1,10 +1,9 @@
 package storetest
 
 import (
-	"fmt"
-	"runtime"
-	"sync"
 	"testing"
+
+	"github.com/weir-go/weir/internal/witness"
 )
 
 // Fails checks the law where it should not hold, and returns how it failed; nothing
@@ -15,49 +14,4 @@ func (l Law) Fails(t testing.TB, open Open) []string {
 
 // Failures runs a check that should fail, and returns how it did; nothing when it did
 // not. t itself does not fail; it only cleans up.
-func Failures(t testing.TB, check func(t testing.TB)) []string {
-	w := &witness{TB: t}
-	over := make(chan struct{})
-	go func() { // a goroutine of its own, because Fatal ends it
-		defer close(over)
-		defer func() {
-			if p := recover(); p != nil {
-				w.note(fmt.Sprint("panic: ", p))
-			}
-		}()
-		check(w)
-	}()
-	<-over
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.failures
-}
-
-// witness is a testing.TB that remembers failures instead of failing.
-type witness struct {
-	testing.TB
-	mu       sync.Mutex
-	failures []string
-}
-
-func (w *witness) note(s string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.failures = append(w.failures, s)
-}
-
-func (w *witness) Helper()                      {}
-func (w *witness) Log(...any)                   {}
-func (w *witness) Logf(string, ...any)          {}
-func (w *witness) Fail()                        { w.note("failed") }
-func (w *witness) Error(args ...any)            { w.note(fmt.Sprint(args...)) }
-func (w *witness) Errorf(f string, args ...any) { w.note(fmt.Sprintf(f, args...)) }
-func (w *witness) FailNow()                     { w.note("failed"); runtime.Goexit() }
-func (w *witness) Fatal(args ...any)            { w.note(fmt.Sprint(args...)); runtime.Goexit() }
-func (w *witness) Fatalf(f string, args ...any) { w.note(fmt.Sprintf(f, args...)); runtime.Goexit() }
-
-func (w *witness) Failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.failures) > 0
-}
+func Failures(t testing.TB, check func(t testing.TB)) []string { return witness.Failures(t, check) }
