@@ -15,61 +15,39 @@ import (
 // queues the rows.
 type appender struct {
 	*tx
-	tails map[string]*tail
-	// depthsSeen is the snapshot that the queues' depths were read with, if any was.
-	depthsSeen string
-	busy       map[int64]bool    // locks of keys that others hold
-	dedups     map[name]*sent    // what the deduplication keys of the sends were used for
-	firsts     map[string]*first // the messages that are here with the origins' IDs of the sends
-	seqs       []int64           // drawn, and not given out yet
-	appended   []*store.Message
-	repeated   []*store.Message
-	tallies    tallies
+	tails
+	busy     map[int64]bool    // locks of keys that others hold
+	dedups   map[name]*sent    // what the deduplication keys of the sends were used for
+	firsts   map[string]*first // the messages that are here with the origins' IDs of the sends
+	seqs     []int64           // drawn, and not given out yet
+	appended []*store.Message
+	repeated []*store.Message
+	tallies  tallies
 }
 
 // name is a key within a topic.
 type name struct{ topic, key string }
 
-// tail is a topic, with the queues that work from it.
-type tail struct {
-	id     int64
-	name   string
-	kind   store.Kind
-	queues []*queueTail
-	added  int64 // by this transaction
-}
-
-// queueTail is a queue as far as appending is concerned.
-type queueTail struct {
-	id               int64
-	name             string
-	capacity, maxLag int64
-	required, parked bool
-	depth            int64 // if it is asked for: with what this transaction has appended
-	wanted           int64 // by the change under decision
-}
-
 const (
-	sqlDepth = `(select (s.appended - q.base - w.done - w.gone)::bigint from weir.topic_counts s, weir.queue_counts w
-		where s.topic = q.topic and w.queue = q.id)`
-	sqlTails = `select t.id, t.name, t.kind, coalesce(q.id, 0), coalesce(q.name, ''), coalesce(q.capacity, 0), coalesce(q.max_lag, 0),
-		coalesce(q.required, false), q.parked_us is not null,
-		case when $2 and q.capacity > 0 or q.max_lag > 0 then ` + sqlDepth + ` else 0 end,
-		case when $2 and q.capacity > 0 or q.max_lag > 0 then pg_current_snapshot()::text else '' end
-		from weir.topics t left join weir.queues q on q.topic = t.id where t.name = any($1::text[])`
 	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from generate_series(1, $1::int)`
 	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
 	sqlKeys    = `select pg_advisory_xact_lock(u.h) from (select h from unnest($1::bigint[]) as k(h) order by h offset 0) as u`
 	sqlPatient = `select set_config('lock_timeout', $1, true)`
-	sqlInsert  = `insert into weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, origin, headers, body)
+	// Arrays are taken apart side by side in a list of columns: a function of many arrays in a from
+	// keeps what each gives before it begins.
+	sqlInsert = `insert into weir.messages (topic, seq, sent_us, version, lane, key, due_us, cause, correlation, origin, headers, body)
 		select u.topic, u.seq, $1, u.version, u.lane, nullif(u.key, ''), nullif(u.due, 0), nullif(u.cause, ''), nullif(u.correlation, ''),
 			u.origin, u.headers, coalesce(u.body, '')
-		from unnest($2::int[], $3::bigint[], $4::int[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[])
-			as u(topic, seq, version, lane, key, due, cause, correlation, origin, headers, body)`
+		from (select unnest($2::int[]) as topic, unnest($3::bigint[]) as seq, unnest($4::int[]) as version, unnest($5::smallint[]) as lane,
+			unnest($6::text[]) as key, unnest($7::bigint[]) as due, unnest($8::text[]) as cause, unnest($9::text[]) as correlation,
+			unnest($10::text[]) as origin, unnest($11::bytea[]) as headers, unnest($12::bytea[]) as body) as u`
 	// Of messages that have nothing but a body, as most have: columns cost more than rows.
 	sqlInsertPlain = `insert into weir.messages (topic, seq, sent_us, version, lane, body)
 		select u.topic, u.seq, $1, u.version, $2, coalesce(u.body, '')
-		from unnest($3::int[], $4::bigint[], $5::int[], $6::bytea[]) as u(topic, seq, version, body)`
+		from (select unnest($3::int[]) as topic, unnest($4::bigint[]) as seq, unnest($5::int[]) as version, unnest($6::bytea[]) as body) as u`
+	// sqlInsertAlike is of such messages of one topic and version.
+	sqlInsertAlike = `insert into weir.messages (topic, seq, sent_us, version, lane, body)
+		select $3, u.seq, $1, $5, $2, coalesce(u.body, '') from (select unnest($4::bigint[]) as seq, unnest($6::bytea[]) as body) as u`
 	sqlPark = `update weir.queues set parked_us = $2 where id = any($1::int[]) and parked_us is null`
 )
 
@@ -81,7 +59,7 @@ const capacityDefault = 100_000
 const keysMost = 1_000
 
 func newAppender(t *tx) *appender {
-	return &appender{tx: t, tails: map[string]*tail{}}
+	return &appender{tx: t, tails: tails{known: map[string]*tail{}}}
 }
 
 // keyLock is the lock of a key of a topic. Whoever sends with the key holds it until the
@@ -146,36 +124,6 @@ func (a *appender) readBusy(read scan) error {
 	return err
 }
 
-func (a *appender) askTails(names map[string]bool, outside bool) {
-	list := make([]string, 0, len(names))
-	for n := range names {
-		if storable(n) {
-			list = append(list, n)
-		}
-	}
-	a.ask(sqlTails, func(read scan) error {
-		var t tail
-		var q queueTail
-		var seen string
-		err := read(&t.id, &t.name, &t.kind, &q.id, &q.name, &q.capacity, &q.maxLag, &q.required, &q.parked, &q.depth, &seen)
-		if err != nil {
-			return err
-		}
-		if seen != "" {
-			a.depthsSeen = seen
-		}
-		known := a.tails[t.name]
-		if known == nil {
-			known = &t
-			a.tails[t.name] = known
-		}
-		if q.id != 0 {
-			known.queues = append(known.queues, &q)
-		}
-		return nil
-	}, list, outside)
-}
-
 func (a *appender) readSeqs(read scan) error {
 	var list string
 	if err := read(&list); err != nil {
@@ -196,8 +144,8 @@ func (a *appender) readSeqs(read scan) error {
 func (a *appender) unknown(sends []*store.Message) []store.Topic {
 	var list []store.Topic
 	for _, m := range sends {
-		if a.tails[m.Topic] == nil && malformed(m) == nil {
-			a.tails[m.Topic] = &tail{name: m.Topic, kind: m.Kind}
+		if a.known[m.Topic] == nil && malformed(m) == nil {
+			a.known[m.Topic] = &tail{name: m.Topic, kind: m.Kind}
 			list = append(list, store.Topic{Name: m.Topic, Kind: m.Kind})
 		}
 	}
@@ -231,7 +179,7 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 		if err := malformed(m); err != nil {
 			return nil, err
 		}
-		t := a.tails[m.Topic]
+		t := a.known[m.Topic]
 		if t == nil || t.id == 0 {
 			return nil, fmt.Errorf("send to %s as %s: the topic could not be declared: its name is taken by a queue of another topic", m.Topic, m.Kind)
 		}
@@ -260,12 +208,6 @@ func (a *appender) admit(sends []*store.Message, outside bool) (twins []*twin, r
 	return twins, refused
 }
 
-// limited reports whether a full queue refuses senders: a command's always, an
-// event's subscriber if it was declared to.
-func (q *queueTail) limited(t *tail) bool {
-	return q.capacity > 0 && (t.kind == store.KindCommand || q.required)
-}
-
 // room refuses sends that a queue has no room for, counting those before them in the change.
 func (a *appender) room(sends []*store.Message, twins []*twin) error {
 	var refused error
@@ -273,7 +215,7 @@ func (a *appender) room(sends []*store.Message, twins []*twin) error {
 		if twins != nil && twins[i] != nil && twins[i].live {
 			continue
 		}
-		t := a.tails[m.Topic]
+		t := a.known[m.Topic]
 		for _, q := range t.queues {
 			if !q.limited(t) {
 				continue
@@ -292,7 +234,7 @@ func (a *appender) room(sends []*store.Message, twins []*twin) error {
 		}
 	}
 	for _, m := range sends {
-		for _, q := range a.tails[m.Topic].queues {
+		for _, q := range a.known[m.Topic].queues {
 			q.wanted = 0
 		}
 	}
@@ -309,7 +251,7 @@ func (a *appender) add(sends []*store.Message, twins []*twin) {
 			a.repeated = append(a.repeated, m)
 			continue
 		}
-		t := a.tails[m.Topic]
+		t := a.known[m.Topic]
 		m.Pos, m.SentAt = store.Pos(posOf(t.id, a.seqs[0])), at(a.now)
 		a.s.christen(m)
 		a.seqs = a.seqs[1:]
@@ -336,10 +278,9 @@ type columns struct {
 	keys, causes, roots []string
 	origins             []*string
 	headers, bodies     [][]byte
-	rich                int // messages that have more than a body
+	rich                int  // messages that have more than a body
+	alike               bool // all are of one topic and version
 }
-
-func (c *columns) plain() bool { return c.rich == 0 }
 
 // write queues (or, where they are many, sends) the rows, and what they add to the counters. parks: the queues that have
 // grown beyond their bound are parked; not in a caller's transaction, which may stay open.
@@ -353,7 +294,7 @@ func (a *appender) write(parks bool) error {
 	}
 	a.writeDedup()
 	var parked []int64
-	for _, t := range a.tails {
+	for _, t := range a.known {
 		if t.added == 0 {
 			continue
 		}
@@ -381,9 +322,12 @@ func (a *appender) insert(messages []*store.Message) {
 		for _, m := range messages[:n] {
 			c.add(m)
 		}
-		if c.plain() {
+		switch {
+		case c.rich == 0 && c.alike:
+			a.do(sqlInsertAlike, a.now, laneFree, c.topics[0], c.seqs, c.versions[0], c.bodies)
+		case c.rich == 0:
 			a.do(sqlInsertPlain, a.now, laneFree, c.topics, c.seqs, c.versions, c.bodies)
-		} else {
+		default:
 			a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.origins, c.headers, c.bodies)
 		}
 		messages = messages[n:]
@@ -405,18 +349,11 @@ func (c *columns) add(m *store.Message) {
 	c.causes, c.roots = append(c.causes, m.Cause), append(c.roots, m.Correlation)
 	c.origins = append(c.origins, packed(m.Origin))
 	c.headers, c.bodies = append(c.headers, m.Headers), append(c.bodies, m.Body)
+	last := len(c.topics) - 1
+	c.alike = last == 0 || c.alike && c.topics[last] == c.topics[0] && c.versions[last] == c.versions[0]
 	if m.Origin != nil || m.Key != "" || !m.Due.IsZero() || m.Cause != "" || m.Correlation != "" || m.Headers != nil {
 		c.rich++
 	}
-}
-
-// falls reports whether a queue is to be parked: its lag has grown past its bound,
-// or, since it was resumed beyond it, past the next multiple of that.
-func (q *queueTail) falls(t *tail) bool {
-	if t.kind == store.KindCommand || q.required || q.maxLag == 0 || q.parked {
-		return false
-	}
-	return (q.depth-1)/q.maxLag > max(q.depth-t.added-1, 0)/q.maxLag
 }
 
 // forget takes back what callers see of an append that did not come about.

@@ -302,6 +302,9 @@ func (t *commit) prepareAll() error {
 	if err := t.leap(false); err != nil {
 		return err
 	}
+	if err := t.completeTails(); err != nil {
+		return err
+	}
 	if err := t.countBeside(); err != nil {
 		return err
 	}

@@ -80,6 +80,7 @@ type Store struct {
 	bell     bell
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
 	senders  senders
+	bounds   sync.Map     // which of the depths of a topic's queues senders have to know, as last seen; of name to bounds
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
 	newest   atomic.Int64 // the highest seq that this process has committed
 	known    atomic.Pointer[lives.Lives]

@@ -230,12 +230,15 @@ func (a *appender) appendIn(ch *store.Change) error {
 		names := map[string]bool{}
 		for _, t := range unknown {
 			names[t.Name] = true
-			delete(a.tails, t.Name)
+			delete(a.known, t.Name)
 		}
 		a.askTails(names, true)
 		if err := a.flush(); err != nil {
 			return err
 		}
+	}
+	if err := a.completeTails(); err != nil {
+		return err
 	}
 	twins, refused := a.admit(ch.Sends, true)
 	if refused == nil {

@@ -61,8 +61,8 @@ func (t *commit) takeTurn() (leave func()) {
 // sends is what the commit appends.
 func (t *commit) sends() *sending {
 	x, _ := strconv.ParseUint(t.xid, 10, 64) // 0 is shown by every snapshot
-	own := &sending{xid: x, added: make(map[int64]int64, len(t.tails))}
-	for _, tail := range t.tails {
+	own := &sending{xid: x, added: make(map[int64]int64, len(t.known))}
+	for _, tail := range t.known {
 		own.added[tail.id] = tail.added
 	}
 	return own
@@ -96,7 +96,7 @@ func (t *commit) countBeside() error {
 		if other.undone.Load() || seen.shows(other.xid) {
 			continue
 		}
-		for _, tail := range t.tails {
+		for _, tail := range t.known {
 			for _, q := range tail.queues {
 				q.depth += other.added[tail.id]
 			}

@@ -13,7 +13,8 @@ import "context"
 const (
 	sqlTally = `insert into weir.tally (topic, queue, appended, done, gone, died)
 		select nullif(u.topic, 0), nullif(u.queue, 0), u.appended, u.done, u.gone, u.died
-		from unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) as u(topic, queue, appended, done, gone, died)`
+		from (select unnest($1::int[]) as topic, unnest($2::int[]) as queue, unnest($3::bigint[]) as appended, unnest($4::bigint[]) as done,
+			unnest($5::bigint[]) as gone, unnest($6::bigint[]) as died) as u`
 	sqlTallyLock = `select pg_advisory_xact_lock($1)`
 	sqlTakeTally = `select pg_try_advisory_xact_lock($1)`
 	sqlFold      = `with last as materialized (select no, seen from weir.folds order by no desc limit 1),
