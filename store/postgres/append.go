@@ -29,7 +29,7 @@ type appender struct {
 type name struct{ topic, key string }
 
 const (
-	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from generate_series(1, $1::int)`
+	sqlSeqs    = `select array_agg(nextval('weir.seq'))::text from (select generate_series(1, $1::int)) as n`
 	sqlTryKeys = `select u.h from unnest($1::bigint[]) as u(h) where not pg_try_advisory_xact_lock(u.h)`
 	sqlKeys    = `select pg_advisory_xact_lock(u.h) from (select h from unnest($1::bigint[]) as k(h) order by h offset 0) as u`
 	sqlPatient = `select set_config('lock_timeout', $1, true)`

@@ -125,8 +125,7 @@ func countBlocks(t *testing.T, s *Store, w *blockCounter, f func(*tx) error) {
 	defer c.Release()
 	w.pgxWire = pgxWire{c, c.Conn()}
 	x := &tx{s: s, ctx: t.Context(), w: w, process: s.process.Load()}
-	x.head(sqlBegin, false)
-	x.do(sqlInOrder)
+	x.head(sqlBegin, claiming)
 	if err := x.run(c, f); err != nil {
 		t.Fatal(err)
 	}

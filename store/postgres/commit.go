@@ -203,7 +203,7 @@ func (t *commit) attempt(x *seat) error {
 	io, cancel := limited(t.callers, s.silence())
 	defer cancel()
 	t.tx.ctx = io
-	t.head(sqlBegin, true)
+	t.head(sqlBegin, writing)
 	defer t.eager.release()
 	err = t.tx.run(c, func(*tx) error { return t.run(c) })
 	t.over(err != nil && !errors.Is(err, store.ErrUnresolved))
@@ -451,6 +451,7 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				if err := t.flush(); err != nil {
 					return err
 				}
+				t.unsettle()
 				var err error
 				if lent, err = lend(t.ctx, c); err != nil {
 					return err

@@ -69,6 +69,8 @@ type tx struct {
 	xid     string
 	server  string // since when the server has run
 	lost    bool
+	// settles: what the session is set to here holds for it once the transaction has committed.
+	settles bool
 
 	quit bool // to be rolled back though nothing failed
 	over bool
@@ -164,47 +166,7 @@ const (
 	sqlRead     = `begin isolation level repeatable read read only`
 	sqlCommit   = `commit`
 	sqlRollback = `rollback`
-
-	// The time, the transaction, whether the process has been taken for lost, and what
-	// holds for the transaction alone: a pooler may give the connection to others next, and may
-	// have had it from those who left synchronous_commit off.
-	// Queries of ours are short; compiling them costs more than running them.
-	headStart = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
-		case when $4 then pg_current_xact_id()::text else '' end,
-		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
-		set_config('jit', 'off', true) || set_config('statement_timeout', $3, true)
-			|| set_config('idle_in_transaction_session_timeout', $3, true) || set_config('lock_timeout', $3, true)
-			|| case when $5 and current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', true) else '' end`
-	headEnd = `, pg_postmaster_start_time()::text`
-	sqlHead = headStart + headEnd
-	// sqlWriteHead is sqlHead and sqlByIndex in one: statements cost little, but not nothing.
-	sqlWriteHead = headStart + ` || ` + byIndex + headEnd
-	// What is written is found row by row, by an index. While a table is young the planner
-	// would rather read the whole of it, and keeps to that when it has grown. A plan is made
-	// once on a connection: for most of these statements that costs more than to run them. And it
-	// would start processes beside ours, as soon as a backlog is large: they cost more than they do.
-	sqlByIndex = `select ` + byIndex
-	byIndex    = `set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
-		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
-		|| set_config('max_parallel_workers_per_gather', '0', true)`
-	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
-	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
 )
-
-// head asks for what every transaction begins with.
-func (t *tx) head(begin string, writes bool) {
-	t.do(begin)
-	// A third of the lease: an owner that was stopped does not sit on its locks.
-	limit := fmt.Sprintf("%dms", (t.s.lease / 3).Milliseconds())
-	head := sqlHead
-	if writes {
-		head = sqlWriteHead
-	}
-	t.ask(head, func(read scan) error {
-		var skip any
-		return read(&t.now, &t.xid, &t.lost, &skip, &t.server)
-	}, t.s.clockNow(), t.process, limit, writes, writes && !t.s.unsafe)
-}
 
 // silence bounds a transaction with all its round trips. The server's own limits, by the
 // statement, are shorter: one that has not answered by then is gone without a word.
@@ -231,7 +193,7 @@ func (s *Store) transactIn(ctx context.Context, pool *pgxpool.Pool, limit time.D
 	io, cancel := limited(ctx, limit)
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
-	t.head(sqlBegin, true)
+	t.head(sqlBegin, writing)
 	return t.run(c, f)
 }
 
@@ -246,8 +208,7 @@ func (s *Store) claimTx(ctx context.Context, f func(t *tx) error) error {
 	io, cancel := limited(ctx, s.silence())
 	defer cancel()
 	t := &tx{s: s, ctx: io, w: pgxWire{c, c.Conn()}, process: s.process.Load()}
-	t.head(sqlBegin, false)
-	t.do(sqlInOrder)
+	t.head(sqlBegin, claiming)
 	return t.run(c, f)
 }
 
@@ -262,7 +223,7 @@ func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
 	ctx, cancel := bounded(ctx, s.silence())
 	defer cancel()
 	t := &tx{s: s, ctx: ctx, w: pgxWire{c, c.Conn()}, quit: true}
-	t.head(sqlRead, false)
+	t.head(sqlRead, reading)
 	err = t.run(c, f)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("read: %w", context.Cause(ctx))

@@ -91,8 +91,8 @@ func (s *Store) first(ctx context.Context, config *pgx.ConnConfig) (direct bool,
 
 const sqlBackend = `select pg_backend_pid()`
 
-// connect makes a pool. Connections are opened by need.
-func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.Pool, error) {
+// connect makes a pool. Connections are opened by need, and welcomed.
+func (s *Store) connect(ctx context.Context, dsn string, most int32, welcome func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := parse(dsn)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32) (*pgxpool.P
 	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
-	c.AfterConnect = s.welcome
+	c.AfterConnect = welcome
 	if s.name == "" {
 		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)
 	}

@@ -29,6 +29,7 @@ func (t *tx) commit(c *pgxpool.Conn) error {
 	err := t.flush()
 	if err == nil {
 		t.over = true
+		t.settled()
 		return nil
 	}
 	if !c.Conn().IsClosed() || errors.Is(err, store.ErrLeaseLost) {

@@ -20,9 +20,10 @@
 //
 // # Transactions
 //
-// All run under READ COMMITTED and hold no session state, so that PgBouncer may pool them
-// by transaction. Named prepared statements, which it may not know, are used only where
-// nobody stands between us and the server; else statements are planned each time.
+// All run under READ COMMITTED, and what they need of the session's settings they make for
+// themselves, so that PgBouncer may pool them by transaction. Only where nobody stands between us
+// and the server are settings kept for the session (settings.go), and named prepared statements used,
+// which a pooler may not know; else statements are planned each time.
 // default_query_exec_mode in the DSN overrules that.
 package postgres
 
@@ -119,16 +120,16 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	if s.direct, err = s.await(ctx, dsn); err != nil {
 		return nil, s.advise(err)
 	}
-	if s.pool, err = s.connect(ctx, dsn, poolMax); err != nil {
+	if s.pool, err = s.connect(ctx, dsn, poolMax, s.welcomeWorker); err != nil {
 		return nil, err
 	}
-	if s.pulse, err = s.connect(ctx, dsn, 1); err != nil {
+	if s.pulse, err = s.connect(ctx, dsn, 1, s.welcome); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if s.aside, err = s.connect(ctx, dsn, asideMax); err != nil {
+	if s.aside, err = s.connect(ctx, dsn, asideMax, s.welcome); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if s.ear, err = s.connect(ctx, dsn, 1); err != nil {
+	if s.ear, err = s.connect(ctx, dsn, 1, s.welcome); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -51,7 +51,10 @@ func postgresMutants() []mutant {
 		}, proveOrder},
 		{"keeps lanes that it does not work", []edit{{sqlGiveLanes, "set owner = null", "set owner = owner"}}, proveOrder},
 		{"takes batches over under the same epoch", []edit{{sqlBatch, "select epoch,", "select epoch - 1,"}}, proveLaws("fence", "lease")},
-		{"believes who is lost", []edit{{sqlHead, "lost_us is not null or ended_us is not null", "false"}, {sqlWriteHead, "lost_us is not null or ended_us is not null", "false"}}, proveLaws("fence", "lease", "run-fence")},
+		{"believes who is lost", []edit{
+			{sqlHead, "lost_us is not null or ended_us is not null", "false"}, {sqlWriteHead, "lost_us is not null or ended_us is not null", "false"},
+			{sqlShortHead, "lost_us is not null or ended_us is not null", "false"},
+		}, proveLaws("fence", "lease", "run-fence")},
 		{"misses a message that commits beside its wait", []edit{
 			{sqlKeys, "pg_advisory_xact_lock(u.h)", "u.h"}, {sqlTryKeys, "not pg_try_advisory_xact_lock(u.h)", "false"},
 		}, proveMeeting},

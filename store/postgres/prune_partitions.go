@@ -233,7 +233,7 @@ func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messa
 // detach detaches a partition, outside of a transaction; done is false if it could not get
 // through in time.
 func (s *Store) detach(ctx context.Context, x part) (done bool, err error) {
-	c, err := s.acquire(ctx, s.pool)
+	c, err := s.acquire(ctx, s.aside) // it bounds itself, and is under no other limit
 	if err != nil {
 		return false, err
 	}

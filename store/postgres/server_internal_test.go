@@ -132,7 +132,7 @@ func testLeftOff(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	x := &tx{s: s, ctx: t.Context(), w: pgxWire{c, c.Conn()}}
-	x.head(sqlBegin, true)
+	x.head(sqlBegin, writing)
 	var now string
 	err = x.run(c, func(x *tx) error {
 		return x.get("select current_setting('synchronous_commit')", func(read scan) error { return read(&now) })

@@ -15,6 +15,8 @@ const (
 		select nullif(u.topic, 0), nullif(u.queue, 0), u.appended, u.done, u.gone, u.died
 		from (select unnest($1::int[]) as topic, unnest($2::int[]) as queue, unnest($3::bigint[]) as appended, unnest($4::bigint[]) as done,
 			unnest($5::bigint[]) as gone, unnest($6::bigint[]) as died) as u`
+	// sqlTallySent is of sends to one topic, as most transactions are.
+	sqlTallySent = `insert into weir.tally (topic, appended) values ($1, $2)`
 	sqlTallyLock = `select pg_advisory_xact_lock($1)`
 	sqlTakeTally = `select pg_try_advisory_xact_lock($1)`
 	sqlFold      = `with last as materialized (select no, seen from weir.folds order by no desc limit 1),
@@ -75,7 +77,10 @@ func (y *tallies) count() int { return len(y.topics) }
 
 // write queues them.
 func (y *tallies) write(t *tx) {
-	if len(y.topics) > 0 {
+	switch {
+	case len(y.topics) == 1 && y.queues[0] == 0:
+		t.do(sqlTallySent, y.topics[0], y.appended[0])
+	case len(y.topics) > 0:
 		t.do(sqlTally, y.topics, y.queues, y.appended, y.done, y.gone, y.died)
 	}
 }
