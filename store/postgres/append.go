@@ -270,18 +270,6 @@ func (a *appender) add(sends []*store.Message, twins []*twin) {
 	}
 }
 
-// columns of messages to be inserted.
-type columns struct {
-	topics, versions    []int32
-	lanes               []int16
-	seqs, dues          []int64
-	keys, causes, roots []string
-	origins             []*string
-	headers, bodies     [][]byte
-	rich                int  // messages that have more than a body
-	alike               bool // all are of one topic and version
-}
-
 // write queues (or, where they are many, sends) the rows, and what they add to the counters. parks: the queues that have
 // grown beyond their bound are parked; not in a caller's transaction, which may stay open.
 func (a *appender) write(parks bool) error {
@@ -317,42 +305,16 @@ const rowsMost = 2_000
 func (a *appender) insert(messages []*store.Message) {
 	for len(messages) > 0 {
 		n := min(len(messages), rowsMost)
-		var c columns
-		c.grow(n)
-		for _, m := range messages[:n] {
-			c.add(m)
-		}
+		c := newColumns(messages[:n])
 		switch {
-		case c.rich == 0 && c.alike:
-			a.do(sqlInsertAlike, a.now, laneFree, c.topics[0], c.seqs, c.versions[0], c.bodies)
-		case c.rich == 0:
+		case !c.plain:
+			a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.origins, c.headers, c.bodies)
+		case !c.alike:
 			a.do(sqlInsertPlain, a.now, laneFree, c.topics, c.seqs, c.versions, c.bodies)
 		default:
-			a.do(sqlInsert, a.now, c.topics, c.seqs, c.versions, c.lanes, c.keys, c.dues, c.causes, c.roots, c.origins, c.headers, c.bodies)
+			a.do(sqlInsertAlike, a.now, laneFree, topicOf(int64(messages[0].Pos)), c.seqs, messages[0].Version, c.bodies)
 		}
 		messages = messages[n:]
-	}
-}
-
-func (c *columns) grow(n int) {
-	c.topics, c.versions, c.lanes = make([]int32, 0, n), make([]int32, 0, n), make([]int16, 0, n)
-	c.seqs, c.dues = make([]int64, 0, n), make([]int64, 0, n)
-	c.keys, c.causes, c.roots = make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
-	c.origins = make([]*string, 0, n)
-	c.headers, c.bodies = make([][]byte, 0, n), make([][]byte, 0, n)
-}
-
-func (c *columns) add(m *store.Message) {
-	c.topics, c.seqs = append(c.topics, int32(topicOf(int64(m.Pos)))), append(c.seqs, seqOf(int64(m.Pos)))
-	c.versions, c.lanes = append(c.versions, int32(m.Version)), append(c.lanes, int16(laneOf(m.Key)))
-	c.keys, c.dues = append(c.keys, m.Key), append(c.dues, us(m.Due))
-	c.causes, c.roots = append(c.causes, m.Cause), append(c.roots, m.Correlation)
-	c.origins = append(c.origins, packed(m.Origin))
-	c.headers, c.bodies = append(c.headers, m.Headers), append(c.bodies, m.Body)
-	last := len(c.topics) - 1
-	c.alike = last == 0 || c.alike && c.topics[last] == c.topics[0] && c.versions[last] == c.versions[0]
-	if m.Origin != nil || m.Key != "" || !m.Due.IsZero() || m.Cause != "" || m.Correlation != "" || m.Headers != nil {
-		c.rich++
 	}
 }
 

@@ -95,6 +95,7 @@ const eraOf = "weir.era" // in a connection's custom data: s.era when it was mad
 // welcome is called with each new connection.
 func (s *Store) welcome(ctx context.Context, c *pgx.Conn) error {
 	c.PgConn().CustomData()[eraOf] = s.era.Load()
+	codeArrays(c)
 	return s.greet(ctx, c)
 }
 
