@@ -302,9 +302,6 @@ func (t *commit) prepareAll() error {
 	if err := t.leap(false); err != nil {
 		return err
 	}
-	if err := t.completeTails(); err != nil {
-		return err
-	}
 	if err := t.countBeside(); err != nil {
 		return err
 	}

@@ -82,9 +82,12 @@ func (t *commit) over(undone bool) {
 	all.open = slices.DeleteFunc(all.open, func(other *sending) bool { return other == own })
 }
 
-// countBeside adds to the depths what others of this process are writing, as far as the
-// depths do not hold it.
+// countBeside adds to the depths, once all are known, what others of this process are writing, as
+// far as the depths do not hold it.
 func (t *commit) countBeside() error {
+	if err := t.completeTails(); err != nil {
+		return err
+	}
 	if len(t.beside) == 0 || t.depthsSeen == "" {
 		return nil
 	}
