@@ -445,6 +445,7 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				if err := t.writeSends(); err != nil { // closures come after them
 					return err
 				}
+				t.theirs()
 				if err := t.flush(); err != nil {
 					return err
 				}
@@ -459,6 +460,9 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				return &closureError{ch, err}
 			}
 		}
+	}
+	if lent != nil {
+		t.ours()
 	}
 	return nil
 }

@@ -187,9 +187,27 @@ const (
 	byIndex    = `set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true) || set_config('enable_bitmapscan', 'off', true)
 		|| set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
 		|| set_config('max_parallel_workers_per_gather', '0', true)`
+	// A closure's statements are planned as their author's session has it, not for ours.
+	sqlTheirs = `set local %s to default`
+	sqlOurs   = sqlByIndex + ` || set_config('jit', 'off', true)`
 	// All that a claim reads it reads in the order of an index, too: it would sort a whole backlog.
 	sqlInOrder = sqlByIndex + ` || set_config('enable_sort', 'off', true)`
 )
+
+// plannerSettings is the settings of sqlOurs.
+func plannerSettings() []string {
+	return []string{"plan_cache_mode", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin",
+		"max_parallel_workers_per_gather", "jit"}
+}
+
+// theirs queues what gives a closure's statements the planner of its author's session, until ours.
+func (t *tx) theirs() {
+	for _, name := range plannerSettings() {
+		t.do(fmt.Sprintf(sqlTheirs, name))
+	}
+}
+
+func (t *tx) ours() { t.do(sqlOurs) }
 
 // head asks for what every transaction begins with.
 func (t *tx) head(begin string, writes bool) {
