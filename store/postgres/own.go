@@ -199,7 +199,7 @@ func (a *appender) appendIn(ch *store.Change) error {
 	if len(ch.Sends) > store.MaxSends || len(ch.Runs) > store.MaxSends {
 		return fmt.Errorf("%d messages and %d runs in one change, at most %d", len(ch.Sends), len(ch.Runs), store.MaxSends)
 	}
-	if ch.Arrival != nil {
+	if ch.Arrival != nil || len(ch.Drained) > 0 {
 		return errLentArrival
 	}
 	if err := checks.States(ch); err != nil {

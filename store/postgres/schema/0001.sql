@@ -465,7 +465,8 @@ create table weir.arrived (
 );
 
 -- How far the store has each lane on which others send to it, and what came: messages, and gaps that
--- the sender could not fill any more, the last one at jumped_us.
+-- the sender could not fill any more, the last one at jumped_us. drained_us: when the sender last said that
+-- it has settled all that; null: not since it came.
 create table weir.arrivals (
   lane      text collate "C" primary key,
   batch     bigint not null,
@@ -474,8 +475,10 @@ create table weir.arrivals (
   at_us     bigint not null,
   arrived   bigint not null,
   jumps     bigint not null,
-  jumped_us bigint
+  jumped_us bigint,
+  drained_us bigint
 ) with (fillfactor = 50);
+create index arrivals_drained on weir.arrivals (drained_us) where drained_us is not null;
 create index arrivals_jumped on weir.arrivals (jumped_us) where jumped_us is not null;
 
 -- The newest states of entities. xid: the transaction that wrote it, by which followers find what
