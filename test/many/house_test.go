@@ -160,7 +160,7 @@ func (g *giver) wanted() int { return g.tasks + 3*((g.tasks+3)/4) }
 // audit waits until all that was given is done, and wants it done once and each key in order.
 func (g *giver) audit(h *house) (begun, done int) {
 	g.t.Helper()
-	deadline := time.NewTimer(2 * time.Minute)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

@@ -146,6 +146,28 @@ func (c *child) said(text string) (n int) {
 	return n
 }
 
+// patience guards against hanging, and against nothing else.
+const patience = 5 * time.Minute
+
+// runs waits until the child has begun to work for the n-th time: one that still opens its store may end when the
+// server goes, as a program that its supervisor starts again.
+func (c *child) runs(n int) {
+	c.t.Helper()
+	const begun = "weir runs"
+	deadline, tick := time.NewTimer(patience), time.NewTicker(10*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for c.said(begun) < n {
+		select {
+		case <-tick.C:
+		case <-c.ended:
+			c.t.Fatalf("the child ended before it worked for the %d. time", n)
+		case <-deadline.C:
+			c.t.Fatalf("the child has not begun to work for the %d. time", n)
+		}
+	}
+}
+
 func (c *child) signal(s os.Signal) {
 	if err := c.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		c.t.Error(err)

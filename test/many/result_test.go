@@ -31,7 +31,7 @@ func TestResultsOfRunsElsewhere(t *testing.T) {
 			if _, err := ref.Result(hasty); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Result() = %v, want nil or that there was no time", err)
 			}
-			patient, cancel := context.WithTimeout(t.Context(), time.Minute)
+			patient, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if _, err := ref.Result(patient); err != nil {
 				t.Errorf("Result() = %v, want nil", err)

@@ -53,6 +53,9 @@ func TestStoppedProcessesWriteNothingStale(t *testing.T) {
 	for i := range children {
 		children[i] = start(t, dsn, h.schema)
 	}
+	for _, c := range children {
+		c.runs(1)
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for n := range stops {

@@ -60,7 +60,7 @@ func TestCallersTransactions(t *testing.T) {
 			if got != want {
 				t.Errorf("worked %s, want %s", got, want)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(patience):
 			t.Fatalf("%s is not worked", want)
 		}
 	}
