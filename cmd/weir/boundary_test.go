@@ -48,7 +48,7 @@ func crossing(t *testing.T, withHall bool, until func(out []weir.LaneOut, in []w
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.After(time.Minute); ; {
+	for deadline := time.After(patience); ; {
 		out, in, err := kitchen.Lanes(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -65,6 +65,7 @@ func crossing(t *testing.T, withHall bool, until func(out []weir.LaneOut, in []w
 }
 
 func TestBoundaryLsWaits(t *testing.T) {
+	t.Parallel()
 	j := crossing(t, false, func(out []weir.LaneOut, _ []weir.LaneIn) bool {
 		return len(out) == 1 && strings.HasPrefix(out[0].State, "waiting")
 	})
@@ -78,6 +79,7 @@ func TestBoundaryLsWaits(t *testing.T) {
 }
 
 func TestBoundaryLs(t *testing.T) {
+	t.Parallel()
 	j := crossing(t, true, func(out []weir.LaneOut, in []weir.LaneIn) bool {
 		return len(out) == 1 && out[0].Depth == 0 && out[0].State == "idle" && len(in) == 1 && in[0].Arrived == 1
 	})

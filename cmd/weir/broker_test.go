@@ -73,12 +73,13 @@ func received(ctx context.Context, t *testing.T, c jetstream.Config) error {
 
 // The broker lets in who has the password, stops when it is told to, and has its data when it starts again.
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	dir, secret := filepath.Join(t.TempDir(), "broker"), filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte("soup\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args := []string{"--dir", dir, "--listen", "127.0.0.1:0", "--user", "floor", "--password-file", secret, "--monitor", "127.0.0.1:0"}
 	for life := range 2 {
@@ -141,6 +142,7 @@ func pemFiles(t *testing.T) (cert, key string) {
 
 // Three brokers that meet over TLS keep each packet three times.
 func TestBrokerCluster(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	cert, key := pemFiles(t)
 	plan, err := broker.Plan(t.TempDir(), 3)
@@ -154,7 +156,7 @@ func TestBrokerCluster(t *testing.T) {
 			"--cluster-cert", cert, "--cluster-key", key, "--cluster-ca", cert)
 		servers = append(servers, v.URL)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := jetstream.Config{Servers: servers, CA: cert, Cert: cert, Key: key, Replicas: 3}
 	if err := received(ctx, t, c); err != nil {

@@ -16,6 +16,7 @@ import (
 
 // The demo, as real processes of which some are really killed.
 func TestDemoFulfilmentSurvivesKills(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	book, files := smallBook(t, 60)
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -54,6 +55,7 @@ func TestDemoFulfilmentSurvivesKills(t *testing.T) {
 
 // Without --json there is a summary, and nothing is left behind.
 func TestDemoFulfilmentForPeople(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	_, files := smallBook(t, 20)
 	temporary := t.TempDir()

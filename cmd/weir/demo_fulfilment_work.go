@@ -162,7 +162,7 @@ func (c *demoOutsideCmd) Run(a *app) error {
 }
 
 const (
-	listenMax   = 5 * time.Second
+	listenMax   = 30 * time.Second
 	listenPause = 20 * time.Millisecond
 )
 

@@ -50,7 +50,7 @@ func larder(t *testing.T) journal {
 	if err := own.Delete(context.Background(), e, "fish"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.After(time.Minute); ; {
+	for deadline := time.After(patience); ; {
 		rows, err := e.Entities(context.Background())
 		if err != nil {
 			t.Fatal(err)
