@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
@@ -27,6 +28,12 @@ import (
 // brokerConfig, in the environment, makes the test binary a broker until it is killed. It is a
 // node in JSON.
 const brokerConfig = "WEIR_TEST_BROKER"
+
+// patience is for what must come, on a machine that has much else to do. It only guards against hanging.
+const patience = 3 * time.Minute
+
+// answer is how long a broker that is there may take to answer; one that is away is noticed by its connection.
+const answer = time.Minute
 
 // node is what a broker in a process of its own is told.
 type node struct {
@@ -137,12 +144,8 @@ func (s *child) start(t testing.TB) {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	url, ok := strings.CutPrefix(strings.TrimSpace(line), "nats://")
-	if err != nil || !ok {
-		t.Errorf("a broker's process said %q, %v, want its URL", line, err)
-		return
-	}
-	if s.config.Listen != url {
-		s.config.Listen = url // the same when it starts again
+	if err != nil || !ok || url != s.config.Listen {
+		t.Errorf("a broker's process at %s said %q, %v, want its URL", s.config.Listen, line, err)
 	}
 }
 
@@ -178,7 +181,11 @@ func openInProcess(t testing.TB, s transporttest.Settings) *rig {
 }
 
 func openChild(t testing.TB, s transporttest.Settings) *rig {
-	return newRig(t, s, &child{config: node{Dir: filepath.Join(t.TempDir(), "broker"), Listen: "127.0.0.1:0"}})
+	plan, err := broker.Plan(t.TempDir(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRig(t, s, &child{config: node{Dir: plan[0].Dir, Listen: plan[0].Listen}})
 }
 
 // line is one process's way to the broker. It can be cut for good.
@@ -204,7 +211,7 @@ func (l *line) InProcessConn() (net.Conn, error) {
 }
 
 func (r *rig) config(l *line) jetstream.Config {
-	return jetstream.Config{InProcess: l, Capacity: int64(r.settings.Capacity), Redeliver: r.settings.Redeliver, Log: quiet()}
+	return jetstream.Config{InProcess: l, Capacity: int64(r.settings.Capacity), Redeliver: r.settings.Redeliver, Timeout: answer, Log: quiet()}
 }
 
 func (r *rig) Open(context.Context) (transport.Transport, error) {
@@ -220,12 +227,12 @@ func (r *rig) Open(context.Context) (transport.Transport, error) {
 }
 
 func (r *rig) Foreign(_ context.Context, boundary string, h transport.Header, body []byte) error {
-	nc, err := nats.Connect("", nats.InProcessServer(&line{server: r.server}))
+	nc, err := nats.Connect("", nats.InProcessServer(&line{server: r.server}), nats.Timeout(answer))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	js, err := nc.JetStream()
+	js, err := nc.JetStream(nats.MaxWait(answer))
 	if err == nil {
 		_, err = js.PublishMsg(&nats.Msg{Subject: "weir." + boundary + ".in.till", Header: nats.Header(h), Data: body})
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,26 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := broker.Plan(t.TempDir(), 10); err == nil {
 		t.Error("Plan(10) = nil, want an error")
+	}
+}
+
+// The ports of a plan are of those that the system gives to nobody, or a broker that was killed might find another program
+// on its own.
+func TestPlanHasPortsOfItsOwn(t *testing.T) {
+	const ephemeral = 32_768
+	plan, err := broker.Plan(t.TempDir(), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, c := range plan {
+		for _, address := range []string{c.Listen, c.Cluster.Listen} {
+			_, port, err := net.SplitHostPort(address)
+			if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1_024 || n >= ephemeral || seen[address] {
+				t.Errorf("Plan() has the address %s, want each once, with a port from 1024 to %d", address, ephemeral-1)
+			}
+			seen[address] = true
+		}
 	}
 }
 
@@ -171,7 +192,7 @@ func TestSecured(t *testing.T) {
 				t.Fatalf("Open() = %v, want nil", err)
 			}
 			defer func() { _ = w.Close() }()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			_, err = w.Receive(ctx, "kitchen")
 			for err != nil && c.says != "" && !strings.Contains(err.Error(), c.says) && ctx.Err() == nil {
