@@ -68,7 +68,7 @@ func claimSome(t testing.TB, s *Store, queue store.QueueID, most int) *store.Bat
 }
 
 // doneAll settles all of a batch, and returns what became of the change.
-func doneAll(t testing.TB, s *Store, b *store.Batch) error {
+func doneAll(t testing.TB, s store.Store, b *store.Batch) error {
 	t.Helper()
 	ch := &store.Change{}
 	for _, d := range b.Deliveries {
