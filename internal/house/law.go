@@ -44,6 +44,7 @@ var law = map[string]rule{
 	// The engine: the ports, and no driver.
 	"internal/engine": {ours: []string{"store", "transport"}},
 	"internal/house":  {},
+	"internal/verdict": {}, // a program of the gate
 	// What the laws of both ports are broken on purpose with.
 	"internal/witness": {testing: true},
 
