@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,18 +162,38 @@ func (s *scene) tooMany(c *store.Change, from string, most int) {
 	}
 }
 
+// crowded wants a doctor to tell of lanes.
+func (s *scene) crowded(parts ...string) {
+	s.Helper()
+	found, err := s.store.Reader().Check(s.ctx())
+	if err != nil {
+		s.Fatalf("Check() = %v, want nil", err)
+	}
+	for _, part := range parts {
+		if !slices.ContainsFunc(found, func(f store.Finding) bool { return strings.Contains(f.What, part) && f.Do != "" }) {
+			s.Errorf("Check() = %+v, want %q among them", found, part)
+		}
+	}
+}
+
 func drainedMost(s *scene) {
 	s.declareCook()
+	s.crowd("bar", store.MaxLanesFrom*9/10-1)
+	s.well()
+	s.crowd("bare", store.MaxLanesFrom*9/10)
+	s.crowded("900 lanes from bare are here")
 	s.crowd("floor", store.MaxLanesFrom)
 	s.tooMany(arrival("floor/zzzzzz/more", "1/0", "1/0.", message(cook, "1")), "floor", store.MaxLanesFrom)
 	s.crowd("floors", 1) // another sender
 	s.commit(arrival("floor/zzzzzz/q7", "2/0", "2/0.", message(cook, "2")))
 	s.listed(cook, "2")
-	for i := range store.MaxLanes/store.MaxLanesFrom - 2 {
-		s.crowd(fmt.Sprint("bar", i), store.MaxLanesFrom)
+	for i := range store.MaxLanes/store.MaxLanesFrom - 4 {
+		s.crowd(fmt.Sprint("cellar", i), store.MaxLanesFrom)
 	}
 	s.crowd("till", store.MaxLanesFrom-1)
+	s.crowd("porch", 201) // which makes MaxLanes
 	s.tooMany(arrival("yard/zzzzzz/more", "1/0", "1/0.", message(cook, "3")), "", store.MaxLanes)
+	s.crowded("10000 lanes are here", "1000 lanes from")
 	s.commit(drained("floor/zzzzzz/q7 2/0."))
 	s.clock.move(2 * time.Hour)
 	s.prune(store.Retention{Keep: time.Hour})

@@ -146,6 +146,22 @@ func LaneRoom(lane string, all, ofSender int64) error {
 	return nil
 }
 
+// ManyLanes and ManyLanesFrom are how many lanes a doctor tells of: nine tenths of what may be.
+const (
+	ManyLanes     = store.MaxLanes / 10 * 9
+	ManyLanesFrom = store.MaxLanesFrom / 10 * 9
+)
+
+// LaneFinding is what a doctor says of so many lanes of a sender's; of everybody's where that is empty.
+func LaneFinding(sender string, n int64) (what, do string) {
+	from, most := "", store.MaxLanes
+	if sender != "" {
+		from, most = " from "+sender, store.MaxLanesFrom
+	}
+	return fmt.Sprintf("%d lanes%s are here, and %d may be: then what comes on others waits at its senders", n, from, most),
+		"weir boundary ls lists them; those of senders that are gone for good go by weir boundary forget, and look who may write to the broker"
+}
+
 // above reports whether p is a later place than q.
 func above(p, q store.Place) bool {
 	return p.Batch > q.Batch || p.Batch == q.Batch && p.Index > q.Index

@@ -59,6 +59,7 @@ func drainers() []Mutant {
 				return err
 			}}
 		}},
+		{"sees nothing of lanes that are too many", "drained/most", asking(func(r store.Reader) store.Reader { return blind{r} })},
 		{"forgets another lane than it is asked to", "drained/forget", acting(store.ForgetLane, func(a *store.Act) {
 			if a.Lane == "a" {
 				a.Lane = "b"
@@ -105,3 +106,8 @@ func (w *wishing) Operate(ctx context.Context, a store.Act) (store.Acted, error)
 	}
 	return store.Acted{Count: 1}, c.Err
 }
+
+// blind finds nothing wrong.
+type blind struct{ store.Reader }
+
+func (blind) Check(context.Context) ([]store.Finding, error) { return nil, nil }
