@@ -91,15 +91,15 @@ func eventually(ctx context.Context, t *testing.T, what string, try func() error
 		if err == nil {
 			return true
 		}
-		if !rest(ctx, 20*time.Millisecond) {
+		if !pause(ctx, 20*time.Millisecond) {
 			t.Errorf("%s: %v", what, err)
 			return false
 		}
 	}
 }
 
-// rest waits between tries; false when ctx is done.
-func rest(ctx context.Context, d time.Duration) bool {
+// pause waits between tries; false when ctx is done.
+func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -136,7 +136,7 @@ const (
 // sends sends what was not kept again, as a relay does.
 func (r *traffic) sends(ctx context.Context, w *jetstream.Transport) {
 	defer close(r.over)
-	for n := 0; rest(ctx, 10*time.Millisecond); r.sent.Store(int64(n)) {
+	for n := 0; pause(ctx, 10*time.Millisecond); r.sent.Store(int64(n)) {
 		select {
 		case <-r.enough:
 			return
@@ -195,7 +195,7 @@ func (r *traffic) reads(ctx context.Context, in transport.Inlet) {
 			return
 		}
 		if err != nil || acked != nil {
-			rest(ctx, 20*time.Millisecond)
+			pause(ctx, 20*time.Millisecond)
 		}
 	}
 }

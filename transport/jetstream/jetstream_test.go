@@ -21,23 +21,14 @@ import (
 	"github.com/weir-go/weir/transport/transporttest"
 )
 
-// open starts a broker and connects to it with the config's changes.
-func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport, natsjs.JetStream) {
+// serve starts a broker, and looks into it.
+func serve(t *testing.T) (*broker.Broker, natsjs.JetStream) {
 	t.Helper()
 	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	c := jetstream.Config{InProcess: b, Timeout: answer, Log: quiet()}
-	if change != nil {
-		change(&c)
-	}
-	w, err := jetstream.Open(c)
-	if err != nil {
-		t.Fatalf("Open() = %v, want nil", err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
 	nc, err := nats.Connect("", nats.InProcessServer(b), nats.Timeout(answer))
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +38,22 @@ func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport,
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b, js
+}
+
+// open starts a broker and connects to it with the config's changes.
+func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport, natsjs.JetStream) {
+	t.Helper()
+	b, js := serve(t)
+	c := jetstream.Config{InProcess: b, Timeout: answer, Log: quiet()}
+	if change != nil {
+		change(&c)
+	}
+	w, err := jetstream.Open(c)
+	if err != nil {
+		t.Fatalf("Open() = %v, want nil", err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
 	return w, js
 }
 
@@ -163,6 +170,7 @@ func TestDeletedUnderway(t *testing.T) {
 			t.Errorf("Send() = %d, %v, want it to pass", kept, err)
 			break
 		}
+		pause(t.Context(), 10*time.Millisecond)
 	}
 	all.Wait()
 	empties(t, js)
@@ -190,6 +198,7 @@ func TestManyIntoFew(t *testing.T) {
 				t.Errorf("Send() = %v, want nil or ErrFull", err)
 				return
 			}
+			pause(t.Context(), 10*time.Millisecond)
 		}
 	})
 	reads(t, in, 0, all)
@@ -274,17 +283,14 @@ func TestTwiceInOneSend(t *testing.T) {
 // A later process may have other bounds; they are those of the stream from then on.
 func TestBoundsChange(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b, js := serve(t)
 	for _, capacity := range []int64{5, 12, 8} {
 		w, err := jetstream.Open(jetstream.Config{InProcess: b, Capacity: capacity, Timeout: answer, Log: quiet()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		in := receive(t, w)
+		empties(t, js) // what was acknowledged may be swept by the next inlet only
 		kept, err := w.Send(t.Context(), "kitchen", places(0, 20))
 		if int64(kept) != capacity || !errors.Is(err, transport.ErrFull) {
 			t.Errorf("Send(20) with a capacity of %d = %d, %v, want as many, ErrFull", capacity, kept, err)
