@@ -24,10 +24,10 @@ var bigJournal = []string{
 		select i % 20 + 1, 1000000 + i, 1772366400000000, pg_current_xact_id(), 1, 16, 'table-' || (i % 5003), '' from generate_series(1, 20000) i`,
 	`insert into weir.queues (name, topic, start_pos, start_seen, base, capacity, required, max_lag, on_dead)
 		select name || '-queue', id, id::bigint << 40, '1:1:', 0, 0, false, 0, 0 from weir.topics`,
-	`insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor, span, lanes, open,
+	`insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, span, lanes, open,
 			claimed_us, done_us, manifest, bits, times)
 		select q.id, n, 1, 1, case when n = 90 then 0 else 2 end, h.pos, array[131071], array[h.pos], array[pg_current_snapshot()],
-			array[null::pg_snapshot], array[0::bigint], 0, int8range(h.pos - 2000, h.pos, '(]'), 0, 0, 1772366400000000 + n, 1, '', '', ''
+			array[null::pg_snapshot], array[0::bigint], int8range(h.pos - 2000, h.pos, '(]'), 0, 0, 1772366400000000 + n, 1, '', '', ''
 		from weir.queues q cross join generate_series(1, 95) n cross join lateral (select q.topic::bigint << 40 | n * 2000 as pos) h`,
 	`insert into weir.deferred (queue, pos, kind, lane, due_us, key, attempt)
 		select i % 20 + 1, (i % 20 + 1)::bigint << 40 | i, case when i % 2 = 0 then 4 else 2 end, 0,

@@ -40,7 +40,7 @@ func postgresMutants() []mutant {
 		{"does not look for what is late", []edit{
 			{sqlLookAll, "m.seq + 0 <= $3", "false"}, {sqlLook, "m.seq + 0 <= g.high", "false"}, {sqlLook, "m.seq <= g.high", "false"},
 		}, proveOrder},
-		{"takes all up to the cursor for claimed", []edit{{sqlCursor, "select no, high, floor,", "select no, high, high,"}}, proveOrder},
+		{"does not look for what ran when it last looked", []edit{{sqlLookAll, "m.xid = x", "false"}, {sqlLook, "m.xid = x", "false"}}, proveOrder},
 		{"forgets what its cursor has seen", []edit{
 			{sqlCursor, "seens::text[]", "array_fill('3:3:'::text, array[cardinality(seens)])"},
 		}, proveOrder},

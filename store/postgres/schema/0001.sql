@@ -162,7 +162,6 @@ create view weir.queue_counts as
 -- The newest batch of a queue is its cursor; batch 0 is made with the queue. The cursor's columns
 -- are arrays of one length: for the lanes in masks[i], everything up to highs[i] that is visible
 -- in seens[i] has been claimed. See cursor.go for targets and uptos.
--- floor: positions up to it are never looked for as late.
 -- high: the highest of highs. span: the range of the positions that this batch was the first to
 -- claim; null for none. lanes: those of its messages that are not settled, at least.
 -- manifest: the leased positions; bits: which are settled; times: for those, start after claimed_us
@@ -180,7 +179,6 @@ create table weir.batches (
   seens      pg_snapshot[] not null,
   targets    pg_snapshot[] not null,
   uptos      bigint[] not null,
-  floor      bigint not null,
   span       int8range,
   lanes      integer not null,
   open       integer not null,
@@ -533,7 +531,7 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 				(select n.seq, n.lane, n.xid from weir.messages n where e.target is not null and n.topic = of_topic
 					and n.seq > (e.upto & 1099511627775) and n.seq <= (e.high & 1099511627775) order by n.seq limit 1000)) m
 			where not pg_visible_in_snapshot(m.xid, e.seen)
-			and m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+			and m.seq <= (e.high & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
 $$;
