@@ -53,23 +53,12 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// startServer starts the tests' server, in memory if there is room; for proofs under load on disk.
+// startServer starts the tests' server, for proofs under load on disk.
 func startServer() (*pgtest.Server, error) {
-	const variable = "TMPDIR"
-	if folder := inMemory(); folder != "" && os.Getenv(loadVariable) == "" {
-		before, set := os.LookupEnv(variable)
-		if err := os.Setenv(variable, folder); err != nil {
-			return nil, err
-		}
-		defer func() {
-			if set {
-				_ = os.Setenv(variable, before)
-			} else {
-				_ = os.Unsetenv(variable)
-			}
-		}()
+	if os.Getenv(loadVariable) != "" {
+		return pgtest.Start(context.Background())
 	}
-	return pgtest.Start(context.Background())
+	return pgtest.StartInMemory(context.Background())
 }
 
 // sideBySide has more tests run at once than there are processors, unless told otherwise:

@@ -27,7 +27,7 @@ func Binary(name string) (string, error) {
 // Standby makes a copy of the server that follows it, and starts it. It reads what the
 // server commits a moment later, and not what that commits while the copy is down.
 func (s *Server) Standby(ctx context.Context) (*Server, error) {
-	follower, err := newServer(s.bin, s.user)
+	follower, err := newServer(filepath.Dir(s.dir), s.bin, s.user)
 	if err != nil {
 		return nil, err
 	}
