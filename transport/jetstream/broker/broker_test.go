@@ -193,8 +193,8 @@ func TestSecured(t *testing.T) {
 			defer func() { _ = w.Close() }()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			says := func(err error) bool { // a word of the server, and of nats.go, who write it differently
-				return errors.Is(err, transport.ErrUnavailable) && strings.Contains(strings.ToLower(err.Error()), c.says)
+			says := func(err error) bool {
+				return errors.Is(err, transport.ErrUnavailable) && strings.Contains(err.Error(), c.says)
 			}
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
