@@ -20,6 +20,7 @@ var (
 // A caller's transaction that sent with a key, and stays open, delays who sends with that key:
 // no other sender, and no acknowledgement.
 func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
+	t.Parallel()
 	dsn := dsnOf(t)
 	db, schema := poolOf(t, dsn)
 	eng, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"house"}, Log: slog.New(slog.DiscardHandler)})

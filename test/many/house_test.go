@@ -35,7 +35,7 @@ type house struct {
 }
 
 const houseTables = `
-	create table %[1]s.begun (what text not null, at timestamptz not null default clock_timestamp());
+	create table %[1]s.begun (what text not null, pid int not null, at timestamptz not null default clock_timestamp());
 	create table %[1]s.done (what text not null, key text not null, n bigserial, pid int not null, at timestamptz not null default clock_timestamp())`
 
 // work works the house until ctx is done.
@@ -67,7 +67,7 @@ func (h *house) open(ctx context.Context, dsn string) (*weir.Engine, error) {
 }
 
 func (h *house) begin(ctx context.Context, what string) error {
-	_, err := h.db.Exec(ctx, "insert into "+h.schema+".begun (what) values ($1)", what)
+	_, err := h.db.Exec(ctx, "insert into "+h.schema+".begun (what, pid) values ($1, $2)", what, os.Getpid())
 	if err != nil {
 		return err
 	}

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,8 +34,15 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envSchema) != "" {
 		os.Exit(live())
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
+
+// atOnce is how many tests run at once: most of the time all wait, for leases and for work that takes its time.
+const atOnce = 4
 
 // live is a child's life: it works until it is told to stop, or its parent is gone.
 func live() int {

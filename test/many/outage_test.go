@@ -12,6 +12,7 @@ import (
 // A server that is killed and comes back, sooner or later than a lease, ends no engine, and
 // what was under way is done once. Senders are told, and send again.
 func TestEnginesOutliveTheirServer(t *testing.T) {
+	t.Parallel()
 	server := pgtest.ForTest(t)
 	dsn := server.DSN("postgres")
 	h, g := newHouse(t, dsn)
@@ -48,6 +49,7 @@ func TestEnginesOutliveTheirServer(t *testing.T) {
 
 // A process that others take for lost, though it lives, joins again at once.
 func TestProcessTakenForLostJoinsAgain(t *testing.T) {
+	t.Parallel()
 	dsn := dsnOf(t)
 	h, g := newHouse(t, dsn)
 	c := start(t, dsn, h.schema)

@@ -14,6 +14,7 @@ import (
 // Who waits for runs that another process works is told when each has ended, whoever of
 // those who wait gives up.
 func TestResultsOfRunsElsewhere(t *testing.T) {
+	t.Parallel()
 	dsn := dsnOf(t)
 	h, g := newHouse(t, dsn)
 	start(t, dsn, h.schema)
