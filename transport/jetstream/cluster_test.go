@@ -10,78 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
-	"github.com/weir-go/weir/transport/jetstream/broker"
 )
-
-// cluster is three brokers, each a process.
-type cluster struct {
-	t     *testing.T
-	nodes map[string]*child // by name
-	urls  []string
-}
-
-func openCluster(t *testing.T) *cluster {
-	t.Helper()
-	plan, err := broker.Plan(t.TempDir(), 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cluster{t: t, nodes: map[string]*child{}}
-	for _, p := range plan {
-		n := &child{config: node{Dir: p.Dir, Name: p.Name, Listen: p.Listen, Cluster: p.Cluster.Listen, Peers: p.Cluster.Peers}}
-		n.start(t)
-		t.Cleanup(n.kill)
-		c.nodes[p.Name] = n
-		c.urls = append(c.urls, "nats://"+n.config.Listen)
-	}
-	return c
-}
-
-func (c *cluster) open() *jetstream.Transport {
-	c.t.Helper()
-	w, err := jetstream.Open(jetstream.Config{Servers: c.urls, Replicas: 3, Timeout: 2 * time.Second, Redeliver: 2 * time.Second, Log: quiet()})
-	if err != nil {
-		c.t.Fatalf("Open() = %v, want nil", err)
-	}
-	c.t.Cleanup(func() { _ = w.Close() })
-	return w
-}
-
-// leader is the broker that leads the stream now; nil while there is none. Each broker is asked, for a while only: one
-// that takes the dead leader for alive says nothing at all.
-func (c *cluster) leader(ctx context.Context, stream string) *child {
-	for _, url := range c.urls {
-		if l := c.nodes[leaderAt(ctx, url, stream)]; l != nil {
-			return l
-		}
-	}
-	return nil
-}
-
-// leaderAt is the name of the broker that leads the stream, as one of them hears; empty when it hears nothing.
-func leaderAt(ctx context.Context, url, stream string) string {
-	nc, err := nats.Connect(url, nats.Timeout(2*time.Second), nats.NoReconnect())
-	if err != nil {
-		return ""
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	s, err := js.Stream(ctx, stream)
-	if err != nil || s.CachedInfo().Cluster == nil {
-		return ""
-	}
-	return s.CachedInfo().Cluster.Leader
-}
 
 // eventually tries until it works, or ctx is done.
 func eventually(ctx context.Context, t *testing.T, what string, try func() error) bool {
@@ -212,14 +144,25 @@ func (r *traffic) moves(ctx context.Context, by int64) bool {
 	})
 }
 
+// join connects to a cluster.
+func join(t *testing.T, all []*brokertest.Child) *jetstream.Transport {
+	t.Helper()
+	w, err := jetstream.Open(jetstream.Config{Servers: brokertest.URLs(all), Replicas: len(all), Timeout: 2 * time.Second, Redeliver: 2 * time.Second, Log: quiet()})
+	if err != nil {
+		t.Fatalf("Open() = %v, want nil", err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}
+
 // In a cluster of three whose stream's leader is killed under load nothing is lost.
 func TestClusterLosesItsLeader(t *testing.T) {
 	t.Parallel() // mostly it waits for elections
 	const kills, between = 2, 500
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c := openCluster(t)
-	sender, receiver := c.open(), c.open()
+	all := brokertest.Cluster(t, 3)
+	sender, receiver := join(t, all), join(t, all)
 	var in transport.Inlet
 	if !eventually(ctx, t, "Receive", func() (err error) {
 		in, err = receiver.Receive(ctx, "kitchen")
@@ -237,17 +180,17 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	})
 	defer close(r.enough)
 	for range kills {
-		var lead *child
+		var lead *brokertest.Child
 		if !r.moves(ctx, between) || !eventually(ctx, t, "a leader", func() error {
-			if lead = c.leader(ctx, "weir-kitchen"); lead == nil {
+			if lead = brokertest.Leader(ctx, all, "weir-kitchen"); lead == nil {
 				return errors.New("none")
 			}
 			return nil
 		}) {
 			return
 		}
-		lead.kill()
-		lead.start(t)
+		lead.Kill()
+		lead.Start()
 	}
 	r.moves(ctx, between)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
@@ -22,13 +23,9 @@ import (
 )
 
 // serve starts a broker, and looks into it.
-func serve(t *testing.T) (*broker.Broker, natsjs.JetStream) {
+func serve(t *testing.T) (*brokertest.Server, natsjs.JetStream) {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
+	b := brokertest.Serve(t)
 	nc, err := nats.Connect("", nats.InProcessServer(b), nats.Timeout(answer))
 	if err != nil {
 		t.Fatal(err)
