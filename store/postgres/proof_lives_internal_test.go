@@ -14,7 +14,6 @@ import (
 func twins(t testing.TB, spoil func(*Store)) (h *harness, stores [2]*Store, queue store.QueueID) {
 	t.Helper()
 	h = openHarness(t, nil).(*harness)
-	h.spent = true
 	for i := range stores {
 		stores[i] = oneMore(t, h)
 		spoil(stores[i])
@@ -128,6 +127,7 @@ const farTransaction, farSnapshot = "900000000", "900000001:900000001:"
 // one whose transactions had high numbers.
 func proveRebirth(t testing.TB, spoil func(*Store)) {
 	h, stores, queue := twins(t, spoil)
+	h.spent = true
 	l := &life{TB: t, h: h, s: stores[0], queue: queue}
 	unkeyed := func() *store.Message {
 		return &store.Message{Topic: "a.cook", Kind: store.KindCommand, Version: 1, Body: []byte("x")}

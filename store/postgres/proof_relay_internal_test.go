@@ -228,6 +228,7 @@ func proveDuties(t testing.TB, spoil func(*Store)) {
 func TestCheckSeesALifeBeyondItsNumbers(t *testing.T) {
 	t.Parallel()
 	h, stores, _ := twins(t, func(*Store) {})
+	h.spent = true
 	read := stores[0].Reader()
 	if found, err := read.Check(t.Context()); err != nil || len(found) != 0 {
 		t.Fatalf("Check() = %+v, %v, want none", found, err)
@@ -245,6 +246,7 @@ func TestCheckSeesALifeBeyondItsNumbers(t *testing.T) {
 // transactions, name what they send by it.
 func proveRenewal(t testing.TB, spoil func(*Store)) {
 	h, stores, _ := twins(t, spoil)
+	h.spent = true
 	sender := stores[0]
 	before := &store.Message{Topic: "a.cook", Kind: store.KindCommand, Version: 1}
 	if err := errors.Join(sender.End(t.Context()), commitOne(t.Context(), sender, &store.Change{Sends: []*store.Message{before}})); err != nil {
