@@ -3,17 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
@@ -108,43 +101,11 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// pemFiles writes a certificate for this machine, signed by itself, and its key.
-func pemFiles(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := errors.Join(
-		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
 // Three brokers that meet over TLS keep each packet three times.
 func TestBrokerCluster(t *testing.T) {
 	t.Parallel()
 	weir := builtWeir(t)
-	cert, key := pemFiles(t)
+	_, cert, key := brokertest.Certificate(t)
 	plan, err := broker.Plan(t.TempDir(), 3)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +127,7 @@ func TestBrokerCluster(t *testing.T) {
 
 // What others can reach is not opened to everybody, and flags that do not fit together are told.
 func TestBrokerRefuses(t *testing.T) {
-	cert, key := pemFiles(t)
+	_, cert, key := brokertest.Certificate(t)
 	pair := []string{"--tls-cert", cert, "--tls-key", key}
 	t.Setenv(envBrokerPassword, "soup")
 	for _, c := range []struct {
