@@ -20,6 +20,8 @@ type claimState struct {
 	topic   int64
 	onDead  store.OnDead
 	guessed bool // the last claim found what had been expected
+
+	drains [keyedLanes]drain // of lanes beyond this process's share
 }
 
 // knownBatches is the batches with numbers below next that were open: the others of them are
