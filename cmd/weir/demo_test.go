@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,8 +28,15 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(envWeir, "1"); err != nil { // for all whom the tests start, and whom those start
 		panic(err)
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
+
+// atOnce is how many tests run at once: those that start processes wait most of the time.
+const atOnce = 4
 
 // builtWeir is weir as a program to be started: this test's program.
 func builtWeir(t *testing.T) string {
