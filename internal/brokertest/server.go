@@ -8,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -18,14 +20,28 @@ import (
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// Leaks are what the server of NATS leaves behind in a process in which it was shut down. They are its own.
-func Leaks() []goleak.Option {
+// Verify runs a package's tests, and fails when goroutines are left then. What the server of NATS leaves behind in a
+// process in which it was shut down is its own: some for ever, others for as long as a busy machine lets them.
+func Verify(m *testing.M) { goleak.VerifyTestMain(patient{m}, leaks()...) }
+
+func leaks() []goleak.Option {
 	const theirs = "github.com/nats-io/nats-server/v2/server"
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction(theirs + ".(*msgBlock).flushLoop"),
 		goleak.IgnoreAnyFunction(theirs + ".(*fileStore).flushStreamStateLoop"),
 		goleak.IgnoreAnyFunction(theirs + "/ats.Register.func1"),
 	}
+}
+
+// patient gives goroutines that end the time to.
+type patient struct{ m *testing.M }
+
+func (p patient) Run() int {
+	code := p.m.Run()
+	for began := time.Now(); code == 0 && goleak.Find(leaks()...) != nil && time.Since(began) < patience; {
+		runtime.Gosched() // Find has paused already
+	}
+	return code
 }
 
 // Server is a broker in this process, which connects without a port. It can only be stopped, not killed.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/internal/brokertest"
@@ -22,7 +21,7 @@ import (
 	"github.com/weir-go/weir/transport/jetstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, brokertest.Leaks()...) }
+func TestMain(m *testing.M) { brokertest.Verify(m) }
 
 type (
 	ticket struct {

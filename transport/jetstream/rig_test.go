@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
@@ -26,7 +25,7 @@ const answer = time.Minute
 
 func TestMain(m *testing.M) {
 	if !brokertest.Main() {
-		goleak.VerifyTestMain(m, brokertest.Leaks()...)
+		brokertest.Verify(m)
 	}
 }
 
