@@ -43,7 +43,7 @@ func TestHeartbeatBesideBusyPool(t *testing.T) {
 		}
 		defer c.Release()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hangTime)
 	defer cancel()
 	if err := s[0].Heartbeat(ctx); err != nil {
 		t.Errorf("Heartbeat() = %v, want nil", err)

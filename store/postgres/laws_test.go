@@ -161,7 +161,7 @@ func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 }
 
 // emptyTime bounds the emptying of a schema: a test that failed may have left a transaction open.
-const emptyTime = 20 * time.Second
+const emptyTime = 2 * time.Minute
 
 // sqlTables lists the tables of a schema but for those that a new journal has rows in;
 // tables that refer to others come before them.

@@ -141,8 +141,8 @@ func (s *Server) Up(ctx context.Context) error {
 	return s.await(ctx)
 }
 
-// upTime is how long a server may take to answer, recovery included.
-const upTime = time.Minute
+// upTime is how long a server may take to answer, recovery included, beside whatever else the machine does.
+const upTime = 3 * time.Minute
 
 func (s *Server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, upTime)

@@ -43,7 +43,7 @@ func (s *Server) Standby(ctx context.Context) (*Server, error) {
 
 // Promote makes a standby a server of its own, and waits until it is.
 func (s *Server) Promote(ctx context.Context) error {
-	promote := s.command(ctx, "pg_ctl", "promote", "-D", s.data(), "-w", "-s")
+	promote := s.command(ctx, "pg_ctl", "promote", "-D", s.data(), "-w", "-t", fmt.Sprint(int(upTime.Seconds())), "-s")
 	if out, err := promote.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_ctl promote: %w: %s", err, out)
 	}
