@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -187,5 +190,65 @@ func TestWindowAnnounces(t *testing.T) {
 	wantStep(t, "it has no room, and knows nothing", &w, now.Add(wishPause), toAsk)
 	if got := w.unsettled(); got != 7 {
 		t.Errorf("unsettled() = %d, want 7", got)
+	}
+}
+
+// What an inlet makes of a question: where an unknown lane begins, what is drained, and not noted again at once, and
+// which lives are over.
+func TestInletIsAsked(t *testing.T) {
+	x := &exchange{l: &life{Engine: &Engine{config: Config{Keep: time.Hour}}}}
+	in := &inlet{x: x, lines: map[transport.Lane]*line{}, begins: map[transport.Lane]int64{}, earlierOf: map[string]string{}}
+	lane := func(from, life, queue string) transport.Lane {
+		return transport.Lane{From: from, Incarnation: life, Queue: queue}
+	}
+	known, now := lane("floor", "b", "cook"), time.Unix(1000, 0)
+	for _, l := range []transport.Lane{known, lane("floor", "a", "cook"), lane("floor", "a", "clean"), lane("bar", "a", "cook"), lane("floor", "c", "cook")} {
+		in.line(l).have = end(6, 1)
+	}
+	wants := func(what string, want ...store.Drained) {
+		t.Helper()
+		slices.SortFunc(in.drained, func(a, b store.Drained) int { return strings.Compare(a.Lane, b.Lane) })
+		if !slices.Equal(in.drained, want) {
+			t.Errorf("%s: it is noted that %+v, want %+v", what, in.drained, want)
+		}
+		in.drained = nil
+	}
+	drained := store.Drained{Lane: "floor/b/cook", Have: end(6, 1)}
+	in.asked(known, laneNote{Next: 6}, now)
+	wants("not settled")
+	in.asked(known, laneNote{Next: 8}, now)
+	wants("settled, and more than is here")
+	in.asked(known, laneNote{Next: 7, Open: true}, now)
+	wants("settled, but for what nobody works")
+	in.asked(known, laneNote{}, now)
+	wants("nothing said")
+	in.asked(known, laneNote{Next: 7}, now)
+	wants("settled", drained)
+	in.asked(known, laneNote{Next: 7}, now.Add(drainedPause(time.Hour)-1))
+	wants("again, at once")
+	in.asked(known, laneNote{Next: 7}, now.Add(drainedPause(time.Hour)))
+	wants("again, after a while", drained)
+	in.lines[known].have = at(7, 0)
+	in.asked(known, laneNote{Next: 8}, now)
+	wants("in the midst of a batch")
+
+	in.asked(known, laneNote{Earlier: "x a"}, now)
+	wants("its store had other lives", store.Drained{Lane: "floor/a/clean", Over: true}, store.Drained{Lane: "floor/a/cook", Over: true})
+	in.asked(known, laneNote{Earlier: "x a"}, now)
+	wants("the same again")
+
+	for i := range beginsMost + 2 { // whoever makes up names
+		in.asked(lane("floor", "b", fmt.Sprint("q", i)), laneNote{Next: int64(i + 1)}, now)
+	}
+	last := lane("floor", "b", fmt.Sprint("q", beginsMost+1))
+	if len(in.begins) > beginsMost || in.line(last).begins != beginsMost+2 || in.lines[known].begins != 8 {
+		t.Errorf("%d unknown lanes begin somewhere, the last one at %d, want at most %d, and %d", len(in.begins), in.line(last).begins, beginsMost, beginsMost+2)
+	}
+	in.drop(map[string]bool{"floor/b/cook": true, "bar/a/cook": true}, now)
+	if len(in.lines) != 2 || in.lines[known] == nil || in.begins[last] != 0 {
+		t.Errorf("%d lanes are kept in memory, want the two that are in the store", len(in.lines))
+	}
+	if pause := drainedPause(1000 * time.Hour); pause != drainedMost {
+		t.Errorf("drainedPause(long) = %s, want %s", pause, drainedMost)
 	}
 }
