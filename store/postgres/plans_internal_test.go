@@ -106,6 +106,7 @@ func plannedWrites() []planned {
 // an index, also while the planner knows nothing of the tables yet: a plan that scans is
 // fast in every test and stops a real store.
 func TestPlans(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	for _, query := range bigJournal {
 		b.exec(query)
@@ -119,8 +120,9 @@ func TestPlans(t *testing.T) {
 		}
 	}
 	check("without statistics")
-	b.exec(`analyze`)
+	b.analyze()
 	check("with statistics")
+	// Who reads far too much in spite of its plan meets the limit of a statement.
 	ctx, r := t.Context(), b.Store.Reader()
 	for name, ask := range map[string]func() error{
 		"queues":   func() error { _, err := r.Queues(ctx); return err },
@@ -144,12 +146,18 @@ func TestPlans(t *testing.T) {
 		if err := ask(); err != nil {
 			t.Errorf("%s = %v, want nil", name, err)
 		}
-		took := time.Since(start)
-		t.Logf("%-8s %s", name, took.Round(100*time.Microsecond))
-		if took > 5*time.Second {
-			t.Errorf("%s took %s of a big journal, want far less", name, took)
-		}
+		t.Logf("%-8s %s", name, time.Since(start).Round(100*time.Microsecond))
 	}
+}
+
+// analyze makes statistics of the schema's tables.
+func (b *bench) analyze() {
+	b.Helper()
+	var tables string
+	if err := b.h.db.QueryRow(b.Context(), "select string_agg(oid::regclass::text, ', ') from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p')", b.schema).Scan(&tables); err != nil {
+		b.Fatal(err)
+	}
+	b.exec("analyze " + tables)
 }
 
 // wantsIndex wants a statement's plan to read no big table whole.

@@ -221,6 +221,7 @@ func TestPruneWaitsForPartition(t *testing.T) {
 
 // Nobody's open transaction keeps others waiting, or the messages from going in the end.
 func TestPruneBesideOpenSender(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.declare(subscription("waiter"))
 	b.fill(20)
