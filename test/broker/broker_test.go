@@ -40,7 +40,7 @@ var (
 	ready = weir.NewEvent[plate]("kitchen.food-ready")
 )
 
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // open opens an engine with a connection of its own.
 func open(t testing.TB, s *brokertest.Server, c weir.Config) *weir.Engine {
@@ -126,6 +126,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 // Requests are handled once and in order, and have their replies, though the broker is stopped, and wiped, in mid-run.
 func TestBrokerStoppedAndWiped(t *testing.T) {
+	t.Parallel()
 	const tables, each = 10, 60
 	s := brokertest.Serve(t)
 	floor := open(t, s, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
@@ -170,6 +171,7 @@ func TestBrokerStoppedAndWiped(t *testing.T) {
 // A program that knows nothing of weir sends a command and hears a public event. What is no packet, or for nobody, is a
 // dead letter with its reason.
 func TestForeign(t *testing.T) {
+	t.Parallel()
 	s := brokertest.Serve(t)
 	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, Public: []string{ready.Name()}})
 	weir.Handle(kitchen, clean, func(ctx context.Context, m *weir.Message[ticket]) error {

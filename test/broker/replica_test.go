@@ -18,6 +18,7 @@ var dishes = weir.NewEntity[plate]("kitchen.dish")
 // A replica over a broker that is stopped, and stopped and wiped, while the owner goes on, becomes equal to it, and no
 // reader sees a version go back.
 func TestReplicaWhileTheBrokerIsWiped(t *testing.T) {
+	t.Parallel()
 	s := brokertest.Serve(t)
 	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, Routes: map[string]weir.Route{"hall": {}}})
 	hall := open(t, s, weir.Config{Owns: []string{"hall"}, Routes: map[string]weir.Route{"kitchen": {}}})
