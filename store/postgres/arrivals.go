@@ -17,7 +17,7 @@ import (
 type exchange struct {
 	lanes     map[string]*laneRow // of the arrivals
 	heldLanes map[string]bool     // of changes that are left for later
-	laneCount map[string]int64    // by sender, where there are new lanes of its; of "" all
+	laneCount map[string]int64    // by what the lanes of a sender begin with, where there are new ones of its; of "" all
 	states    []*store.State      // to be written
 }
 
@@ -42,8 +42,8 @@ const (
 	sqlDrainLanes = `update weir.arrivals set drained_us = $1 where lane = any($2::text[])`
 	sqlDrainedBy  = `select coalesce(drained_us >= $2, false) from weir.arrivals where lane = $1`
 	sqlCountLanes = `select '', count(*) from (select 1 from weir.arrivals limit $1) a
-		union all select u.name, (select count(*) from (select 1 from weir.arrivals a where a.lane >= u.first and a.lane < u.past limit $2) o)
-		from unnest($3::text[], $4::text[], $5::text[]) as u(name, first, past)`
+		union all select u.first, (select count(*) from (select 1 from weir.arrivals a where a.lane >= u.first and a.lane < u.past limit $2) o)
+		from unnest($3::text[], $4::text[]) as u(first, past)`
 	sqlArrivedBy = `select (batch, i) >= ($2, $3) from weir.arrivals where lane = $1`
 
 	arrivalsKey = "arrivals_pkey"
@@ -86,16 +86,16 @@ func (t *commit) askLane(lane string) {
 // countLanes counts what new lanes may be too many of: all, and those of their senders.
 func (t *commit) countLanes() error {
 	t.laneCount = nil
-	var names, firsts, ends []string
+	var firsts, ends []string
 	for _, ch := range t.changes {
 		if ch.Arrival == nil || t.lanes[ch.Arrival.Lane] == nil || t.lanes[ch.Arrival.Lane].stored {
 			continue
 		}
-		if name, first, end := checks.LaneFrom(ch.Arrival.Lane); !slices.Contains(names, name) {
-			names, firsts, ends = append(names, name), append(firsts, first), append(ends, end)
+		if _, first, end := checks.LaneFrom(ch.Arrival.Lane); !slices.Contains(firsts, first) {
+			firsts, ends = append(firsts, first), append(ends, end)
 		}
 	}
-	if len(names) == 0 {
+	if len(firsts) == 0 {
 		return nil
 	}
 	t.laneCount = map[string]int64{}
@@ -105,7 +105,7 @@ func (t *commit) countLanes() error {
 		err := read(&name, &n)
 		t.laneCount[name] += n
 		return err
-	}, store.MaxLanes, store.MaxLanesFrom, names, firsts, ends)
+	}, store.MaxLanes, store.MaxLanesFrom, firsts, ends)
 }
 
 // blockedLane reports whether an earlier change of its lane is left for later, and this one with it.
@@ -131,7 +131,7 @@ func (t *commit) misplaced(ch *store.Change) (missed bool, refused error) {
 	}
 	have := t.lanes[ch.Arrival.Lane].have
 	if have == nil {
-		from, _, _ := checks.LaneFrom(ch.Arrival.Lane)
+		_, from, _ := checks.LaneFrom(ch.Arrival.Lane)
 		if refused := checks.LaneRoom(ch.Arrival.Lane, t.laneCount[""], t.laneCount[from]); refused != nil {
 			return false, refused
 		}
@@ -146,7 +146,7 @@ func (t *commit) arrive(ch *store.Change, missed bool) {
 	}
 	row := t.lanes[ch.Arrival.Lane]
 	if row.have == nil {
-		from, _, _ := checks.LaneFrom(ch.Arrival.Lane)
+		_, from, _ := checks.LaneFrom(ch.Arrival.Lane)
 		t.laneCount[""]++
 		t.laneCount[from]++
 	}

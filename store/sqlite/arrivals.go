@@ -53,20 +53,20 @@ func (t *commit) expect(a *store.Arrival) (missed bool, refused, err error) {
 
 // laneRoom refuses a new lane where there are as many as may be. They are counted once in a transaction.
 func (t *commit) laneRoom(lane string) (refused, err error) {
-	from, first, end := checks.LaneFrom(lane)
+	_, first, end := checks.LaneFrom(lane)
 	if t.lanes == nil {
 		t.lanes = map[string]int64{}
 		if t.lanes[""], _, err = t.c.number(countLanes, store.MaxLanes); err != nil {
 			return nil, err
 		}
 	}
-	if _, counted := t.lanes[from]; !counted {
-		if t.lanes[from], _, err = t.c.number(countLanesFrom, first, end, store.MaxLanesFrom); err != nil {
+	if _, counted := t.lanes[first]; !counted {
+		if t.lanes[first], _, err = t.c.number(countLanesFrom, first, end, store.MaxLanesFrom); err != nil {
 			return nil, err
 		}
 	}
 	t.newLane = lane
-	return checks.LaneRoom(lane, t.lanes[""], t.lanes[from]), nil
+	return checks.LaneRoom(lane, t.lanes[""], t.lanes[first]), nil
 }
 
 // drain notes that senders have settled what is here of their lanes.
@@ -96,9 +96,9 @@ func (t *commit) arrive(ch *store.Change, missed bool) error {
 		return nil
 	}
 	if t.newLane == a.Lane {
-		from, _, _ := checks.LaneFrom(a.Lane)
+		_, first, _ := checks.LaneFrom(a.Lane)
 		t.lanes[""]++
-		t.lanes[from]++
+		t.lanes[first]++
 		t.newLane = ""
 	}
 	return t.c.exec(sqlSetArrival, a.Lane, a.To.Batch, a.To.Index, a.To.Last, t.now, len(ch.Sends), missed)

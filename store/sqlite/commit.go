@@ -110,7 +110,7 @@ type commit struct {
 	steps   []stepRow
 	names   []string // of the workflows woken
 
-	lanes   map[string]int64 // by sender, where there are new lanes of its; of "" all
+	lanes   map[string]int64 // by what the lanes of a sender begin with, where there are new ones of its; of "" all
 	newLane string           // of the change that is looked at; empty: the store has it
 }
 
