@@ -55,8 +55,7 @@ func place(n int) transport.Packet {
 type traffic struct {
 	t      *testing.T
 	enough chan struct{}
-	sent   atomic.Int64 // packets that Send said are kept; all, once over is closed
-	over   chan struct{}
+	sent   atomic.Int64 // packets that Send said are kept; all, once sends has returned
 	read   atomic.Int64 // of those, read
 }
 
@@ -67,7 +66,6 @@ const (
 
 // sends sends what was not kept again, as a relay does.
 func (r *traffic) sends(ctx context.Context, w *jetstream.Transport) {
-	defer close(r.over)
 	for n := 0; pause(ctx, 10*time.Millisecond); r.sent.Store(int64(n)) {
 		select {
 		case <-r.enough:
@@ -86,23 +84,22 @@ func (r *traffic) sends(ctx context.Context, w *jetstream.Transport) {
 	}
 }
 
-// reads reads until all is read that was sent. What comes twice, or late, is borne with: its place tells.
-func (r *traffic) reads(ctx context.Context, in transport.Inlet) {
+// reads reads until all is read that was sent, which is known when over is done. What comes twice, or late, is borne with:
+// its place tells.
+func (r *traffic) reads(ctx, over context.Context, in transport.Inlet) {
 	had := map[int]bool{}
 	again, late := 0, 0
 	for missing, highest := 0, -1; ; {
-		select {
-		case <-r.over:
+		waiting := over // the last may have been read before it is known that they are
+		if over.Err() != nil {
 			if missing >= int(r.sent.Load()) {
 				r.t.Logf("%d packets, %d of them more than once, %d after later ones", len(had), again, late)
 				return
 			}
-		default:
+			waiting = ctx
 		}
-		brief, cancel := context.WithTimeout(ctx, time.Second) // the last may have been read before it is known that they are
-		ds, err := in.Next(brief, 500)
-		cancel()
-		if err != nil && !errors.Is(err, transport.ErrUnavailable) && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		ds, err := in.Next(waiting, 500)
+		if err != nil && !errors.Is(err, transport.ErrUnavailable) && (waiting.Err() == nil || ctx.Err() != nil) {
 			r.t.Errorf("Next() after %d packets of %d, without packet %d, = %v, want packets, or ErrUnavailable", len(had), r.sent.Load(), missing, err)
 			return
 		}
@@ -170,12 +167,16 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	}) {
 		return
 	}
-	r := &traffic{t: t, enough: make(chan struct{}), over: make(chan struct{})}
+	r := &traffic{t: t, enough: make(chan struct{})}
+	over, end := context.WithCancel(ctx)
 	var crew sync.WaitGroup
 	defer crew.Wait()
-	crew.Go(func() { r.sends(ctx, sender) })
 	crew.Go(func() {
-		r.reads(ctx, in)
+		defer end()
+		r.sends(ctx, sender)
+	})
+	crew.Go(func() {
+		r.reads(ctx, over, in)
 		cancel() // if it gave up, nothing moves any more
 	})
 	defer close(r.enough)

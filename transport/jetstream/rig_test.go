@@ -18,7 +18,7 @@ import (
 )
 
 // patience is for what must come, on a machine that has much else to do. It only guards against hanging.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // answer is how long a broker that is there may take to answer; one that is away is noticed by its connection.
 const answer = time.Minute
