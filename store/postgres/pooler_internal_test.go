@@ -70,7 +70,7 @@ func TestProcessesThroughPooler(t *testing.T) {
 	f := &floor{T: t, want: processes * senders * each, worked: map[store.Pos]int{}, last: map[string]store.Pos{}}
 	var all sync.WaitGroup
 	for n := range processes {
-		s, queue := f.open(DB(p.DSN("postgres", worker)+" pool_max_conns=6", Schema(h.schema)))
+		s, queue := f.open(DB(p.DSN("postgres", worker)+" pool_max_conns=6", Schema(h.schema), Lease(time.Hour))) // they beat only while they have nothing to do
 		for sender := range senders {
 			all.Go(func() { f.send(s, n+sender, each) })
 		}
