@@ -142,7 +142,7 @@ func (g *gale) Listen(ctx context.Context, boundary string, hear func(transport.
 
 func (g *gale) Receive(ctx context.Context, boundary string) (transport.Inlet, error) {
 	in, err := g.now().Receive(ctx, boundary)
-	return &squall{in, g.storm, g, g.life}, err
+	return &squall{in, g.storm, g}, err
 }
 
 func (g *gale) Close() error { return g.now().Close() }
@@ -152,7 +152,6 @@ type squall struct {
 	transport.Inlet
 	storm *storm
 	gale  *gale
-	life  int
 }
 
 func (q *squall) Next(ctx context.Context, most int) ([]transport.Delivery, error) {

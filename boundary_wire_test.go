@@ -3,6 +3,7 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,12 @@ func (c *clerk) send(place string, begin transport.Begin) {
 // hears waits for a note of a kind and wants it to say a place.
 func (c *clerk) hears(kind, place string) {
 	c.t.Helper()
+	c.hearsOf(kind, `[{"lane":"floor/k7q2xw/kitchen.clean","have":"`+place+`"}]`)
+}
+
+// hearsOf waits for a note of a kind and wants it to say this.
+func (c *clerk) hearsOf(kind, want string) {
+	c.t.Helper()
 	since := time.Now()
 	for {
 		select {
@@ -64,16 +71,15 @@ func (c *clerk) hears(kind, place string) {
 			if n.Kind != kind {
 				continue
 			}
-			want := `[{"lane":"floor/k7q2xw/kitchen.clean","have":"` + place + `"}]`
 			if string(n.Body) != want || n.From != "kitchen" {
 				c.t.Errorf("%s from %s = %s, want %s from the kitchen", kind, n.From, n.Body, want)
 			}
 			if took := time.Since(since); took > time.Second {
-				c.t.Errorf("%s of %s came after %s, want it at once", kind, place, took)
+				c.t.Errorf("%s %s came after %s, want it at once", kind, want, took)
 			}
 			return
 		case <-time.After(time.Minute):
-			c.t.Fatalf("no %s came, want %s", kind, place)
+			c.t.Fatalf("no %s came, want %s", kind, want)
 		}
 	}
 }
@@ -90,7 +96,18 @@ func TestBoundaryOnTheWire(t *testing.T) {
 			return run(t, e)
 		}
 		stop := start()
+		ask := func(next int) {
+			body := fmt.Sprintf(`[{"lane":"floor/k7q2xw/kitchen.clean","next":%d}]`, next)
+			if err := floor.end.Notify(t.Context(), "kitchen", transport.Note{From: "floor", Kind: "ask", Body: []byte(body)}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		pass(time.Second)
+		floor.send("1/0", transport.BeginFirst) // it may be late, for all that the kitchen knows
+		floor.hearsOf("wish", `[{"lane":"floor/k7q2xw/kitchen.clean"}]`)
+		pass(2 * time.Second)
+		ask(1)
+		floor.hearsOf("answer", `[{"lane":"floor/k7q2xw/kitchen.clean"}]`)
 		floor.send("1/0", transport.BeginFirst)
 		floor.hears("receipt", "1/0")
 		floor.send("1/0", transport.BeginFirst) // again: it is acknowledged, or there is no room for what follows
@@ -106,10 +123,7 @@ func TestBoundaryOnTheWire(t *testing.T) {
 		stop()
 		stop = start()
 		floor.hears("answer", "9/0")
-		ask := transport.Note{From: "floor", Kind: "ask", Body: []byte(`[{"lane":"floor/k7q2xw/kitchen.clean"}]`)}
-		if err := floor.end.Notify(t.Context(), "kitchen", ask); err != nil {
-			t.Fatal(err)
-		}
+		ask(9)
 		floor.hears("answer", "9/0")
 		stop()
 	})

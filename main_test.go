@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/bubble"
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
+	bubble.OnOneProcessor()
 	if err := flag.Set("test.parallel", "8"); err != nil { // the parallel tests mostly wait
 		panic(err)
 	}

@@ -22,6 +22,15 @@ func (e *Engine) Lanes(ctx context.Context) (out []LaneOut, in []LaneIn, err err
 	return e.core.ReadLanes(ctx)
 }
 
+// ForgetLane forgets how far a lane of [Engine.Lanes] is here, whose sender is gone for good. Should it come
+// back all the same, what it has not heard to be here is taken in a second time. [ErrConflict] while the lane was heard of
+// within the last hour, [ErrNotFound] if nothing has come on it. A lane whose sender has settled all that is here needs no
+// person: it is forgotten once nothing was heard of the sender for as long as messages are kept.
+func (e *Engine) ForgetLane(ctx context.Context, lane string, b Because) error {
+	_, err := e.core.Operate(ctx, store.Act{Verb: store.ForgetLane, Lane: lane, By: b.By, Why: b.Why})
+	return err
+}
+
 // RenewStore begins a new life of a store that was restored from an older copy, so that what it sends from now on is
 // not taken for what it sent after the copy was made, and has forgotten. Messages keep their IDs; new ones get
 // others. [ErrConflict] while a process works the store. PostgreSQL's failovers are noticed by themselves.

@@ -2,9 +2,7 @@ package weir
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/weir-go/weir/internal/engine"
 	"github.com/weir-go/weir/store"
@@ -32,13 +30,10 @@ func (e *Engine) State(ctx context.Context, entity, id string) (StateRow, error)
 
 // ResyncReplica has a replica that this store follows compared with its owner, by whatever process works the
 // store, within seconds: see [Replica.Resync]. [ErrNotFound] if this store does not follow it. Who and why
-// are kept until the next time.
+// are in the audit.
 func (e *Engine) ResyncReplica(ctx context.Context, entity string, b Because) error {
-	if strings.TrimSpace(b.By) == "" || strings.TrimSpace(b.Why) == "" {
-		return errors.New("weir: who acts (By) and the reason (Why) are required")
-	}
 	if err := e.core.ResyncReplica(ctx, entity, b.By, b.Why); err != nil {
-		return fmt.Errorf("weir: resync: %w", err)
+		return fmt.Errorf("weir: %w", err)
 	}
 	return nil
 }

@@ -305,6 +305,7 @@ func TestPoisonRunIsParked(t *testing.T) {
 		}
 		startRun(t, sender, fmt.Sprint("fresh-", crashes))
 		poisoned := make(chan struct{}, 1)
+		begun := time.Now()
 		e, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
 			if r.ID() == "poison" {
 				return plate{}, weir.Do(r, "kill", func(ctx context.Context) error {
@@ -317,7 +318,8 @@ func TestPoisonRunIsParked(t *testing.T) {
 					return ctx.Err()
 				})
 			}
-			if crashes > 2 && crashes < 5 && len(poisoned) == 0 {
+			// A suspect holds up all others for 5 s from when it begins: on a machine that needs longer to kill, they go on.
+			if crashes > 2 && crashes < 5 && len(poisoned) == 0 && time.Since(begun) < 5*time.Second {
 				beside.Add(1)
 			}
 			if crashes == 1 { // all are at work when it strikes first

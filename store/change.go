@@ -67,6 +67,8 @@ type Change struct {
 	States []State
 	// Arrival says where the sends come from when another store sent them.
 	Arrival *Arrival
+	// Drained are lanes whose senders have settled all that is here. At most MaxDrained.
+	Drained []Drained
 	// Run is what a leased run writes; nil: nothing.
 	Run *RunUpdate
 	// Closures run in the transaction, after the sends, in order. One that returns

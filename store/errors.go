@@ -27,9 +27,9 @@ var (
 	// allow: retrying a message that is not dead, resuming a queue that runs.
 	ErrConflict = errors.New("conflict")
 	// ErrUnavailable is returned, wrapped with its cause, while the database cannot be
-	// reached: connections are refused or lost, the server starts up or shuts down, or others
-	// are in the way for longer than is waited for them. It is nobody's mistake and passes;
-	// the same call may succeed after a pause. What the call was to write is not written,
+	// reached: connections are refused or lost, the server starts up or shuts down, lacks room, is slow, or others
+	// are in the way, for longer than is waited for. It is nobody's mistake and passes;
+	// the same call may succeed after a pause; of one in a caller's transaction, the whole transaction. What the call was to write is not written,
 	// unless ErrUnresolved is wrapped beside it. Errors that trying again does not mend (a wrong
 	// password, a statement that fails) never match it, nor does a caller's own ctx.
 	ErrUnavailable = errors.New("the database is unavailable")

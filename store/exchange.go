@@ -32,6 +32,19 @@ type Arrival struct {
 	Jump bool
 }
 
+// Drained says that a lane's sender has settled all that is here of it: of that it will send nothing
+// again. What comes on the lane afterwards undoes that. Prune deletes the marks of lanes whose sender
+// last said so longer ago than the retention; those of other lanes it never deletes, for their senders
+// may have been away just as long, and send again what they do not know to be here.
+type Drained struct {
+	Lane string
+	// Have is all that is here. Where the store has another place this is passed over.
+	Have Place
+	// Over: the sender's store has begun another life, so nothing will ever come on the lane. It is noted
+	// whatever the store has of it, but only once: it does not say that the sender is there.
+	Over bool
+}
+
 // Place is a packet's place on a lane: the sender's batch, from 1 on, the index in it, from 0
 // on, and whether that is its last one.
 type Place struct {
@@ -57,6 +70,23 @@ type MisplacedError struct {
 
 func (e *MisplacedError) Error() string {
 	return fmt.Sprintf("lane %s: it is here up to %d/%d: what came does not go on there", e.Lane, e.Have.Batch, e.Have.Index)
+}
+
+// LanesError refuses the first arrival on a lane: there are as many as may be, MaxLanesFrom of its
+// sender, or MaxLanes. Nothing is lost: the sender keeps what it has.
+type LanesError struct {
+	Lane string
+	From string // whose lanes are too many; empty: everybody's
+	Most int
+}
+
+func (e *LanesError) Error() string {
+	from := ""
+	if e.From != "" {
+		from = " from " + e.From
+	}
+	return fmt.Sprintf("lane %s is not taken up: %d lanes%s are here already, as many as may be: weir boundary ls lists them, and weir boundary forget forgets one whose sender is gone for good",
+		e.Lane, e.Most, from)
 }
 
 // State is the newest state of one entity: at its owner, or a follower's copy of it.
@@ -102,6 +132,8 @@ type ArrivalRow struct {
 	At      time.Time // when that came
 	Arrived int64     // messages, duplicates too, since the lane was first heard of
 	Jumps   int64     // how often something was missing that the sender could not give any more
+	// DrainedAt is when the sender last said that it has settled all that; zero: not since it came.
+	DrainedAt time.Time
 }
 
 // ExchangeReader answers what is asked between boundaries.
@@ -129,4 +161,8 @@ const (
 	MaxLane   = 768
 	MaxOrigin = 1100 // bytes of an Origin's ID, and of its From
 	MaxStates = 1_000
+
+	MaxLanes     = 10_000 // lanes of a store; of several processes that open new ones at once, some more
+	MaxLanesFrom = 1_000  // of them with the same text before the first slash: the sender's boundary
+	MaxDrained   = 1_000  // lanes of a change that are said to be drained
 )

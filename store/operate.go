@@ -25,7 +25,17 @@ const (
 
 	// BreakLock takes a lock from its holder and gives it to the next in line, with a higher fence.
 	BreakLock Verb = "lock break"
+
+	// ForgetLane deletes how far the store has a lane of another's, whose sender is gone for good: what that
+	// sends again would be taken in a second time. ErrConflict within ForgetAfter of what came on it, or of its
+	// sender's last word about it.
+	ForgetLane Verb = "lane forget"
+	// ResyncReplica writes State, a person's wish for a snapshot of the entity with ID. ErrConflict if the store has one as new.
+	ResyncReplica Verb = "replica resync"
 )
+
+// ForgetAfter is how long a lane must have been silent to be forgotten.
+const ForgetAfter = time.Hour
 
 // Act is a person's act. By and Why are required and kept in the audit.
 type Act struct {
@@ -41,7 +51,7 @@ type Act struct {
 	// journal's row stays as it was. nil: unchanged.
 	Body    []byte
 	Headers []byte
-	// DryRun only counts. Not for runs and locks.
+	// DryRun only counts. Not for runs, locks, lanes and replicas.
 	DryRun bool
 
 	// Which run: ID, of Workflow; that may be empty if only one workflow has a run with the ID.
@@ -49,6 +59,8 @@ type Act struct {
 	Step     string // the record's name; empty: the one that needs a person, if it is one
 	Failed   bool   // SettleRun: it failed, Why is the error
 	Lock     string // BreakLock
+	Lane     string // ForgetLane
+	State    *State // ResyncReplica: its Version and AsOf are given, and Applied is not set
 }
 
 // Acted is what an act did.

@@ -38,7 +38,8 @@
 // have no holes and a batch can be read again as it was claimed, so whoever is
 // behind can say what it lacks, and be given just that. The receiver writes how far
 // it has the lane in the transaction that appends what came (Arrival), and takes
-// nothing twice and nothing that does not follow. Behind that stands the ID that a
+// nothing twice and nothing that does not follow. It may forget that only of a lane whose
+// sender has settled all that is here (Drained). Behind that stands the ID that a
 // message has where it was sent first (Origin): with it there is one, however it came.
 //
 // A State is the newest state of one entity, at its owner or as a follower's copy:

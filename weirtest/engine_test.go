@@ -27,8 +27,9 @@ var (
 	ready   = weir.NewEvent[ticket]("kitchen.food-ready")
 )
 
-// patience is more than what takes milliseconds takes on a busy machine.
-const patience = 5 * time.Second
+// patience is thousands of times what takes milliseconds takes, so that no machine is too busy for it; days that pass
+// second by second take longer.
+const patience = time.Minute
 
 var kitchen = weir.Config{Owns: []string{"kitchen", "staff"}}
 

@@ -8,6 +8,7 @@ import (
 
 // All phases with small counts: every figure is told, and nothing is left.
 func TestBenchBridge(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var got bridgeResult
 	progress := benchmark(t, &got, "bridge", "--smoke", "--dir", dir)

@@ -8,6 +8,7 @@ import (
 
 // On PostgreSQL there are the same figures, and no schema is left.
 func TestBenchPostgres(t *testing.T) {
+	t.Parallel()
 	at := server(t)
 	var queue benchResult
 	benchmark(t, &queue, "queue", "--store", at, "--messages", "10000", "--backlog", "10000", "--latency", "0.2")

@@ -19,7 +19,9 @@ type nap struct {
 }
 
 const (
-	sleepTries = 3
+	sleepTries = 4
+	// sleepSlack is how much more time a start may take than a pilot's run.
+	sleepSlack = 1.3
 	// inMemory is how long a run may wait without leaving memory, and more: whoever is
 	// to cost a row must be due later than that.
 	inMemory = 6 * time.Second
@@ -29,12 +31,12 @@ const (
 // be said before they are started, so how long that takes is estimated, and the phase
 // repeated when that was too short.
 func (b *workflowBench) sleep(ctx context.Context, n int) error {
-	slack := 1.3
+	patience := 1.0
 	for range sleepTries {
 		s := &sleepers{
 			contract: weir.NewWorkflow[nap, weir.None]("bench.sleep"), n: n, result: sleepResult{Runs: n}, all: make(chan struct{}),
 		}
-		err := b.sleepOnce(ctx, s, slack)
+		err := b.sleepOnce(ctx, s, patience)
 		if err == nil {
 			b.result.Sleep = []sleepResult{s.result}
 			return nil
@@ -43,7 +45,7 @@ func (b *workflowBench) sleep(ctx context.Context, n int) error {
 			return err
 		}
 		b.tell("sleep: %v; again, with twice the time", err)
-		slack *= 2
+		patience *= 2
 	}
 	return fmt.Errorf("%d tries: %w: is the machine busy?", sleepTries, errAwake)
 }
@@ -67,7 +69,7 @@ func (s *sleepers) work(r *weir.Run, in nap) (weir.None, error) {
 	return weir.None{}, nil
 }
 
-func (b *workflowBench) sleepOnce(ctx context.Context, s *sleepers, slack float64) error {
+func (b *workflowBench) sleepOnce(ctx context.Context, s *sleepers, patience float64) error {
 	three := threeStepsContract()
 	f, err := b.open(ctx, func(e *weir.Engine) {
 		weir.Register(e, s.contract, s.work, b.places())
@@ -81,7 +83,7 @@ func (b *workflowBench) sleepOnce(ctx context.Context, s *sleepers, slack float6
 	if err != nil {
 		return errors.Join(err, f.finish())
 	}
-	wake := time.Now().Add(inMemory + time.Duration(slack*float64(s.n)/rate*float64(time.Second)))
+	wake := time.Now().Add(time.Duration(patience * (float64(inMemory) + sleepSlack*float64(s.n)/rate*float64(time.Second))))
 	if err = b.fallAsleep(ctx, f, s, wake); err == nil {
 		err = b.awake(ctx, f, s, wake)
 	}

@@ -35,6 +35,7 @@ func benchmark(t *testing.T, got any, args ...string) (progress string) {
 
 // All phases, each in its process, with small counts: every figure is told.
 func TestBenchWorkflow(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var got workflowResult
 	progress := benchmark(t, &got, "workflow", "--smoke", "--dir", dir)

@@ -10,7 +10,8 @@ import (
 
 // boundaryCmd is weir boundary.
 type boundaryCmd struct {
-	Ls boundaryLsCmd `cmd:"" help:"What goes between this store's boundaries and others: lanes out and in."`
+	Ls     boundaryLsCmd     `cmd:"" help:"What goes between this store's boundaries and others: lanes out and in."`
+	Forget boundaryForgetCmd `cmd:"" help:"Forget how far a lane is here, whose sender is gone for good."`
 }
 
 // laneOutView is a lane out in JSON.
@@ -42,6 +43,7 @@ type laneInView struct {
 	Held       int    `json:"held"`       // read, and not kept yet
 	State      string `json:"state"`
 	ReportedAt *stamp `json:"reported_at"`
+	DrainedAt  *stamp `json:"drained_at"` // when the sender last said that it has settled all that; null: not since it came
 }
 
 func stampOrNull(t time.Time) *stamp {
@@ -62,7 +64,7 @@ func viewLaneOut(l weir.LaneOut) laneOutView {
 func viewLaneIn(l weir.LaneIn) laneInView {
 	return laneInView{
 		Lane: l.Lane, From: l.From, Batch: l.Batch, Index: l.Index, At: stamp(l.At), Arrived: l.Arrived, Jumps: l.Jumps,
-		Duplicates: l.Duplicates, Gaps: l.Gaps, Held: l.Held, State: l.State, ReportedAt: stampOrNull(l.ReportedAt),
+		Duplicates: l.Duplicates, Gaps: l.Gaps, Held: l.Held, State: l.State, ReportedAt: stampOrNull(l.ReportedAt), DrainedAt: stampOrNull(l.DrainedAt),
 	}
 }
 
@@ -127,4 +129,32 @@ func ageOrNone(now, t time.Time) string {
 		return "none"
 	}
 	return age(now, t)
+}
+
+// boundaryForgetCmd is weir boundary forget.
+type boundaryForgetCmd struct {
+	Lane string `arg:"" help:"The lane, as weir --json boundary ls names it: boundary/incarnation/queue."`
+	becauseFlags
+}
+
+// boundaryForgetView is a forgotten lane in JSON.
+type boundaryForgetView struct {
+	Lane string `json:"lane"`
+	By   string `json:"by"`
+	Why  string `json:"why"`
+}
+
+// Run forgets a lane.
+func (c *boundaryForgetCmd) Run(a *app) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	if err := e.ForgetLane(a.ctx, c.Lane, c.because()); err != nil {
+		return err
+	}
+	return a.print(boundaryForgetView{c.Lane, c.By, c.Why}, func(w *tabwriter.Writer) {
+		writeWrapped(w, "", "Forgotten: lane "+safe(c.Lane)+". Should its sender come back, it begins the lane anew, with what it has not settled.")
+	})
 }

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	zombiezen "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	weir "github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/sqlite"
@@ -48,7 +52,7 @@ func crossing(t *testing.T, withHall bool, until func(out []weir.LaneOut, in []w
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.After(time.Minute); ; {
+	for deadline := time.After(patience); ; {
 		out, in, err := kitchen.Lanes(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -65,6 +69,7 @@ func crossing(t *testing.T, withHall bool, until func(out []weir.LaneOut, in []w
 }
 
 func TestBoundaryLsWaits(t *testing.T) {
+	t.Parallel()
 	j := crossing(t, false, func(out []weir.LaneOut, _ []weir.LaneIn) bool {
 		return len(out) == 1 && strings.HasPrefix(out[0].State, "waiting")
 	})
@@ -78,16 +83,42 @@ func TestBoundaryLsWaits(t *testing.T) {
 }
 
 func TestBoundaryLs(t *testing.T) {
+	t.Parallel()
 	j := crossing(t, true, func(out []weir.LaneOut, in []weir.LaneIn) bool {
 		return len(out) == 1 && out[0].Depth == 0 && out[0].State == "idle" && len(in) == 1 && in[0].Arrived == 1
 	})
 	j.weir(0, "boundary", "ls").has("hall.seat", "idle", "IN", "hall/", "/kitchen.cook", "1/0")
 	var m map[string]any
 	j.weir(0, "boundary", "ls", "--json").object(&m)
-	in := fields(t, list(t, fields(t, m, "out", "in"), "in", 1)[0], "lane", "from", "batch", "index", "at", "arrived", "jumps", "duplicates", "gaps", "held", "state", "reported_at")
+	in := fields(t, list(t, fields(t, m, "out", "in"), "in", 1)[0], "lane", "from", "batch", "index", "at", "arrived", "jumps", "duplicates", "gaps", "held", "state", "reported_at", "drained_at")
 	if in["from"] != "hall" || in["arrived"] != jsonNumber("1") {
 		t.Errorf("in = %v, want one message from hall", in)
 	}
+}
+
+// A lane is forgotten only when it is silent, and who did it is in the audit.
+func TestBoundaryForget(t *testing.T) {
+	t.Parallel()
+	j := crossing(t, true, func(_ []weir.LaneOut, in []weir.LaneIn) bool { return len(in) == 1 })
+	var m map[string]any
+	j.weir(0, "boundary", "ls", "--json").object(&m)
+	lane, _ := list(t, m, "in", 1)[0].(map[string]any)["lane"].(string)
+	j.weir(2, "boundary", "forget", lane).complains("--why")
+	j.weir(3, "boundary", "forget", "hall/zzzzzz/none", "--why", "gone").complains("weir boundary ls")
+	j.weir(4, "boundary", "forget", lane, "--why", "gone").complains("was last heard of at", "silent for 1h")
+	c, err := zombiezen.OpenConn(j.file, zombiezen.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = sqlitex.ExecuteTransient(c, `update weir_arrivals set at_us = at_us - 7200000000, drained_us = null`, nil)
+	if err = errors.Join(err, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	j.weir(0, "boundary", "forget", lane, "--why", "gone "+hostile, "--by", "anna").has("Forgotten: lane " + lane)
+	m = nil
+	j.weir(0, "boundary", "ls", "--json").object(&m)
+	list(t, m, "in", 0)
+	j.weir(0, "audit", "ls").has("anna", "lane forget", "lane "+lane, "gone", "forgotten")
 }
 
 func TestStoreRenew(t *testing.T) {

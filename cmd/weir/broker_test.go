@@ -3,17 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
@@ -73,12 +66,13 @@ func received(ctx context.Context, t *testing.T, c jetstream.Config) error {
 
 // The broker lets in who has the password, stops when it is told to, and has its data when it starts again.
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	dir, secret := filepath.Join(t.TempDir(), "broker"), filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte("soup\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args := []string{"--dir", dir, "--listen", "127.0.0.1:0", "--user", "floor", "--password-file", secret, "--monitor", "127.0.0.1:0"}
 	for life := range 2 {
@@ -107,42 +101,11 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// pemFiles writes a certificate for this machine, signed by itself, and its key.
-func pemFiles(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := errors.Join(
-		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
 // Three brokers that meet over TLS keep each packet three times.
 func TestBrokerCluster(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
-	cert, key := pemFiles(t)
+	_, cert, key := brokertest.Certificate(t)
 	plan, err := broker.Plan(t.TempDir(), 3)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +117,7 @@ func TestBrokerCluster(t *testing.T) {
 			"--cluster-cert", cert, "--cluster-key", key, "--cluster-ca", cert)
 		servers = append(servers, v.URL)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := jetstream.Config{Servers: servers, CA: cert, Cert: cert, Key: key, Replicas: 3}
 	if err := received(ctx, t, c); err != nil {
@@ -164,7 +127,7 @@ func TestBrokerCluster(t *testing.T) {
 
 // What others can reach is not opened to everybody, and flags that do not fit together are told.
 func TestBrokerRefuses(t *testing.T) {
-	cert, key := pemFiles(t)
+	_, cert, key := brokertest.Certificate(t)
 	pair := []string{"--tls-cert", cert, "--tls-key", key}
 	t.Setenv(envBrokerPassword, "soup")
 	for _, c := range []struct {

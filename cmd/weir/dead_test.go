@@ -149,6 +149,7 @@ func TestDeadBulk(t *testing.T) {
 
 // An act settles at most 10,000 at a time: the verb goes on until it is done.
 func TestDeadBulkOfMany(t *testing.T) {
+	t.Parallel()
 	j := newJournal(t)
 	e := j.service()
 	stop := j.start(e)

@@ -17,6 +17,7 @@ import (
 
 // The shop, as real processes that are really killed: in one, and in three that meet over a broker.
 func TestDemoCheckout(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	for name, c := range map[string]struct {
 		args      []string
@@ -112,6 +113,7 @@ func checkFigures(t *testing.T, dir string) {
 
 // The demo's own search finds a card that is put anywhere: a file that nobody should have written, and a table.
 func TestDemoCheckoutFindsLeaks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := &app{ctx: t.Context(), err: &bytes.Buffer{}, given: func(string) bool { return false }}
 	got := plantCards(t, a, dir, demoCheckoutCmd{Carts: 1, Customers: 1, demoFlags: demoFlags{Workers: 1, Seed: 1}})
@@ -122,6 +124,7 @@ func TestDemoCheckoutFindsLeaks(t *testing.T) {
 
 // So it does on a server: in the table, in its file or the log of writes, and in the one process's file.
 func TestDemoCheckoutFindsLeaksOnServer(t *testing.T) {
+	t.Parallel()
 	pgtest.ForTest(t) // skips where there are no binaries
 	a := &app{ctx: t.Context(), err: &bytes.Buffer{}, store: throwAway, given: func(flag string) bool { return flag == "store" }}
 	c := demoCheckoutCmd{Carts: 1, Customers: 1, demoFlags: demoFlags{Workers: 1, Seed: 1}}
@@ -191,6 +194,7 @@ func TestDemoCheckoutRefuses(t *testing.T) {
 
 // The shop on a server, which is killed, too.
 func TestDemoCheckoutSurvivesTheDatabase(t *testing.T) {
+	t.Parallel()
 	var got demoCheckoutResult
 	onOwnServer(t, &got, "checkout", "--processes", "--carts", "40", "--customers", "10", "--kill", "1", "--kill-db", "1", "--silent", "0", "--fail", "0.02")
 	if got.Orders != 40 || got.ChargedOnce != got.Paid || got.Paid+got.Unpaid != 40 || got.ChargedTwice+got.GreetedStale+got.CardsLeaked != 0 || !got.ReplicaEqual ||

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-go/weir/examples/fulfilment"
 )
 
 // The demo, as real processes of which some are really killed.
 func TestDemoFulfilmentSurvivesKills(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	book, files := smallBook(t, 60)
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -54,6 +57,7 @@ func TestDemoFulfilmentSurvivesKills(t *testing.T) {
 
 // Without --json there is a summary, and nothing is left behind.
 func TestDemoFulfilmentForPeople(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	_, files := smallBook(t, 20)
 	temporary := t.TempDir()
@@ -92,6 +96,26 @@ func TestDemoFulfilmentRefuses(t *testing.T) {
 		if code != c.code || !strings.Contains(said.String(), c.want) {
 			t.Errorf("weir demo fulfilment %v = %d, %q, want %d, %q", c.args, code, said.String(), c.code, c.want)
 		}
+	}
+}
+
+// Who is killed and comes back listens where no system sends others meanwhile.
+func TestListenAgain(t *testing.T) {
+	first, err := listenAgain(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := first.Addr().(*net.TCPAddr)
+	if at.Port < lastingFirst || at.Port >= lastingFirst+lastingPorts {
+		t.Errorf("it listens on %v, want a port from %d on", at, lastingFirst)
+	}
+	time.AfterFunc(listenPause, func() { _ = first.Close() })
+	again, err := listenAgain(t.Context(), at.String())
+	if err != nil || again.Addr().String() != at.String() {
+		t.Fatalf("listenAgain(%v) = %v, %v", at, again, err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-go/weir/examples/database"
@@ -162,14 +164,23 @@ func (c *demoOutsideCmd) Run(a *app) error {
 }
 
 const (
-	listenMax   = 5 * time.Second
+	listenMax   = 30 * time.Second
 	listenPause = 20 * time.Millisecond
+
+	// Where to listen for the first time, and after a kill again: below the ports that systems give to connections,
+	// and to those who listen on port 0, one of whom would have it meanwhile.
+	lastingFirst = 10_000
+	lastingPorts = 20_000
 )
 
-// listenAgain listens where a process before may have listened that was just killed.
+// listenAgain listens where a process before may have listened that was just killed; on port 0, where it can be done again.
 func listenAgain(ctx context.Context, address string) (net.Listener, error) {
 	for deadline := time.Now().Add(listenMax); ; {
-		l, err := net.Listen("tcp", address)
+		at := address
+		if host, anywhere := strings.CutSuffix(address, ":0"); anywhere {
+			at = host + ":" + strconv.Itoa(lastingFirst+rand.N(lastingPorts))
+		}
+		l, err := net.Listen("tcp", at)
 		if err == nil || time.Now().After(deadline) {
 			return l, err
 		}

@@ -34,6 +34,7 @@ func onOwnServer(t *testing.T, into any, args ...string) (progress string) {
 
 // Several workers on one server: some of them are killed, and the server is, too.
 func TestDemoSurvivesTheDatabase(t *testing.T) {
+	t.Parallel()
 	book, files := smallBook(t, 120)
 	var got demoResult
 	progress := onOwnServer(t, &got, append(files, "--workers", "3", "--kill", "2", "--kill-db", "1")...)
@@ -50,6 +51,7 @@ func TestDemoSurvivesTheDatabase(t *testing.T) {
 }
 
 func TestDemoFulfilmentSurvivesTheDatabase(t *testing.T) {
+	t.Parallel()
 	_, files := smallBook(t, 60)
 	var got demoFulfilmentResult
 	onOwnServer(t, &got, append([]string{"fulfilment", "--workers", "3", "--kill", "3", "--kill-db", "1", "--restock", "300ms"}, files...)...)
@@ -63,6 +65,7 @@ func TestDemoFulfilmentSurvivesTheDatabase(t *testing.T) {
 // In somebody's database the demo has a schema of its own, and keeps it: neither a second
 // demo nor whatever else is there is touched.
 func TestDemoInADatabase(t *testing.T) {
+	t.Parallel()
 	at := server(t)
 	weir := builtWeir(t)
 	_, files := smallBook(t, 20)
@@ -96,6 +99,7 @@ func TestDemoInADatabase(t *testing.T) {
 
 // Whoever interrupts the demo on a server of its own gets back a machine without it.
 func TestDemoInterruptedOnServer(t *testing.T) {
+	t.Parallel()
 	server(t) // or skipped
 	_, files := smallBook(t, 3000)
 	dir, err := os.MkdirTemp("", "wd") // short, as a socket's path is at most some 100 bytes

@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/weir-go/weir/examples/restaurant"
 )
@@ -24,14 +25,22 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if err := os.Setenv(envWeir, "1"); err != nil { // for all whom the tests start, and whom those start
+		panic(err)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
-// builtWeir is weir as a program to be started, as are the processes that it starts: this
-// test's program, in whose environment it is said.
+// atOnce is how many tests run at once: those that start processes wait most of the time.
+const atOnce = 4
+
+// builtWeir is weir as a program to be started: this test's program.
 func builtWeir(t *testing.T) string {
 	t.Helper()
-	t.Setenv(envWeir, "1")
 	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +68,7 @@ func smallBook(t *testing.T, orders int) (book restaurant.Book, files []string) 
 
 // The demo, as real processes that are really killed.
 func TestDemoSurvivesKills(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	book, files := smallBook(t, 200)
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -89,6 +99,7 @@ func TestDemoSurvivesKills(t *testing.T) {
 
 // Wait staff, kitchen and broker as real processes, each of which is really killed, and the broker loses its data.
 func TestDemoProcesses(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	book, files := smallBook(t, 200)
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -117,6 +128,7 @@ func TestDemoProcesses(t *testing.T) {
 
 // Whoever interrupts the demo gets back an empty machine: no process, no files.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	weir := builtWeir(t)
 	_, files := smallBook(t, 3000)
 	for _, demo := range []string{"restaurant", "restaurant --processes", "fulfilment"} {
@@ -147,7 +159,7 @@ func interruptDemo(t *testing.T, weir, temporary string, args []string) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Skipf("a process cannot be interrupted here: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	select {
 	case err := <-ended: // Wait returns when all who hold the output have ended, the child too
@@ -156,7 +168,7 @@ func interruptDemo(t *testing.T, weir, temporary string, args []string) {
 		}
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		t.Fatalf("weir demo still runs 30 s after it was interrupted\n%s", out)
+		t.Fatalf("weir demo still runs long after it was interrupted\n%s", out)
 	}
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("weir demo, interrupted, left %v, %v", left, err)

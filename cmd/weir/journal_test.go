@@ -31,6 +31,9 @@ var (
 // a cleared screen, a C1 control sequence, text that runs backwards, and a line of its own.
 const hostile = "\x1b]0;owned\x07\x1b[2J\u009b31m\u202egnp.exe\r\nforged line"
 
+// patience guards against hanging, and against nothing else.
+const patience = 5 * time.Minute
+
 // journal is a store in a test's directory, and the service that works it.
 type journal struct {
 	t    *testing.T
@@ -93,7 +96,7 @@ func (j journal) start(e *weir.Engine) (stop func()) {
 // settled waits until all that is sent is done, dead or deferred for long.
 func (j journal) settled(e *weir.Engine, dead, deferred int64) {
 	j.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -17,6 +17,7 @@ import (
 // A DBA runs what print-sql prints, a service works what that made without owning it, and a
 // viewer reads with all verbs that read.
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	at := server(t)
 	psql(t, at, "create role app login; create role eyes login; create role boss nologin;")
 	migrate := func(code int, verb string, args ...string) said {

@@ -17,6 +17,7 @@ func server(t *testing.T) string {
 
 // The verbs that look, and those that operate, work on PostgreSQL as on a file.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	at := server(t)
 	cmdline(t, 1, "", "status", "--store", at).complains("no journal")
 	s, err := postgres.DB(at)(t.Context())

@@ -211,12 +211,8 @@ func (c *replicaShowCmd) showEntry(a *app, e *weir.Engine) error {
 // replicaResyncCmd is weir replica resync.
 type replicaResyncCmd struct {
 	Entity string `arg:"" help:"The entity that this store follows."`
-	Why    string `required:"" placeholder:"REASON" help:"Why; weir replica show tells it."`
-	By     string `default:"${by}" placeholder:"WHO" help:"Who acts (default: the user, ${by})."`
+	becauseFlags
 }
-
-// Validate is kong's.
-func (c *replicaResyncCmd) Validate() error { return becauseFlags{c.Why, c.By}.Validate() }
 
 // resyncView is a wish for a resync in JSON.
 type resyncView struct {
@@ -232,7 +228,7 @@ func (c *replicaResyncCmd) Run(a *app) error {
 		return err
 	}
 	defer e.Close()
-	if err := e.ResyncReplica(a.ctx, c.Entity, weir.Because{By: c.By, Why: c.Why}); err != nil {
+	if err := e.ResyncReplica(a.ctx, c.Entity, c.because()); err != nil {
 		return err
 	}
 	return a.print(resyncView{c.Entity, c.By, c.Why}, func(w *tabwriter.Writer) {

@@ -50,7 +50,7 @@ func larder(t *testing.T) journal {
 	if err := own.Delete(context.Background(), e, "fish"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.After(time.Minute); ; {
+	for deadline := time.After(patience); ; {
 		rows, err := e.Entities(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -114,4 +114,11 @@ func TestReplicaResync(t *testing.T) {
 	m = nil
 	j.weir(0, "replica", "resync", "hall.table", "--why", "again", "--json").object(&m)
 	fields(t, m, "entity", "by", "why")
+	j.weir(0, "audit", "ls").has("replica resync", "replica hall.table", "again", "anna", "replica resync", "looks")
+	m = nil
+	j.weir(0, "audit", "ls", "--json").object(&m)
+	first, _ := list(t, m, "audit", 2)[1].(map[string]any)
+	if first["by"] != "anna" || first["why"] != "looks "+hostile {
+		t.Errorf("the first act in the audit = %v, want anna's", first)
+	}
 }

@@ -106,7 +106,7 @@ func (s *shop) becomes(id string, state weir.RunState) {
 // until waits until a run's story is as it should be.
 func (s *shop) until(id string, is func(weir.RunStory) bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -129,7 +129,7 @@ func (s *shop) until(id string, is func(weir.RunStory) bool) {
 // result is how a run ends, which it must.
 func (s *shop) result(r weir.RunRef[string]) (string, error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return r.Result(ctx)
 }

@@ -60,6 +60,9 @@ func TestSameStatements(t *testing.T) {
 	}
 }
 
+// patience guards against hanging, and against nothing else.
+const patience = 5 * time.Minute
+
 // sayTwice sends with a row, once for good and once in vain, and works what was sent.
 func sayTwice(t *testing.T, db *database.Database) {
 	t.Helper()
@@ -77,7 +80,7 @@ func sayTwice(t *testing.T, db *database.Database) {
 			t.Errorf("MakeTables = %v, want nil", err)
 		}
 	}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	weir.Handle(eng, said, func(_ context.Context, m *weir.Message[string]) error {
 		m.OnCommit(func(ctx context.Context, tx weir.Tx) error {

@@ -20,7 +20,7 @@ func TestInTwoDatabases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	dir := t.TempDir()
 	files, sides, ended := map[string]string{}, map[string]restaurant.Side{}, make(chan error, 2)

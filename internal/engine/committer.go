@@ -125,7 +125,7 @@ func (c *committer) commitOne(ctx context.Context, change *store.Change) error {
 // isPlain reports whether a change is sends and nothing else, to be in order with nothing.
 func isPlain(c *store.Change) bool {
 	if len(c.Sends) == 0 || len(c.Settle) > 0 || len(c.Starts) > 0 || len(c.Runs) > 0 || c.Run != nil || len(c.Closures) > 0 ||
-		len(c.States) > 0 || c.Arrival != nil {
+		len(c.States) > 0 || c.Arrival != nil || len(c.Drained) > 0 {
 		return false
 	}
 	for _, m := range c.Sends {

@@ -281,10 +281,13 @@ func (f *Following) Resync(ctx context.Context) error {
 	return nil
 }
 
-// WishResync records that a snapshot is wanted; note is kept with it, as JSON.
+// WishResync records that a program wants a snapshot; note is kept with it, as JSON.
 func (e *Engine) WishResync(ctx context.Context, entity string, note []byte) error {
+	return e.commits.commitOne(ctx, &store.Change{States: []store.State{wishOf(entity, note)}})
+}
+
+// wishOf is the state of a wish for a snapshot, made now.
+func wishOf(entity string, note []byte) store.State {
 	now := time.Now()
-	return e.commits.commitOne(ctx, &store.Change{States: []store.State{{
-		Entity: entity + followerSuffix, Key: wishKey, Version: now.UnixMicro(), Contract: 1, AsOf: now, Body: note,
-	}}})
+	return store.State{Entity: entity + followerSuffix, Key: wishKey, Version: now.UnixMicro(), Contract: 1, AsOf: now, Body: note}
 }

@@ -103,7 +103,7 @@ func readSnapshot(ctx context.Context, x store.ExchangeReader, entity string) (*
 	return s, err
 }
 
-// ResyncReplica records a person's wish for a snapshot, on a follower's store.
+// ResyncReplica records a person's wish for a snapshot, on a follower's store, in the audit too.
 func (e *Engine) ResyncReplica(ctx context.Context, entity, by, why string) error {
 	s, err := readSnapshot(ctx, e.st.Reader().Exchange(), entity)
 	if err != nil {
@@ -116,5 +116,7 @@ func (e *Engine) ResyncReplica(ctx context.Context, entity, by, why string) erro
 	if err != nil {
 		return err
 	}
-	return e.WishResync(ctx, entity, note)
+	wish := wishOf(entity, note)
+	_, err = e.Operate(ctx, store.Act{Verb: store.ResyncReplica, ID: entity, State: &wish, By: by, Why: why})
+	return err
 }

@@ -25,7 +25,7 @@ type Exchange struct {
 const (
 	exchangeTick   = 500 * time.Millisecond // how soon relays are found that others have made, and duties taken over
 	publicLag      = 1_000_000              // events that may wait while the transport is away, before their publication is parked
-	arrivalsMost   = 100_000                // lanes of which an inlet knows how far they are here
+	arrivalsMost   = 2 * store.MaxLanes     // lanes of which an inlet knows how far they are here
 	defaultRoute   = 100_000                // capacity of what waits for a boundary that is in nobody's Routes: one that asked
 	unsubscribed   = 1                      // MaxLag of a relay whose boundary wants its event no more: it parks itself
 	refusedSuffix  = ".refused"
@@ -42,6 +42,7 @@ type exchange struct {
 
 	reported   map[string]string // the newest reports of lanes, as they were written; of run alone
 	reportedAt time.Time
+	sweptAt    time.Time // of run alone
 
 	byTopic atomic.Pointer[map[string][]*relay]
 
@@ -91,7 +92,7 @@ func (x *exchange) run(ctx context.Context) error {
 	for {
 		x.listen(ctx)
 		x.tell(ctx)
-		if err := errors.Join(x.seek(ctx), x.report(ctx)); err != nil {
+		if err := errors.Join(x.seek(ctx), x.report(ctx), x.noteDrained(ctx), x.sweep(ctx)); err != nil {
 			return ignoreStop(ctx, err)
 		}
 		select {

@@ -27,6 +27,12 @@ const (
 type laneNote struct {
 	Lane string `json:"lane"`
 	Have string `json:"have,omitempty"` // its place; empty: nothing is known of the lane
+
+	// Of a question: nothing is sent any more of batches before Next, for they are settled (unless Open: then some
+	// may not be, but a receiver that knows nothing of the lane begins at Next or later all the same).
+	Next    int64  `json:"next,omitempty"`
+	Open    bool   `json:"open,omitempty"`
+	Earlier string `json:"earlier,omitempty"` // lives of the sender's store that are over; see store.Info
 }
 
 // helloNote says who owns a boundary.
@@ -69,7 +75,7 @@ func (x *exchange) notifyLanes(ctx context.Context, from, to, kind string, lanes
 
 // ask asks a relay's receiver how far it has the lane.
 func (x *exchange) ask(ctx context.Context, r *relay) {
-	x.notifyLanes(ctx, r.lane.From, r.to, noteAsk, []laneNote{{Lane: r.lane.String()}})
+	x.notifyLanes(ctx, r.lane.From, r.to, noteAsk, []laneNote{r.announcement()})
 }
 
 // listen opens an ear for each boundary that has none.

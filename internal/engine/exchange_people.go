@@ -41,6 +41,9 @@ type LaneIn struct {
 	At      time.Time
 	Arrived int64 // messages
 	Jumps   int64 // how often something was missing that the sender did not have any more
+	// DrainedAt is when it was last noted that the sender has settled all that, and is there; zero: not since it came. With
+	// nothing new for as long as messages are kept the lane is forgotten: its sender begins it anew, should it come back.
+	DrainedAt time.Time
 	// Of the process that takes in, since it began; ReportedAt is when it last wrote them, zero: never.
 	State      string // "" or "waiting: …", with what for
 	Held       int    // read, and not kept yet
@@ -109,7 +112,7 @@ func (x *exchange) reports() map[string]laneReport {
 	for _, in := range x.inlets {
 		in.mu.Lock()
 		for _, l := range in.lines {
-			if !l.foreign() {
+			if !l.foreign() && l.have != (store.Place{}) { // anybody may make up a name
 				all[inKey+l.lane.String()] = laneReport{State: l.why, Held: len(l.pending), Duplicates: l.duplicates, Gaps: l.gaps}
 			}
 		}
@@ -161,7 +164,7 @@ func (e *Engine) ReadLanes(ctx context.Context) (out []LaneOut, in []LaneIn, err
 		return nil, nil, err
 	}
 	for _, a := range arrivals {
-		l := LaneIn{Lane: a.Lane, Batch: a.Have.Batch, Index: a.Have.Index, At: a.At, Arrived: a.Arrived, Jumps: a.Jumps}
+		l := LaneIn{Lane: a.Lane, Batch: a.Have.Batch, Index: a.Have.Index, At: a.At, Arrived: a.Arrived, Jumps: a.Jumps, DrainedAt: a.DrainedAt}
 		if lane, err := transport.ParseLane(a.Lane); err == nil {
 			l.From = lane.From
 		}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,12 +25,18 @@ type inlet struct {
 	mu    sync.Mutex
 	lines map[transport.Lane]*line
 	state string // why nothing comes; empty: nothing is wrong
+
+	begins    map[transport.Lane]int64 // where unknown lanes would begin, by what their senders have said
+	earlierOf map[string]string        // by sender: which lives of its store are over, as it last said
+	drained   []store.Drained          // to be written
+	crowdedAt time.Time                // when it was last said that there is no room for a lane
 }
 
 func inletDuty(boundary string) string { return "inlet " + boundary }
 
 func newInlet(x *exchange, boundary string) *inlet {
-	return &inlet{x: x, boundary: boundary, earlier: strings.Fields(x.l.st.Info().Earlier), lines: map[transport.Lane]*line{}}
+	return &inlet{x: x, boundary: boundary, earlier: strings.Fields(x.l.st.Info().Earlier), lines: map[transport.Lane]*line{},
+		begins: map[transport.Lane]int64{}, earlierOf: map[string]string{}}
 }
 
 // run works the inlet until ctx is done.
@@ -110,7 +115,7 @@ func (in *inlet) load(ctx context.Context) error {
 func (in *inlet) line(lane transport.Lane) *line {
 	l := in.lines[lane]
 	if l == nil {
-		l = &line{lane: lane}
+		l = &line{lane: lane, begins: in.begins[lane]}
 		in.lines[lane] = l
 	}
 	return l
@@ -146,27 +151,6 @@ func noteOf(l *line) laneNote {
 		n.Have = transport.Position(l.have).String()
 	}
 	return n
-}
-
-// answer tells a sender how far lanes are here.
-func (in *inlet) answer(ctx context.Context, n transport.Note) {
-	var asked []laneNote
-	if json.Unmarshal(n.Body, &asked) != nil {
-		return
-	}
-	var lanes []laneNote
-	in.mu.Lock()
-	for _, a := range asked {
-		if lane, err := transport.ParseLane(a.Lane); err == nil && lane.From == n.From {
-			l := in.lines[lane]
-			if l == nil {
-				l = &line{lane: lane}
-			}
-			lanes = append(lanes, noteOf(l))
-		}
-	}
-	in.mu.Unlock()
-	in.x.notifyLanes(ctx, in.boundary, n.From, noteAnswer, lanes)
 }
 
 // receive reads and keeps until the transport fails, or the store. What was read before the transport failed is kept

@@ -225,6 +225,10 @@ func (k *keeping) decided(a *arriving) error {
 		k.stuck[l] = true
 		return nil
 	}
+	if crowded, ok := errors.AsType[*store.LanesError](err); ok {
+		k.crowded(l, crowded, now)
+		return nil
+	}
 	if misplaced, ok := errors.AsType[*store.MisplacedError](err); ok { // another process was here
 		l.have = misplaced.Have
 		return nil

@@ -14,6 +14,7 @@ import (
 type line struct {
 	lane    transport.Lane
 	have    store.Place          // the zero Place: nothing is known here of the lane
+	begins  int64                // of an unknown lane: the batch before which its sender sends nothing again; 0: it has not said so
 	pending []transport.Delivery // read and not kept, by place, each once
 	bytes   int
 	limit   int // of one change, while a queue has little room or one of them is refused; 0: none
@@ -25,6 +26,9 @@ type line struct {
 	why   string    // what holds it; empty: nothing
 	told  time.Time // when the sender was last told that it is held
 	at    time.Time // of the last arrival
+
+	drained   store.Place // up to here the sender has settled all, as was last noted
+	drainedAt time.Time
 
 	duplicates, gaps int64
 }
@@ -111,7 +115,7 @@ func (l *line) sort() sorted {
 		p := &l.pending[n].Packet
 		at := store.Place(p.Position)
 		if !known || !have.Precedes(at) {
-			if n > first || p.Begin != transport.BeginJump && (known || p.Begin != transport.BeginFirst) {
+			if n > first || !l.mayBegin(p, known) {
 				break
 			}
 			s.jump = p.Begin == transport.BeginJump
@@ -123,6 +127,16 @@ func (l *line) sort() sorted {
 	s.on = l.pending[first:n:n]
 	l.pending = l.pending[n:]
 	return s
+}
+
+// mayBegin says whether the lane goes on with a packet though what is before it is not here. What comes late of a lane
+// whose mark was deleted, since all was settled, may say that it is the first, too; so of an unknown lane only
+// what its sender has just spoken of is.
+func (l *line) mayBegin(p *transport.Packet, known bool) bool {
+	if known {
+		return p.Begin == transport.BeginJump
+	}
+	return p.Begin != "" && l.begins > 0 && p.Position.Batch >= l.begins
 }
 
 // most is how many of n may go into one change.

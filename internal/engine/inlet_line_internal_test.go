@@ -41,34 +41,39 @@ func placesOf(ds []transport.Delivery) string {
 func TestLineSort(t *testing.T) {
 	for what, c := range map[string]struct {
 		have          store.Place
+		begins        int64
 		came          string
 		on, stale     string
 		rest          string
 		jump, isEarly bool
 	}{
-		"next":                             {have: end(6, 1), came: "7/0 7/1/last 8/0", on: "7/0 7/1/last 8/0"},
-		"next in a batch":                  {have: at(7, 0), came: "7/1 7/2/last", on: "7/1 7/2/last"},
-		"in disorder":                      {have: end(6, 1), came: "8/0 7/1/last 7/0", on: "7/0 7/1/last 8/0"},
-		"twice":                            {have: end(6, 1), came: "7/0 7/1 7/0 7/1", on: "7/0 7/1"},
-		"here already":                     {have: at(7, 1), came: "6/0 7/1 7/2/last", stale: "6/0 7/1", on: "7/2/last"},
-		"one is missing":                   {have: end(6, 1), came: "7/1 7/2/last", rest: "7/1 7/2/last", isEarly: true},
-		"one is missing behind":            {have: end(6, 1), came: "7/0 7/2/last", on: "7/0", rest: "7/2/last", isEarly: true},
-		"a batch is missing":               {have: end(6, 1), came: "8/0", rest: "8/0", isEarly: true},
-		"the rest of a batch":              {have: at(6, 1), came: "7/0", rest: "7/0", isEarly: true},
-		"unknown lane":                     {came: "7/0 7/1", rest: "7/0 7/1", isEarly: true},
-		"unknown lane, batch 1":            {came: "1/0", rest: "1/0", isEarly: true},
-		"unknown lane begins":              {came: "7/0/first 7/1", on: "7/0 7/1"},
-		"unknown lane begins with a jump":  {came: "7/0/jump 7/1", on: "7/0 7/1", jump: true},
-		"unknown lane begins later":        {came: "6/0 7/0/first", rest: "6/0 7/0", isEarly: true},
-		"first, of a known lane":           {have: end(5, 1), came: "7/0/first", rest: "7/0", isEarly: true},
-		"first, which is next":             {have: end(6, 1), came: "7/0/first", on: "7/0"},
-		"jump":                             {have: end(2, 1), came: "7/0/jump 7/1/last 8/0", on: "7/0 7/1/last 8/0", jump: true},
-		"jump that is next":                {have: end(6, 1), came: "7/0/jump", on: "7/0"},
-		"jump that is here":                {have: end(7, 1), came: "7/0/jump 8/0", stale: "7/0", on: "8/0"},
-		"jump behind what is next":         {have: end(2, 1), came: "3/0 7/0/jump", on: "3/0", rest: "7/0", isEarly: true},
-		"a later life of the same numbers": {have: end(6, 1), came: "6/1/last", stale: "6/1/last"},
+		"next":                              {have: end(6, 1), came: "7/0 7/1/last 8/0", on: "7/0 7/1/last 8/0"},
+		"next in a batch":                   {have: at(7, 0), came: "7/1 7/2/last", on: "7/1 7/2/last"},
+		"in disorder":                       {have: end(6, 1), came: "8/0 7/1/last 7/0", on: "7/0 7/1/last 8/0"},
+		"twice":                             {have: end(6, 1), came: "7/0 7/1 7/0 7/1", on: "7/0 7/1"},
+		"here already":                      {have: at(7, 1), came: "6/0 7/1 7/2/last", stale: "6/0 7/1", on: "7/2/last"},
+		"one is missing":                    {have: end(6, 1), came: "7/1 7/2/last", rest: "7/1 7/2/last", isEarly: true},
+		"one is missing behind":             {have: end(6, 1), came: "7/0 7/2/last", on: "7/0", rest: "7/2/last", isEarly: true},
+		"a batch is missing":                {have: end(6, 1), came: "8/0", rest: "8/0", isEarly: true},
+		"the rest of a batch":               {have: at(6, 1), came: "7/0", rest: "7/0", isEarly: true},
+		"unknown lane":                      {came: "7/0 7/1", rest: "7/0 7/1", isEarly: true},
+		"unknown lane, batch 1":             {came: "1/0", rest: "1/0", isEarly: true},
+		"unknown lane begins":               {begins: 7, came: "7/0/first 7/1", on: "7/0 7/1"},
+		"unknown lane begins behind":        {begins: 5, came: "7/0/first 7/1", on: "7/0 7/1"},
+		"unknown lane begins with a jump":   {begins: 7, came: "7/0/jump 7/1", on: "7/0 7/1", jump: true},
+		"unknown lane begins later":         {begins: 6, came: "6/0 7/0/first", rest: "6/0 7/0", isEarly: true},
+		"unknown lane, too late":            {begins: 8, came: "7/0/first 7/1/last 8/0", rest: "7/0 7/1/last 8/0", isEarly: true},
+		"unknown lane, too late a jump":     {begins: 8, came: "7/0/jump", rest: "7/0", isEarly: true},
+		"unknown lane that nobody spoke of": {came: "7/0/first", rest: "7/0", isEarly: true},
+		"first, of a known lane":            {have: end(5, 1), came: "7/0/first", rest: "7/0", isEarly: true},
+		"first, which is next":              {have: end(6, 1), came: "7/0/first", on: "7/0"},
+		"jump":                              {have: end(2, 1), came: "7/0/jump 7/1/last 8/0", on: "7/0 7/1/last 8/0", jump: true},
+		"jump that is next":                 {have: end(6, 1), came: "7/0/jump", on: "7/0"},
+		"jump that is here":                 {have: end(7, 1), came: "7/0/jump 8/0", stale: "7/0", on: "8/0"},
+		"jump behind what is next":          {have: end(2, 1), came: "3/0 7/0/jump", on: "3/0", rest: "7/0", isEarly: true},
+		"a later life of the same numbers":  {have: end(6, 1), came: "6/1/last", stale: "6/1/last"},
 	} {
-		l := &line{lane: transport.Lane{From: "floor"}, have: c.have}
+		l := &line{lane: transport.Lane{From: "floor"}, have: c.have, begins: c.begins}
 		if dropped := l.take(came(c.came)); len(dropped) > 0 {
 			t.Errorf("%s: dropped %s", what, placesOf(dropped))
 		}

@@ -144,6 +144,8 @@ const (
 // what the store has claimed: see beyond.
 func (w *window) receipt(have store.Place, why news, now time.Time) {
 	switch moved := order(have, w.have); {
+	case have == (store.Place{}) && why != asked:
+		w.announce(now)
 	case !w.heard, why != told && moved < 0:
 		w.heard = true
 		w.rewind(have, now)
@@ -156,6 +158,24 @@ func (w *window) receipt(have store.Place, why news, now time.Time) {
 	case moved == 0 && why == wishes && now.Sub(w.rewoundAt) >= wishPause:
 		w.rewind(have, now)
 	}
+}
+
+// announce has the receiver asked at once, and nothing sent until it answers: it knows nothing of the lane, and
+// begins only where it has been told that nothing before is sent again.
+func (w *window) announce(now time.Time) {
+	if !w.heard && !w.askedAt.IsZero() || w.heard && w.blank && now.Sub(w.rewoundAt) < wishPause {
+		return // it has been asked, or what it was told then is on its way
+	}
+	w.heard, w.askedAt, w.askPause = false, time.Time{}, 0
+	w.flight, w.flying, w.allowed = w.flight[:0], 0, windowLeast
+}
+
+// unsettled is the first batch that is not settled here, as far as the window knows.
+func (w *window) unsettled() int64 {
+	if len(w.batches) > 0 {
+		return w.batches[0].No
+	}
+	return w.newest + 1
 }
 
 // beyond says whether a receiver has more than was ever claimed here, as far as is known.

@@ -340,6 +340,7 @@ func walkLane(seed uint64) (came int) {
 		s, wake := w.step(now)
 		switch s {
 		case toAsk:
+			l.begins = w.unsettled()
 			tell(asked)
 		case toLook:
 			w.found(batchOf(w.next.Batch, 2))

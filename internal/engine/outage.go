@@ -15,6 +15,7 @@ import (
 type outage struct {
 	mu    sync.Mutex
 	since time.Time // zero: it is there
+	loud  time.Time // when that was last logged
 }
 
 // While the database is away each member of the crew asks for it again and again, with a
@@ -22,6 +23,9 @@ type outage struct {
 const (
 	outagePauseMin = 20 * time.Millisecond
 	outagePauseMax = 2 * time.Second
+	// outageAgain is how often a person hears of it while it lasts. It may be one call only that fails, again and
+	// again, since it takes longer than it may.
+	outageAgain = 10 * time.Minute
 )
 
 // patiently makes a call of the store, and makes it again as long as the database is
@@ -57,10 +61,17 @@ func away(err error) bool {
 func (o *outage) begins(e *Engine, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		o.since = time.Now()
+	now := time.Now()
+	switch {
+	case o.since.IsZero():
+		o.since = now
 		e.log.Warn("the database is away: weir waits for it", keyError, err)
+	case now.Sub(o.loud) < outageAgain:
+		return
+	default:
+		e.log.Error("the database is still away, or one call of it fails again and again: weir waits for it", keyError, err, "since", o.since)
 	}
+	o.loud = now
 }
 
 func (o *outage) ends(e *Engine) {

@@ -38,6 +38,8 @@ type relay struct {
 	mu        sync.Mutex
 	window    window
 	confirmed []*shipment // to be settled
+	settling  int64       // the first batch of those that are being settled; 0: none
+	strays    bool        // batches are open that nobody works: their relay was dropped
 	heard     []word      // what the receiver has said, not taken in yet
 	stale     bool        // the journal may hold more than was claimed
 	due       time.Time   // when the next delayed message is due
@@ -150,6 +152,20 @@ func (r *relay) add(b *store.Batch) {
 	r.mu.Unlock()
 }
 
+// announcement is what the receiver is told when it is asked how far it has the lane.
+func (r *relay) announcement() laneNote {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := laneNote{Lane: r.lane.String(), Next: r.window.unsettled(), Open: r.strays, Earlier: r.x.l.st.Info().Earlier}
+	if len(r.confirmed) > 0 {
+		n.Next = min(n.Next, r.confirmed[0].No)
+	}
+	if r.settling > 0 {
+		n.Next = min(n.Next, r.settling)
+	}
+	return n
+}
+
 // look reads how far the queue was claimed, by whomever.
 func (r *relay) look(ctx context.Context) (newest int64, err error) {
 	var states []store.QueueState
@@ -157,13 +173,17 @@ func (r *relay) look(ctx context.Context) (newest int64, err error) {
 		states, err = r.x.l.st.Reader().Queues(ctx)
 		return err
 	})
+	leased := int64(0)
 	for i := range states {
 		if states[i].ID == r.id {
-			newest = states[i].Newest
+			newest, leased = states[i].Newest, states[i].Leased
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.working { // all that others have left is in the window
+		r.strays = leased > int64(r.window.held)
+	}
 	r.window.newest = max(r.window.newest, newest)
 	return r.window.newest, err
 }
@@ -230,6 +250,9 @@ func (r *relay) settles(ctx context.Context) error {
 		r.mu.Lock()
 		done := r.confirmed
 		r.confirmed = nil
+		if len(done) > 0 {
+			r.settling = done[0].No
+		}
 		r.mu.Unlock()
 		if len(done) == 0 {
 			continue
@@ -248,6 +271,9 @@ func (r *relay) settles(ctx context.Context) error {
 			}
 			r.count(s, now)
 		}
+		r.mu.Lock()
+		r.settling = 0
+		r.mu.Unlock()
 		signal(r.claimer)
 	}
 }

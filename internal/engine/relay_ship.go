@@ -99,8 +99,8 @@ func (r *relay) weigh(ctx context.Context, said word) error {
 	r.receiptAt = time.Now()
 	w.receipt(said.have, said.why, r.receiptAt)
 	if first && w.blank && w.next.Batch > 1 {
-		r.x.l.log.Warn("a receiver knows nothing of a lane whose queue is not new: it begins with what is not confirmed. That is right after a renewal, and for a boundary that "+
-			"has moved out. If its store was restored from a copy that is older than the lane, what it had confirmed since is not sent again",
+		r.x.l.log.Warn("a receiver knows nothing of a lane whose queue is not new: it begins with what is not confirmed. That is right after a renewal, for a boundary that "+
+			"has moved out, and where one of the two was away for longer than its messages are kept. If its store was restored from a copy that is older than the lane, what it had confirmed since is not sent again",
 			"lane", r.lane.String(), "begins at batch", w.next.Batch)
 	}
 	r.settleConfirmed()

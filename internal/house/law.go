@@ -42,10 +42,14 @@ var law = map[string]rule{
 	"transport/transporttest":    {ours: []string{"transport", "internal/witness"}, testing: true},
 
 	// The engine: the ports, and no driver.
-	"internal/engine": {ours: []string{"store", "transport"}},
-	"internal/house":  {},
+	"internal/engine":  {ours: []string{"store", "transport"}},
+	"internal/house":   {},
+	"internal/verdict": {}, // a program of the gate
+	"internal/bubble":  {}, // for tests
 	// What the laws of both ports are broken on purpose with.
 	"internal/witness": {testing: true},
+	// Brokers for the tests of whoever needs one.
+	"internal/brokertest": {ours: []string{"transport/jetstream/broker"}, third: []string{"github.com/nats-io/nats.go", "go.uber.org/goleak"}, testing: true},
 
 	// The user's vocabulary.
 	".": {ours: []string{"internal/engine", "store", "transport"}, third: []string{"github.com/go-json-experiment/json"}},
@@ -71,7 +75,7 @@ var law = map[string]rule{
 // testsMayAlso is what test files may import beyond their package's own rule.
 func testsMayAlso() rule {
 	return rule{
-		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker"},
+		ours:    []string{"store", "store/sqlite", "store/storetest", "store/storetest/mutants", "store/postgres", "store/postgres/pgtest", "weirtest", "transport", "transport/transporttest", "transport/local", "transport/jetstream", "transport/jetstream/broker", "internal/brokertest", "internal/bubble"},
 		third:   []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go"},
 		testing: true,
 	}

@@ -35,7 +35,7 @@ func TestAllConnectionsHeld(t *testing.T) {
 // A process beats though all its other connections are in use, and its chores cannot be done.
 func TestHeartbeatBesideBusyPool(t *testing.T) {
 	t.Parallel()
-	_, s, _ := processes(t, 1, Lease(2*time.Second))
+	_, s, _ := processes(t, 1, Lease(20*time.Second))
 	for range s[0].pool.Config().MaxConns {
 		c, err := s[0].pool.Acquire(t.Context())
 		if err != nil {
@@ -43,7 +43,7 @@ func TestHeartbeatBesideBusyPool(t *testing.T) {
 		}
 		defer c.Release()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hangTime)
 	defer cancel()
 	if err := s[0].Heartbeat(ctx); err != nil {
 		t.Errorf("Heartbeat() = %v, want nil", err)

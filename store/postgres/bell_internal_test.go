@@ -11,7 +11,7 @@ import (
 // TestRing has a process send: another hears of it, the sender does not hear itself, and one
 // that rings often is heard seldom.
 func TestRing(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hangTime)
 	defer cancel()
 	h := openHarness(t, nil).(*harness)
 	begun := func() *Store {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"fmt"
 	"time"
+
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 const (
@@ -15,11 +17,24 @@ const (
 
 	askCountedStates = `select count(*) filter (where not deleted), count(*) filter (where deleted)
 		from (select deleted from weir.states where entity = $1 order by key limit $2) s`
+	// askManyLanes is a scan of at most MaxLanes rows: it is for a doctor.
+	askManyLanes = `select sender, n from (select split_part(lane, '/', 1) as sender, count(*) as n from weir.arrivals group by 1) s
+		where n >= $1 union all select '', count(*) from weir.arrivals having count(*) >= $2 order by 2 desc limit $3`
 	askJumped = `select lane, jumps, jumped_us from weir.arrivals where jumped_us > $1 order by jumped_us desc limit $2`
 )
 
 // lanes looks for what senders could not give any more.
 func (k *checkup) lanes() error {
+	err := k.t.get(askManyLanes, func(read scan) error {
+		var sender string
+		var n int64
+		err := read(&sender, &n)
+		k.found(checks.LaneFinding(sender, n))
+		return err
+	}, checks.ManyLanesFrom, checks.ManyLanes, laneFindings)
+	if err != nil {
+		return err
+	}
 	return k.t.get(askJumped, func(read scan) error {
 		var lane string
 		var jumps, when int64

@@ -302,7 +302,7 @@ func (t *commit) prepareAll() error {
 	if err := t.leap(false); err != nil {
 		return err
 	}
-	if err := t.countBeside(); err != nil {
+	if err := errors.Join(t.countBeside(), t.countLanes()); err != nil {
 		return err
 	}
 	if unknown := t.unknown(sends); len(unknown) > 0 && !t.declared {
@@ -342,7 +342,7 @@ func (t *commit) blocked(ch *store.Change) bool {
 
 // apply decides about one change: it is written whole, or refused whole.
 func (t *commit) apply(ch *store.Change) (refused, err error) {
-	if refused := checks.States(ch); refused != nil {
+	if refused := errors.Join(checks.States(ch), checks.Drained(ch)); refused != nil {
 		return refused, nil
 	}
 	missed, refused := t.misplaced(ch)
@@ -362,6 +362,7 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 	}
 	t.add(ch.Sends, twins)
 	t.arrive(ch, missed)
+	t.drain(ch)
 	t.keepStates(ch)
 	for i := range ch.Settle {
 		t.settle(&ch.Settle[i])
@@ -445,6 +446,7 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				if err := t.writeSends(); err != nil { // closures come after them
 					return err
 				}
+				t.theirs()
 				if err := t.flush(); err != nil {
 					return err
 				}
@@ -460,6 +462,9 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				return &closureError{ch, err}
 			}
 		}
+	}
+	if lent != nil {
+		t.ours()
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -234,10 +233,11 @@ func (s *Store) read(ctx context.Context, f func(t *tx) error) error {
 // run runs f and ends the transaction.
 func (t *tx) run(c *pgxpool.Conn, f func(t *tx) error) (err error) {
 	defer func() { // also when f panics
-		if c.Conn().IsClosed() && errors.Is(err, store.ErrUnavailable) {
-			t.s.doubt(c.Conn())
+		if c.Conn().IsClosed() {
+			t.lose(c.Conn(), err)
+			return
 		}
-		if t.over || c.Conn().IsClosed() {
+		if t.over {
 			return
 		}
 		undo, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), undoTime)

@@ -28,7 +28,6 @@ import (
 type cursor struct {
 	batch  int64 // the number of the newest batch
 	high   int64 // the highest of the groups'
-	floor  int64 // positions up to it are never late
 	groups []group
 }
 
@@ -41,7 +40,7 @@ type group struct {
 	upto   int64
 }
 
-const sqlCursor = `select no, high, floor, masks, highs, seens::text[], array(select coalesce(x::text, '') from unnest(targets) as u(x)), uptos
+const sqlCursor = `select no, high, masks, highs, seens::text[], array(select coalesce(x::text, '') from unnest(targets) as u(x)), uptos
 	from weir.batches where queue = $1 order by no desc limit 1`
 
 // askCursor queues the reading of a queue's cursor.
@@ -49,7 +48,7 @@ func askCursor(t *tx, queue int64, into *cursor) {
 	t.ask(sqlCursor, func(read scan) error {
 		var masks, highs, uptos []int64
 		var seens, targets []string
-		if err := read(&into.batch, &into.high, &into.floor, &masks, &highs, &seens, &targets, &uptos); err != nil {
+		if err := read(&into.batch, &into.high, &masks, &highs, &seens, &targets, &uptos); err != nil {
 			return err
 		}
 		into.groups = into.groups[:0]
@@ -100,18 +99,17 @@ func merge(groups []group) []group {
 type newBatch struct {
 	ref       store.BatchRef
 	high      int64
-	floor     int64
 	groups    []group
 	first     []int64 // positions claimed for the first time, ascending
 	positions []int64
 	lanes     int64
 }
 
-const sqlNewBatch = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, floor, span,
+const sqlNewBatch = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, span,
 		lanes, open, claimed_us, done_us, manifest, bits, times)
 	values ($1, $2, 1, $3, $4::smallint, $5, $6::int[], $7::bigint[], $8::text[]::pg_snapshot[],
-		array(select nullif(x, '')::pg_snapshot from unnest($9::text[]) as u(x)), $10::bigint[], $11,
-		case when $12::bigint > 0 then int8range($12::bigint, $13::bigint, '[]') end, $14, $15, $16::bigint, null, $17, $18, '')`
+		array(select nullif(x, '')::pg_snapshot from unnest($9::text[]) as u(x)), $10::bigint[],
+		case when $11::bigint > 0 then int8range($11::bigint, $12::bigint, '[]') end, $13, $14, $15::bigint, null, $16, $17, '')`
 
 const sqlMoveCursor = `update weir.batches set high = $3, masks = $4::int[], highs = $5::bigint[], seens = $6::text[]::pg_snapshot[],
 		targets = array(select nullif(x, '')::pg_snapshot from unnest($7::text[]) as u(x)), uptos = $8::bigint[]
@@ -134,7 +132,7 @@ func (b *newBatch) insert(t *tx) {
 		from, to = b.first[0], b.first[len(b.first)-1]
 	}
 	n := len(b.positions)
-	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, batchLeased, b.high, masks, highs, seens, targets, uptos, b.floor,
+	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, batchLeased, b.high, masks, highs, seens, targets, uptos,
 		from, to, b.lanes, n, t.now, batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(batchrow.NewBits(n)))
 }
 

@@ -118,7 +118,7 @@ func (k *claim) leaseOwn(appended []*store.Message) {
 		return
 	}
 	high := max(k.cursor.high, int64(k.list[len(k.list)-1].Message.Pos))
-	k.batch = newBatch{ref: store.BatchRef{Queue: k.request.Queue, No: k.cursor.batch + 1, Epoch: 1}, high: high, floor: k.cursor.floor,
+	k.batch = newBatch{ref: store.BatchRef{Queue: k.request.Queue, No: k.cursor.batch + 1, Epoch: 1}, high: high,
 		lanes: maskFree, groups: []group{{mask: maskAll, high: high, seen: seen}}}
 	for i := range k.list {
 		k.list[i].Index = i

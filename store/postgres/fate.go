@@ -190,7 +190,21 @@ func (t *commit) evidenceOfOthers(ask func(query string, args ...any) (bool, err
 			}
 		}
 	}
+	if errors.Is(err, errNoEvidence) {
+		return t.evidenceOfDrained(ask)
+	}
 	return committed, err
+}
+
+// evidenceOfDrained looks for what is said of lanes, where that is all. It does no harm to say it again.
+func (t *commit) evidenceOfDrained(ask func(query string, args ...any) (bool, error)) (committed bool, err error) {
+	for _, ch := range t.changes {
+		if ch.Err == nil && len(ch.Drained) > 0 {
+			committed, err = ask(sqlDrainedBy, ch.Drained[0].Lane, t.now)
+			return committed, noneIsNo(err)
+		}
+	}
+	return false, errNoEvidence
 }
 
 // noneIsNo: a row that is not there tells that nothing was committed.

@@ -25,6 +25,7 @@ type line struct {
 	cut  atomic.Int32 // how the next commit is cut; 0: not
 	cuts atomic.Int32 // commits cut so far
 	down func()       // called when a commit is cut, before the ends of the line notice
+	deaf atomic.Bool  // requests to cancel a statement do not reach the server
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -37,6 +38,9 @@ const (
 	cutAfter               // the server has committed, nobody is told
 	cutMeantime            // the server has it, and may not have committed yet
 )
+
+// cancelRequest stands where other connections name their protocol.
+const cancelRequest = 80877102
 
 // newLine makes a line to the server that dsn names, which must listen on a socket.
 func newLine(t testing.TB, dsn string) *line {
@@ -113,6 +117,9 @@ func (c *call) asks() {
 	}
 	rest := make([]byte, binary.BigEndian.Uint32(first)-4)
 	if _, err := io.ReadFull(c.client, rest); err != nil {
+		return
+	}
+	if c.line.deaf.Load() && len(rest) >= 4 && binary.BigEndian.Uint32(rest) == cancelRequest {
 		return
 	}
 	if _, err := c.server.Write(append(first, rest...)); err != nil {

@@ -1,12 +1,16 @@
 package postgres
 
+import "time"
+
 // Lanes are shared among the processes that claim from a queue, by the claims themselves,
 // under the queue's lock:
 //
 //   - A lane that nobody alive has is taken by who has less than its share, unless open
 //     batches still hold messages of it: those are taken over first, with their lanes.
 //   - Who has more than its share claims nothing more of the lanes beyond it, and gives each
-//     up once its own batches with it are closed.
+//     up once its own batches with it are closed. One message of a lane that is worked for long would
+//     so hold up all other keys of it: where that takes longer than a while it claims on for as long, and
+//     tries again, for twice as long each time.
 //   - Abandoned batches are taken over in order. With one go all lanes of it, and of all
 //     abandoned batches that share lanes with it, and so on: so their messages, and what
 //     comes after them, stay with one process.
@@ -73,6 +77,8 @@ func (b *laneBook) share(k *claim) {
 		}
 	}
 	most := (keyedLanes + b.workers - 1) / b.workers
+	drains := k.state.drains
+	k.state.drains = [keyedLanes]drain{} // but for those that still do
 	taken, given, mask, count := int64(0), int64(0), int64(0), 0
 	for lane := range keyedLanes {
 		bit := int64(1) << lane
@@ -82,6 +88,11 @@ func (b *laneBook) share(k *claim) {
 			mask |= bit
 		case b.ours&bit != 0 && held&bit == 0:
 			given |= bit
+		case b.ours&bit != 0:
+			d := drains[lane].at(k.t.now)
+			if k.state.drains[lane] = d; !d.stops(k.t.now) {
+				mask |= bit
+			}
 		}
 	}
 	for lane := range keyedLanes {
@@ -98,6 +109,31 @@ func (b *laneBook) share(k *claim) {
 	b.take(k, taken)
 	b.mask = mask | taken | maskFree
 }
+
+// drain is the attempt of a process to be rid of a lane: for a time nothing more is claimed of it, and for as long
+// something is. Times are in µs.
+type drain struct {
+	since, window int64 // zero: it has not begun
+}
+
+const (
+	drainMin  = int64(5 * time.Second / time.Microsecond)
+	drainMost = int64(time.Minute / time.Microsecond)
+)
+
+// at is the drain as it is now: it begins, or begins again for longer.
+func (d drain) at(now int64) drain {
+	switch {
+	case d.window == 0 || now < d.since: // or the clock was set back
+		return drain{since: now, window: drainMin}
+	case now-d.since >= 2*d.window:
+		return drain{since: now, window: min(2*d.window, drainMost)}
+	}
+	return d
+}
+
+// stops reports whether nothing is to be claimed of the lane now.
+func (d drain) stops(now int64) bool { return now-d.since < d.window }
 
 // take makes lanes ours.
 func (b *laneBook) take(k *claim, lanes int64) {

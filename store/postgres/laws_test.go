@@ -53,23 +53,12 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// startServer starts the tests' server, in memory if there is room; for proofs under load on disk.
+// startServer starts the tests' server, for proofs under load on disk.
 func startServer() (*pgtest.Server, error) {
-	const variable = "TMPDIR"
-	if folder := inMemory(); folder != "" && os.Getenv(loadVariable) == "" {
-		before, set := os.LookupEnv(variable)
-		if err := os.Setenv(variable, folder); err != nil {
-			return nil, err
-		}
-		defer func() {
-			if set {
-				_ = os.Setenv(variable, before)
-			} else {
-				_ = os.Unsetenv(variable)
-			}
-		}()
+	if os.Getenv(loadVariable) != "" {
+		return pgtest.Start(context.Background())
 	}
-	return pgtest.Start(context.Background())
+	return pgtest.StartInMemory(context.Background())
 }
 
 // sideBySide has more tests run at once than there are processors, unless told otherwise:
@@ -172,7 +161,7 @@ func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 }
 
 // emptyTime bounds the emptying of a schema: a test that failed may have left a transaction open.
-const emptyTime = 20 * time.Second
+const emptyTime = 2 * time.Minute
 
 // sqlTables lists the tables of a schema but for those that a new journal has rows in;
 // tables that refer to others come before them.

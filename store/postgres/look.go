@@ -26,16 +26,16 @@ const (
 		union all
 		select 1, 1,` + lookColumns + `from (
 			(select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax($2::text::pg_snapshot)
-				and m.seq + 0 <= $3 and m.seq + 0 > $4 order by m.seq + 0 limit $5)
+				and m.seq + 0 <= $3 order by m.seq + 0 limit $4)
 			union all
 			(select m.* from pg_snapshot_xip($2::text::pg_snapshot) as x cross join lateral (
 					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
-						and m.seq + 0 <= $3 and m.seq + 0 > $4 order by m.seq + 0 limit $5) m
-				where pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $5)) m
+						and m.seq + 0 <= $3 order by m.seq + 0 limit $4) m
+				where pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $4)) m
 		union all
 		select 2, 1,` + lookColumns + `from (` + lookBounded + ` from (
-			select * from weir.messages f where f.topic = $1 and f.seq > $3 order by f.seq limit $5) f) m
-			where m.before < $6`
+			select * from weir.messages f where f.topic = $1 and f.seq > $3 order by f.seq limit $4) f) m
+			where m.before < $5`
 
 	sqlLook = `with g as (
 			select u.i::int as i, u.mask, u.high, u.seen::pg_snapshot as seen, nullif(u.target, '')::pg_snapshot as target, u.upto
@@ -46,21 +46,21 @@ const (
 		union all
 		select 1, g.i,` + lookColumns + `from g cross join lateral (
 			(select m.* from weir.messages m where g.target is null and (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax(g.seen)
-				and m.seq + 0 <= g.high and m.seq + 0 > $9 and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $10)
+				and m.seq + 0 <= g.high and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $9)
 			union all
 			(select m.* from pg_snapshot_xip(g.seen) as x cross join lateral (
 					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
-						and m.seq + 0 <= g.high and m.seq + 0 > $9 and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $10) m
-				where g.target is null and pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $10)
+						and m.seq + 0 <= g.high and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $9) m
+				where g.target is null and pg_visible_in_snapshot(x, pg_current_snapshot()) order by m.seq + 0 limit $9)
 			union all
-			(select m.* from weir.messages m where g.target is not null and m.topic = $1 and m.seq > greatest(g.upto, $9) and m.seq <= g.high
+			(select m.* from weir.messages m where g.target is not null and m.topic = $1 and m.seq > g.upto and m.seq <= g.high
 				and not pg_visible_in_snapshot(m.xid, g.seen) and pg_visible_in_snapshot(m.xid, g.target)
-				and (g.mask >> m.lane) & 1 = 1 order by m.seq limit $10)) m
+				and (g.mask >> m.lane) & 1 = 1 order by m.seq limit $9)) m
 		union all
 		select 2, m.i,` + lookColumns + `from (` + lookBounded + ` from (
 			select f.*, c.i from (select s.seq, g.i from s join g on (g.mask >> s.lane) & 1 = 1 and s.seq > g.high and g.target is null
-				order by s.seq limit $10) c
-			cross join lateral (select * from weir.messages where topic = $1 and seq = c.seq limit 1) f) f) m where m.before < $11
+				order by s.seq limit $9) c
+			cross join lateral (select * from weir.messages where topic = $1 and seq = c.seq limit 1) f) f) m where m.before < $10
 		union all
 		select 3, 0, coalesce(max(s.seq), 0), count(*), 0, 0, '', 0, '', '', '', null, null from s`
 
@@ -89,11 +89,11 @@ type found struct {
 }
 
 // look queues the look at groups of a cursor, for most messages and one more.
-func (k *claim) look(groups []group, floor int64, most int) *lookup {
+func (k *claim) look(groups []group, most int) *lookup {
 	l := &lookup{late: make([][]found, len(groups)), whole: true, most: most}
 	if len(groups) == 1 && groups[0].mask == maskAll && groups[0].target == "" {
 		g := groups[0]
-		k.t.ask(sqlLookAll, k.lookRow(l), k.row.topic, g.seen, seqOf(g.high), seqOf(floor), most+1, loadMax)
+		k.t.ask(sqlLookAll, k.lookRow(l), k.row.topic, g.seen, seqOf(g.high), most+1, loadMax)
 		return l
 	}
 	var masks, highs, uptos []int64
@@ -106,7 +106,7 @@ func (k *claim) look(groups []group, floor int64, most int) *lookup {
 	}
 	l.scanned = least
 	k.t.ask(sqlLook, k.lookRow(l), k.row.topic, masks, highs, seens, targets, uptos, seqOf(least), (most+1)*scanPerMessage,
-		seqOf(floor), most+1, loadMax)
+		most+1, loadMax)
 	return l
 }
 

@@ -41,6 +41,10 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 			acted, err = o.breakLock()
 		case store.RenewStore:
 			acted, err = o.renew()
+		case store.ForgetLane:
+			acted, err = o.forgetLane()
+		case store.ResyncReplica:
+			acted, err = o.resync()
 		case store.RetryDead, store.DiscardDead:
 			acted, err = o.settleDead()
 		default:
@@ -60,7 +64,7 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 // checkAct refuses what no state of the store would make right.
 func checkAct(a store.Act) error {
 	var faults []error
-	for _, text := range []string{a.By, a.Why, a.Queue, a.Matching, a.Workflow, a.Step, a.Lock} {
+	for _, text := range []string{a.By, a.Why, a.Queue, a.Matching, a.Workflow, a.Step, a.Lock, a.Lane} {
 		if !storable(text) {
 			faults = append(faults, fmt.Errorf("%q is no text that PostgreSQL can keep", text))
 		}

@@ -34,7 +34,9 @@ func (callersSQL) StoreKind() string { return kind }
 // such transactions that send with the same keys in another order may deadlock, as any two
 // may: PostgreSQL then ends one of them, and its caller tries again.
 //
-// It should run under READ COMMITTED, else it may not see topics declared since it began.
+// It should run under READ COMMITTED. Under REPEATABLE READ or SERIALIZABLE it does not see what was
+// committed since its first statement: a topic declared since is refused, a deduplicated message or a run that was
+// sent or started since fails with SQLSTATE 40001 and is to be tried again, and a queue's room is what it was then.
 // A transaction that is over, or of another database, is refused.
 func Tx(tx pgx.Tx) store.Tx { return callersPgx{tx} }
 
@@ -199,7 +201,7 @@ func (a *appender) appendIn(ch *store.Change) error {
 	if len(ch.Sends) > store.MaxSends || len(ch.Runs) > store.MaxSends {
 		return fmt.Errorf("%d messages and %d runs in one change, at most %d", len(ch.Sends), len(ch.Runs), store.MaxSends)
 	}
-	if ch.Arrival != nil {
+	if ch.Arrival != nil || len(ch.Drained) > 0 {
 		return errLentArrival
 	}
 	if err := checks.States(ch); err != nil {
@@ -233,7 +235,7 @@ func (a *appender) appendIn(ch *store.Change) error {
 			delete(a.known, t.Name)
 		}
 		a.askTails(names, true)
-		if err := a.flush(); err != nil {
+		if err := a.seesSince(names); err != nil {
 			return err
 		}
 	}
@@ -263,7 +265,25 @@ func (a *appender) appendIn(ch *store.Change) error {
 	return d.tellOwn()
 }
 
+const sqlIsolation = `select current_setting('transaction_isolation')`
+
+// seesSince asks what is queued, and says so if topics that were declared by now are not seen for the
+// transaction's isolation.
+func (a *appender) seesSince(topics map[string]bool) error {
+	var isolation string
+	if err := a.get(sqlIsolation, func(read scan) error { return read(&isolation) }); err != nil {
+		return err
+	}
+	for name := range topics {
+		if a.known[name] == nil && isolation != "read committed" {
+			return fmt.Errorf("append in a transaction: %w: topic %s, in one of %s", errOldSnapshot, name, isolation)
+		}
+	}
+	return nil
+}
+
 var (
+	errOldSnapshot   = errors.New("the transaction does not see a topic that was declared after it began: begin again, or under READ COMMITTED")
 	errOtherDatabase = errors.New("the transaction is of another database than the store, or the database was restored or failed over")
 	errNotOpen       = errors.New("the transaction is over: it was committed or rolled back, or its context is done")
 )

@@ -23,10 +23,19 @@ func arrived(lane string, batch int64, count int) *store.Change {
 	return ch
 }
 
+// atOnce commits two changes at once, by a process each.
+func atOnce(t testing.TB, stores [2]*Store, changes [2]*store.Change) (first, second error) {
+	var both sync.WaitGroup
+	both.Go(func() { first = commitOne(t.Context(), stores[0], changes[0]) })
+	second = commitOne(t.Context(), stores[1], changes[1])
+	both.Wait()
+	return first, second
+}
+
 // proveArrivals has two processes commit the same arrivals at once, on lanes that are new and on lanes that
 // are not: one of them has it, the other is told that it is there.
 func proveArrivals(t testing.TB, spoil func(*Store)) {
-	_, stores, _ := twins(t, spoil)
+	h, stores, _ := twins(t, spoil)
 	const rounds, each = 40, 3
 	for round := range rounds {
 		lane, batch := fmt.Sprintf("floor/k7q2xw/%d", round/4), int64(round%4+1)
@@ -34,22 +43,18 @@ func proveArrivals(t testing.TB, spoil func(*Store)) {
 		if (round+round/4)%2 == 1 { // all of them tombstones: there are no origins to tell that they are the same
 			changes[0].Sends, changes[1].Sends = nil, nil
 		}
-		var both sync.WaitGroup
-		for i, ch := range changes {
-			both.Go(func() {
-				if err := stores[i].Commit(t.Context(), &store.Group{Changes: []*store.Change{ch}}); err != nil {
-					t.Errorf("Commit(arrival at once) = %v, want nil", err)
-				}
-			})
+		var first, second error
+		if round/4%2 == 0 {
+			first, second = atOnce(t, stores, changes)
+		} else {
+			first, second = newMeeting(h).commit(t, stores, changes[0], changes[1])
 		}
-		both.Wait()
-		first, second := changes[0].Err, changes[1].Err
 		if first != nil {
 			first, second = second, first
 		}
 		misplaced, ok := errors.AsType[*store.MisplacedError](second)
 		if first != nil || !ok || misplaced.Have != changes[0].Arrival.To {
-			t.Errorf("round %d: Commit(the same arrival, twice at once): Err = %v and %v, want nil and a MisplacedError that has it", round, changes[0].Err, changes[1].Err)
+			t.Errorf("round %d: Commit(the same arrival, twice at once) = %v and %v, want nil and a MisplacedError that has it", round, first, second)
 		}
 	}
 	rows, err := stores[0].Reader().Exchange().Arrivals(t.Context(), "")
@@ -70,23 +75,25 @@ func proveArrivals(t testing.TB, spoil func(*Store)) {
 // proveOrigins has two processes commit the same messages at once, by different lanes: as an event comes that
 // two boundaries of this store subscribe to. Each is here once.
 func proveOrigins(t testing.TB, spoil func(*Store)) {
-	_, stores, _ := twins(t, spoil)
+	h, stores, _ := twins(t, spoil)
 	const rounds, each = 30, 5
 	for round := range rounds {
-		var both sync.WaitGroup
 		var changes [2]*store.Change
 		for i := range changes {
 			changes[i] = arrived(fmt.Sprintf("floor/k7q2xw/%d", i), int64(round+1), each)
 			for n, m := range changes[i].Sends {
 				m.Origin.ID = fmt.Sprintf("k7q2xw-%d", round*each+n)
 			}
-			both.Go(func() {
-				if err := commitOne(t.Context(), stores[i], changes[i]); err != nil {
-					t.Errorf("Commit(the same messages by two lanes) = %v, want nil", err)
-				}
-			})
 		}
-		both.Wait()
+		var first, second error
+		if round%2 == 0 {
+			first, second = atOnce(t, stores, changes)
+		} else {
+			first, second = newMeeting(h).commit(t, stores, changes[0], changes[1])
+		}
+		if first != nil || second != nil {
+			t.Errorf("Commit(the same messages by two lanes) = %v and %v, want nil", first, second)
+		}
 		for n := range each {
 			if a, b := changes[0].Sends[n], changes[1].Sends[n]; a.Pos != b.Pos || a.ID != b.ID || a.Stamp != b.Stamp {
 				t.Errorf("message %s is at %d and at %d, want one place", a.ID, a.Pos, b.Pos)

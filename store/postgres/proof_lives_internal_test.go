@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +14,6 @@ import (
 func twins(t testing.TB, spoil func(*Store)) (h *harness, stores [2]*Store, queue store.QueueID) {
 	t.Helper()
 	h = openHarness(t, nil).(*harness)
-	h.spent = true
 	for i := range stores {
 		stores[i] = oneMore(t, h)
 		spoil(stores[i])
@@ -44,47 +42,6 @@ func oneMore(t testing.TB, h *harness) *Store {
 // commitOne commits a change that must be written.
 func commitOne(ctx context.Context, s *Store, ch *store.Change) error {
 	return errors.Join(s.Commit(ctx, &store.Group{Changes: []*store.Change{ch}}), ch.Err)
-}
-
-// meetingTime is how long a sender's transaction stays open for a wait to begin beside it:
-// only one that should not get through gets through meanwhile.
-const meetingTime = 300 * time.Millisecond
-
-// proveMeeting has a run begin to wait for a message while the transaction that sends it is
-// open, and has looked for waits already: whichever commits later finds the other.
-func proveMeeting(t testing.TB, spoil func(*Store)) {
-	_, stores, _ := twins(t, spoil)
-	st := &store.RunStart{Workflow: crowdFlow, ID: "r", Version: 1, Lease: true}
-	if err := commitOne(t.Context(), stores[0], &store.Change{Runs: []*store.RunStart{st}}); err != nil {
-		t.Fatal(err)
-	}
-	inside, waits, sent := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		event := &store.Message{Topic: "order.ready", Kind: store.KindEvent, Version: 1, Key: "7", Body: []byte("7")}
-		sent <- commitOne(context.WithoutCancel(t.Context()), stores[1], &store.Change{Sends: []*store.Message{event}, Closures: []store.Closure{
-			func(context.Context, store.Tx) error {
-				close(inside)
-				select {
-				case <-waits:
-				case <-time.After(meetingTime):
-				}
-				return nil
-			}}})
-	}()
-	<-inside
-	u := &store.RunUpdate{RunRef: store.RunRef{No: st.No, Epoch: st.Epoch}, Verdict: store.Waiting, Waits: []store.Wait{
-		{N: 1, Topic: store.Topic{Name: "order.ready", Kind: store.KindEvent}, Key: "7"}}}
-	if err := commitOne(t.Context(), stores[0], &store.Change{Run: u}); err != nil {
-		t.Errorf("Commit(wait) = %v, want nil", err)
-	}
-	close(waits)
-	if err := <-sent; err != nil {
-		t.Errorf("Commit(event) = %v, want nil", err)
-	}
-	got, err := stores[0].Claim(t.Context(), store.ClaimRequest{Workflow: crowdFlow, Max: 1})
-	if err != nil || len(got.Runs) != 1 || len(got.Runs[0].Mail) != 1 {
-		t.Errorf("Claim() = %d runs, %v, want the one that waited, with its event", len(got.Runs), err)
-	}
 }
 
 // life is a queue in a database that is taken for another's copy.
@@ -170,6 +127,7 @@ const farTransaction, farSnapshot = "900000000", "900000001:900000001:"
 // one whose transactions had high numbers.
 func proveRebirth(t testing.TB, spoil func(*Store)) {
 	h, stores, queue := twins(t, spoil)
+	h.spent = true
 	l := &life{TB: t, h: h, s: stores[0], queue: queue}
 	unkeyed := func() *store.Message {
 		return &store.Message{Topic: "a.cook", Kind: store.KindCommand, Version: 1, Body: []byte("x")}

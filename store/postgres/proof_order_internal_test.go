@@ -37,6 +37,7 @@ func report(t testing.TB, figures any) {
 // none comes twice, none that was rolled back comes, within a key they come in the order of their
 // commits and are worked in one place, and nothing that is committed is passed over by claims.
 func TestCommitOrder(t *testing.T) {
+	t.Parallel()
 	size := orderSize{messages: 20_000, keys: 40, lasts: 2 * time.Second, work: 5 * time.Millisecond, open: 1500 * time.Millisecond, every: 250 * time.Millisecond}
 	if long() {
 		size = orderSize{messages: 100_000, keys: 40, lasts: 75 * time.Second, work: 10 * time.Millisecond, open: 30 * time.Second, every: 5 * time.Second}

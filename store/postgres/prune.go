@@ -141,6 +141,9 @@ const (
 			where d.entity = o.entity and d.key = o.key and d.deleted and d.as_of_us < $1 returning d.entity),
 		n as (insert into weir.entity_tally (entity, live, deleted) select entity, 0, -count(*) from gone group by entity)
 		select count(*) from gone`
+	// Only of lanes whose senders have settled all that is here: of others more may come again.
+	pruneLanes = `delete from weir.arrivals a using (select lane from weir.arrivals where drained_us < $1 order by drained_us limit $2) o
+		where a.lane = o.lane and a.drained_us < $1`
 	pruneAudit = `delete from weir.audit where at_us < $1 and id in (select id from weir.audit order by id limit $2)`
 	// Processes that are gone, but for those that have left something: it is found through them.
 	pruneProcesses = `delete from weir.processes where id in (
@@ -162,7 +165,7 @@ func (p *pruner) small() error {
 		bound int64
 		more  []any
 	}{
-		{pruneFigures, p.cutoff / minuteUs, nil}, {pruneDedup, p.t.now, nil}, {pruneAudit, p.cutoff, nil},
+		{pruneFigures, p.cutoff / minuteUs, nil}, {pruneDedup, p.t.now, nil}, {pruneAudit, p.cutoff, nil}, {pruneLanes, p.cutoff, nil},
 		{pruneProcesses, p.cutoff, []any{runwake.Leased}},
 	} {
 		if p.full() {

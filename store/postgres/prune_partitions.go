@@ -16,8 +16,10 @@ import (
 // A partition that is full, and wholly old and claimed, is dropped: all its messages for
 // the price of one. What they are needed for is copied to kept before. It is detached
 // CONCURRENTLY, outside of a transaction, so that no sender waits, whoever keeps a
-// transaction open. What was not known before then is made up for as it is dropped; should
-// a late sender's message be in it that somebody has yet to claim, it is attached again.
+// transaction open. From then on claims do not see it, and what commits later would be passed
+// over by them: so it is left alone while somebody has a message in it who may yet commit. What
+// was not known before then is made up for as it is dropped; should a message be in it that
+// somebody has yet to claim, it is attached again.
 //
 // A partition that was filled in less than a quarter of the time that messages are kept
 // is not worth deleting from row by row: it waits until it can be dropped.
@@ -76,6 +78,9 @@ const (
 			where x.pos <> all($3::bigint[]) limit $4) o
 		where h.ctid = o.place`
 
+	// Whether somebody has inserted into it who may yet commit.
+	pruneOpen = `select exists (select 1 from pg_locks where relation = 'PART'::regclass and mode = 'RowExclusiveLock'
+		and database = (select oid from pg_database where datname = current_database()) and pid <> pg_backend_pid())`
 	pruneDetach   = `alter table weir.messages detach partition PART concurrently`
 	pruneFinalize = `alter table weir.messages detach partition PART finalize`
 	// For roles that do not own the schema.
@@ -213,6 +218,11 @@ func (p *pruner) keepOf(x part) ([]int64, error) {
 // dropPart drops a partition that is prepared, or goes on where an earlier step did not
 // get through. It gives up when others stand in the way.
 func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messages int64, err error) {
+	if x.attached && !x.pending {
+		if quiet, err := s.quiet(ctx, x); err != nil || !quiet {
+			return 0, err
+		}
+	}
 	if x.attached {
 		if done, err := s.detach(ctx, x); err != nil || !done {
 			return 0, err
@@ -228,6 +238,22 @@ func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messa
 		return err
 	})
 	return messages, err
+}
+
+// quiet reports whether nobody has a message in a partition who may yet commit, and all that is in
+// it is claimed: then it stays so, whatever claims see.
+func (s *Store) quiet(ctx context.Context, x part) (quiet bool, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		t.again = true
+		open := false
+		if err := t.get(x.query(pruneOpen), func(read scan) error { return read(&open) }); err != nil || open {
+			return err
+		}
+		var err error
+		quiet, err = (&pruner{t: t}).claimed(x) // what was open before is seen by this statement
+		return err
+	})
+	return quiet, err
 }
 
 // detach detaches a partition, outside of a transaction; done is false if it could not get

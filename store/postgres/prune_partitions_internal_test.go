@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
@@ -221,6 +222,7 @@ func TestPruneWaitsForPartition(t *testing.T) {
 
 // Nobody's open transaction keeps others waiting, or the messages from going in the end.
 func TestPruneBesideOpenSender(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.declare(subscription("waiter"))
 	b.fill(20)
@@ -241,8 +243,7 @@ func TestPruneBesideOpenSender(t *testing.T) {
 	if err := own.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	b.prune(time.Hour) // goes on, and finds what came late
-	batch := b.claim("waiter", 2)
+	batch := b.claim("waiter", 2) // nor was the partition taken away from who claims
 	if got := string(batch.Deliveries[0].Message.Body); got != "late" {
 		t.Errorf("Claim() = %q first, want what was committed late", got)
 	}
@@ -255,5 +256,47 @@ func TestPruneBesideOpenSender(t *testing.T) {
 	}
 	if n := b.number(`select count(*) from pg_class where relname ~ '^messages_[0-9]+$' and relnamespace = '` + b.schema + `'::regnamespace`); n != 1 {
 		t.Errorf("after all there are %d partitions, want 1", n)
+	}
+}
+
+// What was committed into a partition while its detaching was under way comes back with it.
+func TestPruneGoesOnWithADetaching(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.declare(subscription("waiter"))
+	b.fill(20)
+	own, err := b.h.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = own.Rollback() })
+	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
+	if err := b.Store.AppendIn(t.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
+		t.Fatalf("AppendIn() = %v, want nil", err)
+	}
+	b.send(1, 30)
+	b.settle(b.claim("waiter", 30), done)
+	b.now = b.now.Add(100 * time.Hour)
+	pending := `select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass and inhdetachpending`
+	ctx, giveUp := context.WithCancel(t.Context())
+	given := make(chan struct{})
+	go func() {
+		defer close(given)
+		_, _ = b.h.db.Exec(ctx, inSchema(part{}.query(pruneDetach), b.schema), pgx.QueryExecModeSimpleProtocol) // waits for the sender
+	}()
+	waitFor(t, "the detaching", func() bool { return b.number(pending) == 1 })
+	giveUp()
+	<-given
+	if err := own.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	attached := `select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass and not inhdetachpending`
+	waitFor(t, "the partition to be back", func() bool {
+		b.prune(time.Hour)
+		return b.number(attached) == 2
+	})
+	batch := b.claim("waiter", 1)
+	if got := string(batch.Deliveries[0].Message.Body); got != "late" {
+		t.Errorf("Claim() = %q, want what was committed late", got)
 	}
 }

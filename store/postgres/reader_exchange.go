@@ -19,7 +19,18 @@ var _ store.ExchangeReader = exchangeReader{}
 // Exchange implements store.Reader.
 func (r reader) Exchange() store.ExchangeReader { return exchangeReader{r} }
 
-const askArrivals = `select lane, batch, i, last, at_us, arrived, jumps from weir.arrivals where lane > $1 order by lane limit $2`
+const arrivalRowColumns = ` lane, batch, i, last, at_us, arrived, jumps, coalesce(drained_us, 0) `
+
+func seeArrival(read scan) (row store.ArrivalRow, err error) {
+	var when, drained int64
+	err = read(&row.Lane, &row.Have.Batch, &row.Have.Index, &row.Have.Last, &when, &row.Arrived, &row.Jumps, &drained)
+	if row.At = at(when); drained > 0 {
+		row.DrainedAt = at(drained)
+	}
+	return row, err
+}
+
+const askArrivals = `select` + arrivalRowColumns + `from weir.arrivals where lane > $1 order by lane limit $2`
 
 // Arrivals lists lanes by name, above after.
 func (r exchangeReader) Arrivals(ctx context.Context, after string) ([]store.ArrivalRow, error) {
@@ -29,10 +40,7 @@ func (r exchangeReader) Arrivals(ctx context.Context, after string) ([]store.Arr
 	var out []store.ArrivalRow
 	err := r.s.read(ctx, func(t *tx) error {
 		return t.get(askArrivals, func(read scan) error {
-			var row store.ArrivalRow
-			var when int64
-			err := read(&row.Lane, &row.Have.Batch, &row.Have.Index, &row.Have.Last, &when, &row.Arrived, &row.Jumps)
-			row.At = at(when)
+			row, err := seeArrival(read)
 			out = append(out, row)
 			return err
 		}, after, store.MaxList)

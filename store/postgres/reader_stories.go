@@ -81,8 +81,7 @@ const (
 	// unclaimed says of a message m whether a queue's newest batch b has yet to claim it:
 	// the lanes' place is a position and a snapshot, see cursor.go.
 	unclaimed = ` exists (select 1 from unnest(b.masks, b.highs, b.seens, b.targets, b.uptos) as e(mask, high, seen, target, upto)
-		where (e.mask >> m.lane) & 1 = 1 and (m.seq > (e.high & 1099511627775) or m.seq > (b.floor & 1099511627775)
-			and not pg_visible_in_snapshot(m.xid, e.seen)
+		where (e.mask >> m.lane) & 1 = 1 and (m.seq > (e.high & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.seen)
 			and not (e.target is not null and pg_visible_in_snapshot(m.xid, e.target) and m.seq <= (e.upto & 1099511627775)))) `
 	newestBatchOf = ` cross join lateral (select * from weir.batches where queue = q.id order by no desc limit 1) b `
 

@@ -28,7 +28,7 @@ const (
 		cross join lateral (
 			select * from weir.messages where (topic + 0) = q.topic and xid >= pg_snapshot_xmax(e.seen)
 			union all select * from weir.messages where (topic + 0) = q.topic and xid = any(array(select pg_snapshot_xip(e.seen)))) m
-		where m.seq <= (e.high & $1) and m.seq > (b.floor & $1) and (e.mask >> m.lane) & 1 = 1
+		where m.seq <= (e.high & $1) and (e.mask >> m.lane) & 1 = 1
 		and not (e.target is not null and pg_visible_in_snapshot(m.xid, e.target) and m.seq <= (e.upto & $1))
 		on conflict do nothing`
 	// In the newest batch's row: a batch of nothing would leave a gap on the lanes of relays.

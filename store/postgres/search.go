@@ -20,6 +20,8 @@ type claimState struct {
 	topic   int64
 	onDead  store.OnDead
 	guessed bool // the last claim found what had been expected
+
+	drains [keyedLanes]drain // of lanes beyond this process's share
 }
 
 // knownBatches is the batches with numbers below next that were open: the others of them are
@@ -48,7 +50,7 @@ func (c *claimState) learn(k *claim) {
 	c.known.Store(known)
 	c.cursor, c.name, c.topic, c.onDead = k.cursor, k.row.name, k.row.topic, k.row.onDead
 	if len(k.batch.groups) > 0 { // it has moved the cursor
-		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, floor: k.batch.floor, groups: k.batch.groups}
+		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, groups: k.batch.groups}
 	}
 }
 
@@ -78,7 +80,7 @@ func (k *claim) searchAhead() {
 		return
 	}
 	k.row.topic, k.row.onDead, k.lanes.mask = c.topic, c.onDead, maskAll
-	k.ahead = k.search(c.cursor.groups, c.cursor.floor)
+	k.ahead = k.search(c.cursor.groups)
 }
 
 // predicts reports whether what the next claim will find can be said.
@@ -90,11 +92,11 @@ func (c *claimState) predicts() bool {
 func (k *claim) fits(h *search) bool {
 	c := k.state
 	return h != nil && k.lanes.mask == maskAll && k.row.topic == c.topic && k.row.onDead == c.onDead &&
-		k.cursor.batch == c.cursor.batch && k.cursor.floor == c.cursor.floor && slices.Equal(k.cursor.groups, c.cursor.groups)
+		k.cursor.batch == c.cursor.batch && slices.Equal(k.cursor.groups, c.cursor.groups)
 }
 
 // search queues the search in the groups of a cursor, which are what the claim may take.
-func (k *claim) search(groups []group, floor int64) *search {
+func (k *claim) search(groups []group) *search {
 	h := &search{}
 	k.t.ask(sqlDue, func(read scan) error {
 		var d dueRow
@@ -102,7 +104,7 @@ func (k *claim) search(groups []group, floor int64) *search {
 		h.due = append(h.due, d)
 		return err
 	}, k.queueID(), k.clock(), k.lanes.mask, k.request.Max+1)
-	h.look = k.look(groups, floor, k.request.Max)
+	h.look = k.look(groups, k.request.Max)
 	k.askKeys(&h.keys)
 	k.t.ask(sqlNextDue, func(read scan) error { return read(&h.next) }, k.queueID(), k.clock())
 	return h
@@ -133,7 +135,7 @@ func (k *claim) lease() error {
 	within, rest := k.cursor.split(k.lanes.mask)
 	h := k.ahead
 	if !k.fits(h) {
-		h = k.search(within, k.cursor.floor)
+		h = k.search(within)
 		if err := t.flush(); err != nil {
 			return err
 		}
@@ -159,7 +161,7 @@ func (k *claim) lease() error {
 		t.quit = !k.lanes.changed
 		return nil
 	}
-	k.batch = newBatch{groups: merge(append(rest, groups...)), floor: k.cursor.floor, high: k.cursor.high}
+	k.batch = newBatch{groups: merge(append(rest, groups...)), high: k.cursor.high}
 	if err := k.file(due, messages, fresh); err != nil {
 		return err
 	}

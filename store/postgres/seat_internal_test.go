@@ -3,8 +3,11 @@ package postgres
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/weir-go/weir/store"
 )
@@ -62,5 +65,39 @@ func TestClosureLosesServer(t *testing.T) {
 	}
 	if b := claimSome(t, s[0], queue, 9); b != nil {
 		t.Errorf("Claim() = %+v, want nothing written", b)
+	}
+}
+
+// A closure's statements are planned as in any other session of its role, whatever ours need.
+func TestClosureHasOwnPlanner(t *testing.T) {
+	t.Parallel()
+	_, s, _ := processes(t, 1)
+	names := []string{"plan_cache_mode", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "max_parallel_workers_per_gather", "jit"}
+	settings := func(tx pgx.Tx) (list []string) {
+		for _, name := range names {
+			var v string
+			if err := tx.QueryRow(t.Context(), "select name || ' ' || setting || ' ' || (setting = reset_val)::text from pg_settings where name = $1", name).Scan(&v); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, v)
+		}
+		return list
+	}
+	send(t, s[0], keyed(1, "")...) // the session has our settings from here on
+	var inside []string
+	g := &store.Group{Changes: []*store.Change{{Sends: keyed(1, ""), Closures: []store.Closure{func(_ context.Context, tx store.Tx) error {
+		inside = settings(Pgx(tx))
+		return nil
+	}}}}}
+	if err := s[0].Commit(t.Context(), g); err != nil || g.Changes[0].Err != nil {
+		t.Fatalf("Commit() = %v and %v, want nil", err, g.Changes[0].Err)
+	}
+	for _, v := range inside {
+		if !strings.HasSuffix(v, " true") {
+			t.Errorf("a closure has %s, want what its session has", v)
+		}
+	}
+	if len(inside) != len(names) {
+		t.Errorf("a closure saw %q, want %d settings", inside, len(names))
 	}
 }

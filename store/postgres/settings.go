@@ -54,6 +54,9 @@ const (
 	// Null is what the session began with.
 	sqlAnyPlan = `select set_config('plan_cache_mode', null, true), set_config('enable_seqscan', null, true), set_config('enable_bitmapscan', null, true),
 		set_config('enable_hashjoin', null, true), set_config('enable_mergejoin', null, true), set_config('max_parallel_workers_per_gather', null, true)`
+	// A closure's statements are planned as their author's session has it, not for ours.
+	sqlTheirs = sqlAnyPlan + `, set_config('jit', null, true)`
+	sqlOurs   = sqlByIndex + ` || set_config('jit', 'off', true)`
 )
 
 // session is what is known of a connection that stays ours.
@@ -136,3 +139,8 @@ func (t *tx) settled() {
 		*sessionAt(t.backend()) = session{set: true, server: t.server}
 	}
 }
+
+// theirs queues what gives a closure's statements the planner of its author's session, until ours.
+func (t *tx) theirs() { t.do(sqlTheirs) }
+
+func (t *tx) ours() { t.do(sqlOurs) }

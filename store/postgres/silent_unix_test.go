@@ -17,7 +17,7 @@ import (
 func TestServerFallsSilent(t *testing.T) {
 	t.Parallel()
 	d := pgtest.ForTest(t).DSN("postgres")
-	s := opened(t, d+" pool_max_conns=2", Lease(time.Second))
+	s := opened(t, d+" pool_max_conns=2", Lease(10*time.Second))
 	if err := s.Heartbeat(t.Context()); err != nil {
 		t.Fatal(err)
 	}

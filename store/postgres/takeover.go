@@ -219,7 +219,7 @@ func (k *claim) moreAfter(no int64) error {
 		return nil
 	}
 	within, _ := k.cursor.split(k.lanes.mask | k.lanes.ours)
-	l := k.look(within, k.cursor.floor, 1)
+	l := k.look(within, 1)
 	due := false
 	err := k.t.get(sqlDue, func(scan) error {
 		due = true

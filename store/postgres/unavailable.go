@@ -18,20 +18,36 @@ import (
 // become store.ErrUnavailable. Only what comes from the wire is looked at: a closure's own
 // errors, which may be of another network service, never come here.
 
-// SQLSTATEs with which a server, or a pooler before it, ends a connection or refuses one,
-// though nothing is wrong with what it was asked. Class 08 is connections too.
+// SQLSTATEs of what passes: nothing is wrong with what was asked, and nothing of it is written. Whoever
+// works the store asks again, whoever sends is told to come again. All others are told as they are: a statement
+// that fails fails again. Class 08 is connections too.
 const (
+	// A server, or a pooler before it, ends a connection or refuses one.
 	adminShutdown      = "57P01"
 	crashShutdown      = "57P02"
 	cannotConnectNow   = "57P03" // it starts up, shuts down or recovers
 	idleSession        = "57P05"
 	idleInTransaction  = "25P03" // this process was stopped, or slept
+	transactionTimeout = "25P04" // its administrator's limit, from PostgreSQL 17 on
+	classConnection    = "08"    // PgBouncer says so of all that it refuses
+
+	// It lacks something that others use. (Not 53400: the statement asks for more than is allowed.)
+	diskFull           = "53100"
+	outOfMemory        = "53200"
 	tooManyConnections = "53300"
-	// The server is reached, but others were in the way for longer than it waits for them:
-	// one that was stopped may hold what we need, until the server ends its transaction.
-	queryCanceled        = "57014" // statement_timeout; not ours to cancel, else ctx is done
-	serializationFailure = "40001"
-	classConnection      = "08" // PgBouncer says so of all that it refuses
+
+	// It is reached, but was slow, or others were in the way, for longer than it waits for them: one that was
+	// stopped may hold what we need, until the server ends its transaction. That a statement of ours would never
+	// be done in time cannot be told from that; to stop for it would stop for every disk that is slow for some
+	// seconds. So who works goes on asking, and says so in the log again and again.
+	queryCanceled        = "57014" // statement_timeout, or a person's pg_cancel_backend; not ours to cancel, else ctx is done
+	serializationFailure = "40001" // in a caller's transaction
+)
+
+// errBusy and errLacking say what of ErrUnavailable it is, where the server does answer.
+var (
+	errBusy    = fmt.Errorf("%w: it was slow, or others were in the way, for longer than is waited for", store.ErrUnavailable)
+	errLacking = fmt.Errorf("%w: the server lacks room", store.ErrUnavailable)
 )
 
 // outage makes an error of the driver match store.ErrUnavailable if it means that the
@@ -46,28 +62,38 @@ func outage(ctx context.Context, err error) error {
 		}
 		return err
 	}
-	if !isOutage(err) {
-		return err
+	if why := reason(err); why != nil {
+		return fmt.Errorf("%w: %w", why, err)
 	}
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	return err
 }
 
-func isOutage(err error) bool {
+func isOutage(err error) bool { return reason(err) != nil }
+
+// reason is the ErrUnavailable that an error of the driver amounts to; nil for none.
+func reason(err error) error {
 	if fault, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch fault.Code {
-		case adminShutdown, crashShutdown, cannotConnectNow, idleSession, idleInTransaction, tooManyConnections,
-			queryCanceled, serializationFailure, deadlockDetected, lockNotAvailable:
-			return true
+		case adminShutdown, crashShutdown, cannotConnectNow, idleSession, idleInTransaction, transactionTimeout:
+			return store.ErrUnavailable
+		case diskFull, outOfMemory, tooManyConnections:
+			return errLacking
+		case queryCanceled, serializationFailure, deadlockDetected, lockNotAvailable:
+			return errBusy
 		}
-		return len(fault.Code) == 5 && fault.Code[:2] == classConnection
+		if len(fault.Code) == 5 && fault.Code[:2] == classConnection {
+			return store.ErrUnavailable
+		}
+		return nil
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		return false // of TLS: a certificate is refused
+		return nil // of TLS: a certificate is refused
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return true
+	_, network := errors.AsType[net.Error](err)
+	if network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed) {
+		return store.ErrUnavailable
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed)
+	return nil
 }
 
 // isLoss reports whether an error says that a connection was lost, and not that whoever used it

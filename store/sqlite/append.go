@@ -455,7 +455,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 
 // appendIn writes a change that has only sends, states and starts.
 func (b *runbook) appendIn(ch *store.Change) error {
-	if ch.Arrival != nil {
+	if ch.Arrival != nil || len(ch.Drained) > 0 {
 		return errors.New("an arrival in a transaction of the caller's own: give it to Commit")
 	}
 	if refused := checks.States(ch); refused != nil {

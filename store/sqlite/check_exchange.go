@@ -7,6 +7,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/internal/checks"
 )
 
 // jumpedWithin is for how long a lane on which something is missing for good is told of:
@@ -23,6 +24,9 @@ const (
 	countStates = `select count(body), count(*) - count(body), coalesce(max(version), 0)
 		from (select body, version from weir_states where id > ?1 and id < ?2 limit ?3)`
 	jumpedLanes = `select lane, jumps, jumped_us from weir_arrivals where jumped_us > ?1 order by jumped_us desc limit ?2`
+	// manyLanes is a scan of at most MaxLanes rows: it is for a doctor.
+	manyLanes = `select sender, n from (select substr(lane, 1, instr(lane || '/', '/') - 1) as sender, count(*) as n from weir_arrivals group by 1)
+		where n >= ?1 union all select '', count(*) from weir_arrivals having count(*) >= ?2 order by n desc limit ?3`
 	allEntities = `select id, name, live, deleted, newest from weir_entities order by name limit ?1`
 )
 
@@ -37,6 +41,13 @@ func (k *checkup) exchange() error {
 }
 
 func (k *checkup) lanes() error {
+	err := k.c.query(manyLanes, []any{checks.ManyLanesFrom, checks.ManyLanes, laneFindings}, func(s *sqlite.Stmt) error {
+		k.found(checks.LaneFinding(s.ColumnText(0), s.ColumnInt64(1)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return k.c.query(jumpedLanes, []any{us(k.now.Add(-jumpedWithin)), laneFindings}, func(s *sqlite.Stmt) error {
 		k.found(fmt.Sprintf("on lane %s something is missing that its sender could not give any more, last noticed at %s (%d times in all)",
 			s.ColumnText(0), moment(s, 2).Format(time.RFC3339), s.ColumnInt64(1)),

@@ -109,6 +109,9 @@ type commit struct {
 	updates []update
 	steps   []stepRow
 	names   []string // of the workflows woken
+
+	lanes   map[string]int64 // by what the lanes of a sender begin with, where there are new ones of its; of "" all
+	newLane string           // of the change that is looked at; empty: the store has it
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -159,7 +162,7 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 	if refused, err := t.fenceRun(ch); refused != nil || err != nil {
 		return refused, err
 	}
-	if refused := checks.States(ch); refused != nil {
+	if refused := errors.Join(checks.States(ch), checks.Drained(ch)); refused != nil {
 		return refused, nil
 	}
 	missed, refused, err := t.expect(ch.Arrival)
@@ -193,7 +196,7 @@ func (t *commit) admit(ch *store.Change, plans []startPlan, missed bool) error {
 	if err := t.arrive(ch, missed); err != nil {
 		return err
 	}
-	if err := t.writeStates(ch.States); err != nil {
+	if err := errors.Join(t.drain(ch), t.writeStates(ch.States)); err != nil {
 		return err
 	}
 	for i := range ch.Settle {

@@ -39,6 +39,10 @@ func (s *Store) Operate(ctx context.Context, a store.Act) (store.Acted, error) {
 			acted, err = o.resume()
 		case store.BreakLock:
 			acted, err = o.breakLock()
+		case store.ForgetLane:
+			acted, err = o.forgetLane()
+		case store.ResyncReplica:
+			acted, err = o.resync()
 		case store.RetryDead, store.DiscardDead:
 			acted, err = o.settleDead()
 		default:

@@ -30,7 +30,7 @@ func TestPlans(t *testing.T) {
 		deferredRange, deadRange, allOpenBatches, attemptsRange, deleteAttempt, editsRange, deleteEdit, startsRange,
 		keptTurn, putTurn, keptFrom, deleteKept,
 		sqlDue, sqlNextDue, sqlAbandoned,
-		sqlArrival, selectArrivals, sqlEntity, sqlVersion, sqlSetState, wholeBatch, stateOf, statesAfter, statesChanged, tombstonesFront, deleteState, countStates,
+		sqlArrival, selectArrivals, sqlDrained, sqlSetDrain, countLanesFrom, deleteLanes, arrivalOf, deleteArrival, sqlEntity, sqlVersion, sqlSetState, wholeBatch, stateOf, statesAfter, statesChanged, tombstonesFront, deleteState, countStates,
 	} {
 		plan := planOf(t, s, query)
 		if strings.Contains(query, "key = ?") && !strings.Contains(strings.Join(plan, "\n"), "_key (") {

@@ -40,7 +40,7 @@ func (s *Store) Prune(ctx context.Context, r store.Retention) (store.Pruned, err
 		p := &pruner{s: s, c: c, now: us(now), cutoff: us(now.Add(-r.Keep)), left: r.Max,
 			known: map[int64][]subscriber{}}
 		// The small tables first: they cannot starve the messages, which are the many.
-		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.tombstones, p.processes, p.batches, p.runs, p.kept, p.messages} {
+		for _, step := range []func() error{p.figures, p.dedup, p.audit, p.tombstones, p.lanes, p.processes, p.batches, p.runs, p.kept, p.messages} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -101,11 +101,16 @@ func (p *pruner) delete(query string, bound int64) error {
 const (
 	deleteFigures = `delete from weir_figures where (queue, minute) in
 		(select queue, minute from weir_figures indexed by weir_figures_minute where minute < ?1 limit ?2)`
+	// Only of lanes whose senders have settled all that is here: of others more may come again.
+	deleteLanes = `delete from weir_arrivals where lane in
+		(select lane from weir_arrivals indexed by weir_arrivals_drained where drained_us < ?1 limit ?2)`
 	deleteDedup = `delete from weir_dedup where (topic, key) in
 		(select topic, key from weir_dedup indexed by weir_dedup_expires where expires_us < ?1 limit ?2)`
 )
 
 func (p *pruner) figures() error { return p.delete(deleteFigures, minuteOf(at(p.cutoff))) }
+
+func (p *pruner) lanes() error { return p.delete(deleteLanes, p.cutoff) }
 
 func (p *pruner) dedup() error { return p.delete(deleteDedup, p.now) }
 

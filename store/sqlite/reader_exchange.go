@@ -19,20 +19,28 @@ var _ store.ExchangeReader = exchangeReader{}
 // Exchange answers what is asked between boundaries.
 func (r reader) Exchange() store.ExchangeReader { return exchangeReader{r} }
 
-const selectArrivals = `select lane, batch, ix, last, at_us, arrived, jumps from weir_arrivals where lane > ?1 order by lane limit ?2`
+const selectArrivals = `select lane, batch, ix, last, at_us, arrived, jumps, drained_us from weir_arrivals where lane > ?1 order by lane limit ?2`
 
 // Arrivals lists lanes by name, above after.
 func (r exchangeReader) Arrivals(ctx context.Context, after string) ([]store.ArrivalRow, error) {
 	var out []store.ArrivalRow
 	err := r.s.read(ctx, func(c *conn) error {
 		return c.query(selectArrivals, []any{after, store.MaxList}, func(st *sqlite.Stmt) error {
-			out = append(out, store.ArrivalRow{Lane: st.ColumnText(0),
-				Have: store.Place{Batch: st.ColumnInt64(1), Index: st.ColumnInt(2), Last: st.ColumnBool(3)},
-				At:   moment(st, 4), Arrived: st.ColumnInt64(5), Jumps: st.ColumnInt64(6)})
+			out = append(out, arrivalRow(st))
 			return nil
 		})
 	})
 	return out, err
+}
+
+func arrivalRow(st *sqlite.Stmt) store.ArrivalRow {
+	row := store.ArrivalRow{Lane: st.ColumnText(0),
+		Have: store.Place{Batch: st.ColumnInt64(1), Index: st.ColumnInt(2), Last: st.ColumnBool(3)},
+		At:   moment(st, 4), Arrived: st.ColumnInt64(5), Jumps: st.ColumnInt64(6)}
+	if !st.ColumnIsNull(7) {
+		row.DrainedAt = moment(st, 7)
+	}
+	return row
 }
 
 const wholeBatch = `select b.epoch, b.claimed_us, b.manifest, t.name, t.kind

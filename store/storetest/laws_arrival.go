@@ -20,7 +20,7 @@ func arrivalLaws() []Law {
 		{"arrival/empty", "An arrival without sends moves the mark: tombstones are in no sends.", arrivalEmpty},
 		{"arrival/together", "Changes of one group find their lane as those before them left it, and one refused holds up no other lane.", arrivalTogether},
 		{"arrival/refused", "A change refused for another reason, such as a full queue, leaves its lane where it was.", arrivalRefused},
-		{"arrival/kept", "Marks are kept over crashes, and retention does not touch them.", arrivalKept},
+		{"arrival/kept", "Marks are kept over crashes, and retention does not touch those of lanes whose senders may send again.", arrivalKept},
 		{"arrival/listed", "Arrivals lists lanes by name, a page at a time, with how much came and when.", arrivalListed},
 		{"arrival/limits", "A lane without a name or with one too long, and places that are none, are refused.", arrivalLimits},
 		{"arrival/own", "AppendIn refuses an arrival.", arrivalOwn},

@@ -66,7 +66,7 @@ func Laws() []Law {
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
 		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
-		originLaws(), arrivalLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
+		originLaws(), arrivalLaws(), drainedLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
 		concurrentLaws(), walkLaws(), runWalkLaws(), exchangeWalkLaws(),
 	} {
 		all = append(all, subject...)

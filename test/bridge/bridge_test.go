@@ -3,20 +3,20 @@ package bridge
 import (
 	"context"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/weir-go/weir/internal/brokertest"
 )
 
 // While the kitchen is away orders are taken, until as many wait as may; then they are refused. When it is back
 // all are cooked, in the order of each table.
 func TestKitchenAway(t *testing.T) {
 	away, _ := disturbance(t)
-	_, servers := brokers(t, 1)
-	h := newHouse(t, servers)
+	h := newHouse(t, brokertest.Begin(t))
 	stop := h.takeOrders(2 * time.Millisecond)
 	defer stop()
 	h.moves(200)
@@ -44,8 +44,8 @@ func TestKitchenAway(t *testing.T) {
 // A cluster of three whose leader is killed again and again, under load: nothing is lost, nothing done twice.
 func TestLeaderKilled(t *testing.T) {
 	d, long := disturbance(t)
-	all, servers := brokers(t, 3)
-	h := newHouse(t, servers)
+	all := brokertest.Cluster(t, 3)
+	h := newHouse(t, all...)
 	stop := h.takeOrders(20 * time.Millisecond)
 	defer stop()
 	h.moves(50)
@@ -54,15 +54,15 @@ func TestLeaderKilled(t *testing.T) {
 		kills = max(kills, int(d/killEvery))
 	}
 	for range kills {
-		var lead *child
+		var lead *brokertest.Child
 		h.await("the kitchen's stream has a leader", func() bool {
-			lead = leaderOf(t.Context(), all, servers)
+			lead = brokertest.Leader(t.Context(), all, "weir-kitchen")
 			return lead != nil
 		})
-		lead.kill()
+		lead.Kill()
 		down := time.NewTimer(rand.N(time.Second))
 		<-down.C
-		lead.start()
+		lead.Start()
 		if long {
 			rest := time.NewTimer(killEvery - time.Second)
 			<-rest.C
@@ -76,37 +76,12 @@ func TestLeaderKilled(t *testing.T) {
 
 const killEvery = 3 * time.Second
 
-// leaderOf is the broker that leads the kitchen's stream; nil while there is none.
-func leaderOf(ctx context.Context, all []*child, servers []string) *child {
-	for _, url := range servers {
-		nc, err := nats.Connect(url, nats.Timeout(time.Second))
-		if err != nil {
-			continue
-		}
-		defer nc.Close()
-		js, err := natsjs.New(nc)
-		if err != nil {
-			continue
-		}
-		s, err := js.Stream(ctx, "weir-kitchen")
-		if err != nil || s.CachedInfo().Cluster == nil {
-			continue
-		}
-		for _, c := range all {
-			if c.role.Broker.Name == s.CachedInfo().Cluster.Leader {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
 // A broker that loses all that it had, again and again, and a kitchen that is killed meanwhile: messages are late, and
 // none is lost or done twice.
 func TestBrokerWiped(t *testing.T) {
 	d, long := disturbance(t)
-	all, servers := brokers(t, 1)
-	h := newHouse(t, servers)
+	b := brokertest.Begin(t)
+	h := newHouse(t, b)
 	stop := h.takeOrders(5 * time.Millisecond)
 	defer stop()
 	wipes := 2
@@ -115,16 +90,14 @@ func TestBrokerWiped(t *testing.T) {
 	}
 	for i := range wipes {
 		h.moves(100)
-		all[0].kill()
+		b.Kill()
 		if i%2 == 1 {
 			h.kitchen.kill()
 		}
-		if err := os.RemoveAll(all[0].role.Broker.Dir); err != nil {
-			t.Fatal(err)
-		}
+		b.Wipe()
 		down := time.NewTimer(rand.N(500 * time.Millisecond))
 		<-down.C
-		all[0].start()
+		b.Start()
 		if i%2 == 1 {
 			h.kitchen.start()
 		}
@@ -138,19 +111,17 @@ func TestBrokerWiped(t *testing.T) {
 // What waits in a broker that loses all that it had is sent again, though nothing comes after it.
 func TestLastOrdersWiped(t *testing.T) {
 	_, _ = disturbance(t) // it takes as long as it takes
-	all, servers := brokers(t, 1)
-	h := newHouse(t, servers)
+	b := brokertest.Begin(t)
+	h := newHouse(t, b)
 	stop := h.takeOrders(2 * time.Millisecond)
 	h.moves(100)
 	h.kitchen.kill()
 	h.await("the outbox is full", func() bool { return h.waits() == capacity })
 	stop()
-	h.await("the broker has most of what waits", func() bool { return held(t.Context(), servers[0]) >= capacity/2 })
-	all[0].kill()
-	if err := os.RemoveAll(all[0].role.Broker.Dir); err != nil {
-		t.Fatal(err)
-	}
-	all[0].start()
+	h.await("the broker has most of what waits", func() bool { return held(t.Context(), b.URL()) >= capacity/2 })
+	b.Kill()
+	b.Wipe()
+	b.Start()
 	h.kitchen.start()
 	h.audit()
 }

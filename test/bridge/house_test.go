@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport/jetstream"
 )
@@ -99,9 +100,9 @@ const (
 	capacity = 1_000 // orders that may wait for the kitchen
 )
 
-func newHouse(t testing.TB, servers []string) *house {
+func newHouse(t testing.TB, brokers ...*brokertest.Child) *house {
 	t.Helper()
-	dir := t.TempDir()
+	dir, servers := t.TempDir(), brokertest.URLs(brokers)
 	h := &house{t: t, accepted: map[string]int{}}
 	eng, db, closeAll, err := outfit{File: filepath.Join(dir, "floor.db"), Servers: servers}.open(t.Context(), weir.Config{
 		Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {Capacity: capacity}}, Log: slog.New(slog.DiscardHandler),
@@ -124,7 +125,7 @@ func newHouse(t testing.TB, servers []string) *house {
 		}
 	})
 	file := filepath.Join(dir, "kitchen.db")
-	h.kitchen = newChild(t, role{Kitchen: &outfit{File: file, Servers: servers}})
+	h.kitchen = newChild(t, outfit{File: file, Servers: servers})
 	if h.cooked, err = sqlite.OpenDB(file); err != nil {
 		t.Fatal(err)
 	}

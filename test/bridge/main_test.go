@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,27 +18,15 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/weir-go/weir/transport/jetstream/broker"
+	"github.com/weir-go/weir/internal/brokertest"
 )
 
 const (
-	envRole = "WEIR_TEST_BRIDGE_ROLE" // makes this program a child; in JSON
-	envLong = "WEIR_TEST_BRIDGE"
+	envKitchen = "WEIR_TEST_BRIDGE_KITCHEN" // makes this program a kitchen; its outfit in JSON
+	envLong    = "WEIR_TEST_BRIDGE"
 	// patience is for what must come; the machine may be busy.
 	patience = 3 * time.Minute
 )
-
-// role is what a child is told to be: a broker, or a kitchen.
-type role struct {
-	Broker  *node   `json:",omitempty"`
-	Kitchen *outfit `json:",omitempty"`
-}
-
-// node is a broker.
-type node struct {
-	Dir, Name, Listen, Cluster string
-	Peers                      []string
-}
 
 // outfit is what a boundary's engine works with.
 type outfit struct {
@@ -49,7 +36,10 @@ type outfit struct {
 
 // TestMain is also a child's main function.
 func TestMain(m *testing.M) {
-	if text := os.Getenv(envRole); text != "" {
+	if brokertest.Main() {
+		return
+	}
+	if text := os.Getenv(envKitchen); text != "" {
 		if err := live(text); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
@@ -61,8 +51,8 @@ func TestMain(m *testing.M) {
 
 // live is a child's life: until it is told to stop, or its parent is gone.
 func live(text string) error {
-	var r role
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
+	var o outfit
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -71,61 +61,36 @@ func live(text string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	if r.Broker != nil {
-		return r.Broker.run(ctx)
-	}
-	return r.Kitchen.cook(ctx)
+	return o.cook(ctx)
 }
 
-func (n *node) run(ctx context.Context) error {
-	c := broker.Config{Dir: n.Dir, Name: n.Name, Listen: n.Listen, Log: slog.New(slog.DiscardHandler)}
-	if n.Cluster != "" {
-		c.Cluster = &broker.Cluster{Name: "weir", Listen: n.Cluster, Peers: n.Peers}
-	}
-	b, err := broker.Start(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	fmt.Println("ready")
-	<-ctx.Done()
-	return nil
-}
-
-// child is a process that this test started, in all its lives.
+// child is a kitchen in a process of its own, in all its lives.
 type child struct {
-	t     testing.TB
-	role  role
-	cmd   *exec.Cmd
-	life  io.WriteCloser
-	ended chan struct{}
+	t      testing.TB
+	outfit outfit
+	cmd    *exec.Cmd
+	life   io.WriteCloser
+	ended  chan struct{}
 
 	mu   sync.Mutex
 	said []string
 }
 
-// start starts it and waits until it is ready. Somebody's connection may have its address for a moment.
+// start starts it and waits until it is ready.
 func (c *child) start() {
 	c.t.Helper()
-	for begun := time.Now(); ; {
-		err := c.tryStart()
-		if err == nil {
-			return
-		}
-		if time.Since(begun) > patience || c.t.Context().Err() != nil {
-			c.t.Fatalf("start of a child = %v, want nil; it said:\n%s", err, c.words())
-		}
-		<-time.After(100 * time.Millisecond)
+	if err := c.tryStart(); err != nil {
+		c.t.Fatalf("start of a child = %v, want nil; it said:\n%s", err, c.words())
 	}
 }
 
 func (c *child) tryStart() error {
-	text, err := json.Marshal(c.role)
+	text, err := json.Marshal(c.outfit)
 	if err != nil {
 		return err
 	}
 	c.cmd, c.ended = exec.Command(os.Args[0]), make(chan struct{})
-	c.cmd.Env = append(os.Environ(), envRole+"="+string(text))
+	c.cmd.Env = append(os.Environ(), envKitchen+"="+string(text))
 	life, err := c.cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -185,30 +150,12 @@ func (c *child) finish() {
 }
 
 // newChild starts a child that ends with the test.
-func newChild(t testing.TB, r role) *child {
+func newChild(t testing.TB, o outfit) *child {
 	t.Helper()
-	c := &child{t: t, role: r}
+	c := &child{t: t, outfit: o}
 	c.start()
 	t.Cleanup(c.finish)
 	return c
-}
-
-// brokers starts one broker, or a cluster of several, each a process.
-func brokers(t testing.TB, n int) (all []*child, servers []string) {
-	t.Helper()
-	plan, err := broker.Plan(t.TempDir(), n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range plan {
-		b := &node{Dir: p.Dir, Name: p.Name, Listen: p.Listen}
-		if n > 1 {
-			b.Cluster, b.Peers = p.Cluster.Listen, p.Cluster.Peers
-		}
-		all = append(all, newChild(t, role{Broker: b}))
-		servers = append(servers, "nats://"+p.Listen)
-	}
-	return all, servers
 }
 
 // disturbance is how long each lasts, and whether that is the long form. Short ones run side by side: mostly they wait.

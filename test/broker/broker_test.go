@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,22 +14,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport/jetstream"
-	"github.com/weir-go/weir/transport/jetstream/broker"
 )
 
-func TestMain(m *testing.M) {
-	// What the server of NATS leaves behind in this process when it is shut down is its own.
-	const theirs = "github.com/nats-io/nats-server/v2/server."
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(theirs+"(*msgBlock).flushLoop"),
-		goleak.IgnoreAnyFunction(theirs+"(*fileStore).flushStreamStateLoop"),
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"))
-}
+func TestMain(m *testing.M) { brokertest.Verify(m) }
 
 type (
 	ticket struct {
@@ -50,56 +40,10 @@ var (
 	ready = weir.NewEvent[plate]("kitchen.food-ready")
 )
 
-const patience = 2 * time.Minute
-
-// server is a broker that can be stopped, wiped and started.
-type server struct {
-	dir string
-	mu  sync.Mutex
-	b   *broker.Broker
-}
-
-func (s *server) start(t testing.TB) {
-	t.Helper()
-	b, err := broker.Start(context.Background(), broker.Config{Dir: s.dir, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.b = b
-}
-
-func (s *server) stop() {
-	s.mu.Lock()
-	b := s.b
-	s.b = nil
-	s.mu.Unlock()
-	if b != nil {
-		b.Close()
-	}
-}
-
-// InProcessConn dials; nats.go asks for it each time it connects.
-func (s *server) InProcessConn() (net.Conn, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.b == nil {
-		return nil, errors.New("the broker is away")
-	}
-	return s.b.InProcessConn()
-}
-
-func newServer(t testing.TB) *server {
-	t.Helper()
-	s := &server{dir: filepath.Join(t.TempDir(), "broker")}
-	s.start(t)
-	t.Cleanup(s.stop)
-	return s
-}
+const patience = 4 * time.Minute
 
 // open opens an engine with a connection of its own.
-func open(t testing.TB, s *server, c weir.Config) *weir.Engine {
+func open(t testing.TB, s *brokertest.Server, c weir.Config) *weir.Engine {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w, err := jetstream.Open(jetstream.Config{InProcess: s, Log: log})
@@ -182,8 +126,9 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 // Requests are handled once and in order, and have their replies, though the broker is stopped, and wiped, in mid-run.
 func TestBrokerStoppedAndWiped(t *testing.T) {
+	t.Parallel()
 	const tables, each = 10, 60
-	s := newServer(t)
+	s := brokertest.Serve(t)
 	floor := open(t, s, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
 	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}})
 	var cooked, fed served
@@ -208,16 +153,14 @@ func TestBrokerStoppedAndWiped(t *testing.T) {
 		switch n {
 		case each / 3:
 			eventually(t, "some are served", func() bool { return fed.count() > 0 })
-			s.stop()
+			s.Kill()
 		case each/3 + 5:
-			s.start(t)
+			s.Start()
 		case 2 * each / 3:
-			s.stop()
-			if err := os.RemoveAll(s.dir); err != nil {
-				t.Fatal(err)
-			}
+			s.Kill()
+			s.Wipe()
 		case 2*each/3 + 5:
-			s.start(t)
+			s.Start()
 		}
 	}
 	eventually(t, "all are served", func() bool { return fed.count() >= tables*each })
@@ -228,13 +171,14 @@ func TestBrokerStoppedAndWiped(t *testing.T) {
 // A program that knows nothing of weir sends a command and hears a public event. What is no packet, or for nobody, is a
 // dead letter with its reason.
 func TestForeign(t *testing.T) {
-	s := newServer(t)
+	t.Parallel()
+	s := brokertest.Serve(t)
 	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, Public: []string{ready.Name()}})
 	weir.Handle(kitchen, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
 		return weir.Publish(ctx, m, ready, plate(m.Body))
 	})
 	run(t, kitchen)
-	nc, err := nats.Connect("", nats.InProcessServer(s))
+	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

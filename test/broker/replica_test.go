@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/brokertest"
 )
 
 var dishes = weir.NewEntity[plate]("kitchen.dish")
@@ -18,7 +18,8 @@ var dishes = weir.NewEntity[plate]("kitchen.dish")
 // A replica over a broker that is stopped, and stopped and wiped, while the owner goes on, becomes equal to it, and no
 // reader sees a version go back.
 func TestReplicaWhileTheBrokerIsWiped(t *testing.T) {
-	s := newServer(t)
+	t.Parallel()
+	s := brokertest.Serve(t)
 	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, Routes: map[string]weir.Route{"hall": {}}})
 	hall := open(t, s, weir.Config{Owns: []string{"hall"}, Routes: map[string]weir.Route{"kitchen": {}}})
 	own, replica := weir.Own(kitchen, dishes), weir.Follow(hall, dishes)
@@ -43,14 +44,12 @@ func TestReplicaWhileTheBrokerIsWiped(t *testing.T) {
 	for n := range 60 {
 		switch n {
 		case 20, 40:
-			s.stop()
+			s.Kill()
 			if n == 40 {
-				if err := os.RemoveAll(s.dir); err != nil {
-					t.Fatal(err)
-				}
+				s.Wipe()
 			}
 		case 30, 50:
-			s.start(t)
+			s.Start()
 		}
 		some := map[string]plate{}
 		for i := range 20 {

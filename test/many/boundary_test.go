@@ -105,9 +105,10 @@ func TestColleaguesTakeOverWhatIsBetweenBoundaries(t *testing.T) {
 	const keys, each = 5, 120
 	for n := range each {
 		for key := range keys {
-			if err := weir.Send(t.Context(), waiters[0], order, task{fmt.Sprint(n), fmt.Sprint("table-", key)}); err != nil {
-				t.Fatal(err)
-			}
+			ordered := task{fmt.Sprint(n), fmt.Sprint("table-", key)}
+			insist(t, t.Context(), func() error { // a connection may end whose transaction takes too long
+				return weir.Send(t.Context(), waiters[0], order, ordered, weir.Dedup(ordered.Key+"/"+ordered.Name))
+			})
 		}
 		switch n { // whoever began first has the duties
 		case each / 4:
@@ -150,7 +151,7 @@ func TestColleaguesTakeOverWhatIsBetweenBoundaries(t *testing.T) {
 // cooked waits until so many are.
 func cooked(t *testing.T, db *pgxpool.Pool, schema string, want int) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for got := 0; got < want; {
@@ -159,7 +160,7 @@ func cooked(t *testing.T, db *pgxpool.Pool, schema string, want int) {
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("%d were cooked within a minute, want %d", got, want)
+			t.Fatalf("%d were cooked within %v, want %d", got, patience, want)
 		case <-tick.C:
 		}
 	}

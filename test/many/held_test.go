@@ -2,6 +2,7 @@ package many
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -19,6 +20,7 @@ var (
 // A caller's transaction that sent with a key, and stays open, delays who sends with that key:
 // no other sender, and no acknowledgement.
 func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
+	t.Parallel()
 	dsn := dsnOf(t)
 	db, schema := poolOf(t, dsn)
 	eng, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"house"}, Log: slog.New(slog.DiscardHandler)})
@@ -46,7 +48,7 @@ func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 	}
 	held := make(chan error, 3)
 	for i := range cap(held) {
-		go func() { held <- weir.Send(t.Context(), eng, noted, task{fmt.Sprint("held-", i), "held"}) }()
+		go func() { held <- sendHeld(t.Context(), eng, task{fmt.Sprint("held-", i), "held"}) }()
 		if err := weir.Send(t.Context(), eng, forward, task{fmt.Sprint("forwarded-", i), "held"}); err != nil {
 			t.Fatal(err)
 		}
@@ -69,10 +71,8 @@ func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 			t.Errorf("%s was worked before the key was free", got.Name)
 		}
 	}
-	select {
-	case err := <-held:
-		t.Errorf("Send() with a key that is held = %v before the others were worked, want it to wait", err)
-	default:
+	if n := len(held); n > 0 {
+		t.Errorf("%d sends with a key that is held have ended before the others were worked, want them to wait", n)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,5 +94,15 @@ func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 	}
 	if err := eng.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// sendHeld sends until the key is free: on a machine that takes seconds for what goes on meanwhile, a send
+// gives up waiting, and is to be made again.
+func sendHeld(ctx context.Context, eng *weir.Engine, what task) error {
+	for {
+		if err := weir.Send(ctx, eng, noted, what); !errors.Is(err, weir.ErrKeyHeld) {
+			return err
+		}
 	}
 }

@@ -35,7 +35,7 @@ type house struct {
 }
 
 const houseTables = `
-	create table %[1]s.begun (what text not null, at timestamptz not null default clock_timestamp());
+	create table %[1]s.begun (what text not null, pid int not null, at timestamptz not null default clock_timestamp());
 	create table %[1]s.done (what text not null, key text not null, n bigserial, pid int not null, at timestamptz not null default clock_timestamp())`
 
 // work works the house until ctx is done.
@@ -67,7 +67,7 @@ func (h *house) open(ctx context.Context, dsn string) (*weir.Engine, error) {
 }
 
 func (h *house) begin(ctx context.Context, what string) error {
-	_, err := h.db.Exec(ctx, "insert into "+h.schema+".begun (what) values ($1)", what)
+	_, err := h.db.Exec(ctx, "insert into "+h.schema+".begun (what, pid) values ($1, $2)", what, os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (g *giver) wanted() int { return g.tasks + 3*((g.tasks+3)/4) }
 // audit waits until all that was given is done, and wants it done once and each key in order.
 func (g *giver) audit(h *house) (begun, done int) {
 	g.t.Helper()
-	deadline := time.NewTimer(2 * time.Minute)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

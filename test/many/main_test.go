@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,8 +34,15 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envSchema) != "" {
 		os.Exit(live())
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
+
+// atOnce is how many tests run at once: most of the time all wait, for leases and for work that takes its time.
+const atOnce = 4
 
 // live is a child's life: it works until it is told to stop, or its parent is gone.
 func live() int {
@@ -144,6 +153,28 @@ func (c *child) said(text string) (n int) {
 		}
 	}
 	return n
+}
+
+// patience guards against hanging, and against nothing else.
+const patience = 5 * time.Minute
+
+// runs waits until the child has begun to work for the n-th time: one that still opens its store may end when the
+// server goes, as a program that its supervisor starts again.
+func (c *child) runs(n int) {
+	c.t.Helper()
+	const begun = "weir runs"
+	deadline, tick := time.NewTimer(patience), time.NewTicker(10*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for c.said(begun) < n {
+		select {
+		case <-tick.C:
+		case <-c.ended:
+			c.t.Fatalf("the child ended before it worked for the %d. time", n)
+		case <-deadline.C:
+			c.t.Fatalf("the child has not begun to work for the %d. time", n)
+		}
+	}
 }
 
 func (c *child) signal(s os.Signal) {

@@ -43,7 +43,7 @@ func openShop(t *testing.T, dsn, schema string) shop {
 // prices waits until a process sees a price; 0 is none.
 func (s shop) prices(t *testing.T, want map[string]int) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for id, price := range want {
@@ -232,7 +232,7 @@ func TestLateChangesAreFollowed(t *testing.T) {
 	if err := r.Resync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.After(time.Minute); r.Figures().Resyncs == 0 || r.Figures().Syncing; {
+	for deadline := time.After(patience); r.Figures().Resyncs == 0 || r.Figures().Syncing; {
 		select {
 		case <-deadline:
 			t.Fatalf("no resync: %+v", r.Figures())

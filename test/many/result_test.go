@@ -14,6 +14,7 @@ import (
 // Who waits for runs that another process works is told when each has ended, whoever of
 // those who wait gives up.
 func TestResultsOfRunsElsewhere(t *testing.T) {
+	t.Parallel()
 	dsn := dsnOf(t)
 	h, g := newHouse(t, dsn)
 	start(t, dsn, h.schema)
@@ -31,7 +32,7 @@ func TestResultsOfRunsElsewhere(t *testing.T) {
 			if _, err := ref.Result(hasty); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Result() = %v, want nil or that there was no time", err)
 			}
-			patient, cancel := context.WithTimeout(t.Context(), time.Minute)
+			patient, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if _, err := ref.Result(patient); err != nil {
 				t.Errorf("Result() = %v, want nil", err)

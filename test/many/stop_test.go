@@ -37,6 +37,7 @@ const workers = 4
 // A process that is stopped for three leases, and goes on with what it had in hand, has
 // nothing of that accepted which others have taken over. It joins again and works on.
 func TestStoppedProcessesWriteNothingStale(t *testing.T) {
+	t.Parallel()
 	stops := 6
 	if s := os.Getenv(envStops); s != "" {
 		var err error
@@ -53,12 +54,15 @@ func TestStoppedProcessesWriteNothingStale(t *testing.T) {
 	for i := range children {
 		children[i] = start(t, dsn, h.schema)
 	}
+	for _, c := range children {
+		c.runs(1)
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for n := range stops {
 		c := children[luck.IntN(len(children))]
 		g.giveFor(tick.C, time.Duration(luck.IntN(500))*time.Millisecond)
-		c.signal(syscall.SIGSTOP)
+		h.stopAtWork(t, c, func() { g.giveFor(tick.C, 20*time.Millisecond) })
 		g.giveFor(tick.C, 3*lease)
 		c.signal(syscall.SIGCONT)
 		if n%20 == 19 {
@@ -76,6 +80,22 @@ func TestStoppedProcessesWriteNothingStale(t *testing.T) {
 		stops, done, begun-done, again, refused)
 	if again == 0 || begun <= done {
 		t.Errorf("processes joined again %d times, and %d attempts were made for %d things: want some work refused", again, begun, done)
+	}
+}
+
+// stopAtWork stops a child that has something in hand: it has begun what is not done. meanwhile goes by until it has.
+func (h *house) stopAtWork(t *testing.T, c *child, meanwhile func()) {
+	t.Helper()
+	const sql = "select count(*) from %%s.begun b where pid = %d and not exists (select from %%[1]s.done d where d.what = b.what)"
+	for begun := time.Now(); ; meanwhile() {
+		c.signal(syscall.SIGSTOP)
+		if h.count(t, fmt.Sprintf(sql, c.cmd.Process.Pid)) > 0 {
+			return
+		}
+		c.signal(syscall.SIGCONT)
+		if time.Since(begun) > patience {
+			t.Fatalf("process %d has nothing in hand", c.cmd.Process.Pid)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 // A caller's transaction on PostgreSQL, of pgx or of database/sql, takes what is sent in it with
 // its rows, or leaves none of both; and a handler's rows commit with its acknowledgement.
 func TestCallersTransactions(t *testing.T) {
+	t.Parallel()
 	dsn, schema := dsnOf(t), fmt.Sprintf("callers_%d", os.Getpid())
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -60,7 +61,7 @@ func TestCallersTransactions(t *testing.T) {
 			if got != want {
 				t.Errorf("worked %s, want %s", got, want)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(patience):
 			t.Fatalf("%s is not worked", want)
 		}
 	}

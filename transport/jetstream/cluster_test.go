@@ -10,68 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
-	"github.com/weir-go/weir/transport/jetstream/broker"
 )
-
-// cluster is three brokers, each a process.
-type cluster struct {
-	t     *testing.T
-	nodes map[string]*child // by name
-	urls  []string
-}
-
-func openCluster(t *testing.T) *cluster {
-	t.Helper()
-	plan, err := broker.Plan(t.TempDir(), 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cluster{t: t, nodes: map[string]*child{}}
-	for _, p := range plan {
-		n := &child{config: node{Dir: p.Dir, Name: p.Name, Listen: p.Listen, Cluster: p.Cluster.Listen, Peers: p.Cluster.Peers}}
-		n.start(t)
-		t.Cleanup(n.kill)
-		c.nodes[p.Name] = n
-		c.urls = append(c.urls, "nats://"+n.config.Listen)
-	}
-	return c
-}
-
-func (c *cluster) open() *jetstream.Transport {
-	c.t.Helper()
-	w, err := jetstream.Open(jetstream.Config{Servers: c.urls, Replicas: 3, Timeout: 2 * time.Second, Redeliver: 2 * time.Second, Log: quiet()})
-	if err != nil {
-		c.t.Fatalf("Open() = %v, want nil", err)
-	}
-	c.t.Cleanup(func() { _ = w.Close() })
-	return w
-}
-
-// leader is the broker that leads the stream now; nil while there is none.
-func (c *cluster) leader(ctx context.Context, stream string) *child {
-	nc, err := nats.Connect(c.urls[0], nats.MaxReconnects(0), nats.DontRandomize())
-	for i := 1; err != nil && i < len(c.urls); i++ {
-		nc, err = nats.Connect(c.urls[i])
-	}
-	if err != nil {
-		return nil
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return nil
-	}
-	s, err := js.Stream(ctx, stream)
-	if err != nil || s.CachedInfo().Cluster == nil {
-		return nil
-	}
-	return c.nodes[s.CachedInfo().Cluster.Leader]
-}
 
 // eventually tries until it works, or ctx is done.
 func eventually(ctx context.Context, t *testing.T, what string, try func() error) bool {
@@ -81,12 +23,22 @@ func eventually(ctx context.Context, t *testing.T, what string, try func() error
 		if err == nil {
 			return true
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, 20*time.Millisecond) {
 			t.Errorf("%s: %v", what, err)
 			return false
-		case <-time.After(50 * time.Millisecond):
 		}
+	}
+}
+
+// pause waits between tries; false when ctx is done.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
@@ -99,71 +51,57 @@ func place(n int) transport.Packet {
 	}
 }
 
-// In a cluster of three whose stream's leader is killed under load nothing is lost.
-func TestClusterLosesItsLeader(t *testing.T) {
-	const all, kills = 6_000, 2
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
-	defer cancel()
-	c := openCluster(t)
-	sender, receiver := c.open(), c.open()
-	var in transport.Inlet
-	if !eventually(ctx, t, "Receive", func() (err error) {
-		in, err = receiver.Receive(ctx, "kitchen")
-		return err
-	}) {
-		return
+// traffic is packets on their way to the kitchen, as many as it takes: they are sent until enough is closed.
+type traffic struct {
+	t      *testing.T
+	enough chan struct{}
+	sent   atomic.Int64 // packets that Send said are kept; all, once sends has returned
+	read   atomic.Int64 // of those, read
+}
+
+const (
+	inFlight = 2_000 // packets that are not read yet
+	atOnce   = 100
+)
+
+// sends sends what was not kept again, as a relay does.
+func (r *traffic) sends(ctx context.Context, w *jetstream.Transport) {
+	for n := 0; pause(ctx, 10*time.Millisecond); r.sent.Store(int64(n)) {
+		select {
+		case <-r.enough:
+			return
+		default:
+		}
+		if n >= int(r.read.Load())+inFlight {
+			continue
+		}
+		kept, err := w.Send(ctx, "kitchen", places(n, n+atOnce))
+		n += kept
+		if err != nil && !errors.Is(err, transport.ErrUnavailable) && !errors.Is(err, transport.ErrUnknown) && ctx.Err() == nil {
+			r.t.Errorf("Send() = %d, %v, want an error that passes", kept, err)
+			return
+		}
 	}
-	var read atomic.Int64
-	var crew sync.WaitGroup
-	defer crew.Wait()
-	defer cancel()
-	crew.Go(func() {
-		for n := 0; n < all && ctx.Err() == nil; {
-			batch := make([]transport.Packet, min(200, all-n))
-			for i := range batch {
-				batch[i] = place(n + i)
-			}
-			kept, err := sender.Send(ctx, "kitchen", batch)
-			n += kept
-			if err != nil && !errors.Is(err, transport.ErrUnavailable) && !errors.Is(err, transport.ErrUnknown) && ctx.Err() == nil {
-				t.Errorf("Send() = %d, %v, want an error that passes", kept, err)
+}
+
+// reads reads until all is read that was sent, which is known when over is done. What comes twice, or late, is borne with:
+// its place tells.
+func (r *traffic) reads(ctx, over context.Context, in transport.Inlet) {
+	had := map[int]bool{}
+	again, late := 0, 0
+	for missing, highest := 0, -1; ; {
+		waiting := over // the last may have been read before it is known that they are
+		if over.Err() != nil {
+			if missing >= int(r.sent.Load()) {
+				r.t.Logf("%d packets, %d of them more than once, %d after later ones", len(had), again, late)
 				return
 			}
-			// Slow enough that the kills are in the middle.
-			select {
-			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
-			}
+			waiting = ctx
 		}
-	})
-	crew.Go(func() {
-		for i := range kills {
-			reading := eventually(ctx, t, "reading on", func() error {
-				if n := read.Load(); n < int64((i+1)*all/(kills+2)) {
-					return fmt.Errorf("%d of %d read", n, all)
-				}
-				return nil
-			})
-			var lead *child
-			led := reading && eventually(ctx, t, "a leader", func() error {
-				if lead = c.leader(ctx, "weir-kitchen"); lead == nil {
-					return errors.New("none")
-				}
-				return nil
-			})
-			if !led {
-				return
-			}
-			lead.kill()
-			lead.start(t)
-		}
-	})
-	seen, again, late := 0, 0, 0
-	had := make([]bool, all)
-	for highest := -1; seen < all; {
-		ds, err := in.Next(ctx, 500)
-		if err != nil && !errors.Is(err, transport.ErrUnavailable) {
-			t.Fatalf("Next() after %d packets = %v, want packets, or ErrUnavailable", seen, err)
+		ds, err := in.Next(waiting, 500)
+		if err != nil && !errors.Is(err, transport.ErrUnavailable) && (waiting.Err() == nil || ctx.Err() != nil) {
+			r.t.Errorf("Next() after %d packets of %d, without packet %d, = %v, want packets, or ErrUnavailable", len(had), r.sent.Load(), missing, err)
+			return
 		}
 		for _, d := range ds {
 			n := int(d.Packet.Position.Batch)*100 + d.Packet.Position.Index
@@ -173,22 +111,87 @@ func TestClusterLosesItsLeader(t *testing.T) {
 			case n < highest:
 				late++
 			}
-			if !had[n] {
-				had[n] = true
-				seen++
-			}
+			had[n] = true
 			highest = max(highest, n)
 		}
-		read.Store(int64(seen))
-		if err := in.Ack(ctx, ds); err != nil && !errors.Is(err, transport.ErrUnavailable) {
-			t.Fatalf("Ack() = %v, want nil or ErrUnavailable", err)
+		for had[missing] {
+			missing++
 		}
-		if err != nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(50 * time.Millisecond):
-			}
+		r.read.Store(int64(len(had)))
+		acked := in.Ack(ctx, ds)
+		if acked != nil && !errors.Is(acked, transport.ErrUnavailable) {
+			r.t.Errorf("Ack() = %v, want nil or ErrUnavailable", acked)
+			return
+		}
+		if err != nil || acked != nil {
+			pause(ctx, 20*time.Millisecond)
 		}
 	}
-	t.Logf("%d packets, %d of them more than once, %d after later ones, over %d kills of the leader", seen, again, late, kills)
+}
+
+// moves waits until so many more are read.
+func (r *traffic) moves(ctx context.Context, by int64) bool {
+	r.t.Helper()
+	want := r.read.Load() + by
+	return eventually(ctx, r.t, fmt.Sprintf("%d packets are read", want), func() error {
+		if n := r.read.Load(); n < want {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+}
+
+// join connects to a cluster.
+func join(t *testing.T, all []*brokertest.Child) *jetstream.Transport {
+	t.Helper()
+	w, err := jetstream.Open(jetstream.Config{Servers: brokertest.URLs(all), Replicas: len(all), Timeout: 2 * time.Second, Redeliver: 2 * time.Second, Log: quiet()})
+	if err != nil {
+		t.Fatalf("Open() = %v, want nil", err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}
+
+// In a cluster of three whose stream's leader is killed under load nothing is lost.
+func TestClusterLosesItsLeader(t *testing.T) {
+	t.Parallel() // mostly it waits for elections
+	const kills, between = 2, 500
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	all := brokertest.Cluster(t, 3)
+	sender, receiver := join(t, all), join(t, all)
+	var in transport.Inlet
+	if !eventually(ctx, t, "Receive", func() (err error) {
+		in, err = receiver.Receive(ctx, "kitchen")
+		return err
+	}) {
+		return
+	}
+	r := &traffic{t: t, enough: make(chan struct{})}
+	over, end := context.WithCancel(ctx)
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	crew.Go(func() {
+		defer end()
+		r.sends(ctx, sender)
+	})
+	crew.Go(func() {
+		r.reads(ctx, over, in)
+		cancel() // if it gave up, nothing moves any more
+	})
+	defer close(r.enough)
+	for range kills {
+		var lead *brokertest.Child
+		if !r.moves(ctx, between) || !eventually(ctx, t, "a leader", func() error {
+			if lead = brokertest.Leader(ctx, all, "weir-kitchen"); lead == nil {
+				return errors.New("none")
+			}
+			return nil
+		}) {
+			return
+		}
+		lead.Kill()
+		lead.Start()
+	}
+	r.moves(ctx, between)
 }

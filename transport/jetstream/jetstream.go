@@ -172,6 +172,9 @@ func (t *Transport) connected() error {
 	if why == nil {
 		why = t.nc.LastError()
 	}
+	if errors.Is(why, nats.ErrAuthorization) {
+		why = nats.ErrAuthorization // the server's own words, which it may be, are written otherwise
+	}
 	if why != nil {
 		return fmt.Errorf("%w: not connected: %w", transport.ErrUnavailable, why)
 	}

@@ -15,21 +15,34 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
 	"github.com/weir-go/weir/transport/transporttest"
 )
 
-// open starts a broker and connects to it with the config's changes.
-func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport, natsjs.JetStream) {
+// serve starts a broker, and looks into it.
+func serve(t *testing.T) (*brokertest.Server, natsjs.JetStream) {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Log: quiet()})
+	b := brokertest.Serve(t)
+	nc, err := nats.Connect("", nats.InProcessServer(b), nats.Timeout(answer))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.Close)
-	c := jetstream.Config{InProcess: b, Log: quiet()}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc, natsjs.WithDefaultTimeout(answer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, js
+}
+
+// open starts a broker and connects to it with the config's changes.
+func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport, natsjs.JetStream) {
+	t.Helper()
+	b, js := serve(t)
+	c := jetstream.Config{InProcess: b, Timeout: answer, Log: quiet()}
 	if change != nil {
 		change(&c)
 	}
@@ -38,15 +51,6 @@ func open(t *testing.T, change func(c *jetstream.Config)) (*jetstream.Transport,
 		t.Fatalf("Open() = %v, want nil", err)
 	}
 	t.Cleanup(func() { _ = w.Close() })
-	nc, err := nats.Connect("", nats.InProcessServer(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	return w, js
 }
 
@@ -77,7 +81,7 @@ func send(t *testing.T, w *jetstream.Transport, ps []transport.Packet) {
 // reads wants packets from..to for the first time in order, and acknowledges all it gets.
 func reads(t *testing.T, in transport.Inlet, from, to int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for n := from; n < to; {
 		ds, err := in.Next(ctx, min(transport.MaxNext, to-n))
@@ -104,7 +108,7 @@ func reads(t *testing.T, in transport.Inlet, from, to int) {
 // empties wants that the stream holds nothing, in the end.
 func empties(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	eventually(ctx, t, "an empty stream", func() error {
 		s, err := js.Stream(ctx, "weir-kitchen")
@@ -117,6 +121,7 @@ func empties(t *testing.T, js natsjs.JetStream) {
 
 // What a process had in its hands comes to others when it closes, not when its time is over.
 func TestCloseGivesBack(t *testing.T) {
+	t.Parallel()
 	w, _ := open(t, func(c *jetstream.Config) { c.Redeliver = time.Hour })
 	in := receive(t, w)
 	send(t, w, places(0, 300))
@@ -136,6 +141,7 @@ func TestCloseGivesBack(t *testing.T) {
 
 // A consumer or a stream that somebody deletes is made again, and the sender's packets come.
 func TestDeletedUnderway(t *testing.T) {
+	t.Parallel()
 	w, js := open(t, nil)
 	in := receive(t, w)
 	send(t, w, places(0, 10))
@@ -161,6 +167,7 @@ func TestDeletedUnderway(t *testing.T) {
 			t.Errorf("Send() = %d, %v, want it to pass", kept, err)
 			break
 		}
+		pause(t.Context(), 10*time.Millisecond)
 	}
 	all.Wait()
 	empties(t, js)
@@ -168,6 +175,7 @@ func TestDeletedUnderway(t *testing.T) {
 
 // The bound holds over many batches: 10,000 into 1,000, nothing dropped, in order, one at a time to the last.
 func TestManyIntoFew(t *testing.T) {
+	t.Parallel()
 	w, js := open(t, func(c *jetstream.Config) { c.Capacity = 1_000 })
 	in := receive(t, w)
 	const all = 10_000
@@ -187,6 +195,7 @@ func TestManyIntoFew(t *testing.T) {
 				t.Errorf("Send() = %v, want nil or ErrFull", err)
 				return
 			}
+			pause(t.Context(), 10*time.Millisecond)
 		}
 	})
 	reads(t, in, 0, all)
@@ -196,6 +205,7 @@ func TestManyIntoFew(t *testing.T) {
 
 // A plain NATS client hears an event as a CloudEvent, once, however often it was sent.
 func TestPublicEvents(t *testing.T) {
+	t.Parallel()
 	w, js := open(t, nil)
 	ps := places(0, 700)
 	for i := range ps {
@@ -210,7 +220,7 @@ func TestPublicEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.FetchNoWait(1_000)
+	got, err := c.Fetch(len(ps), natsjs.FetchMaxWait(answer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,13 +232,14 @@ func TestPublicEvents(t *testing.T) {
 		}
 		n++
 	}
-	if n != len(ps) {
-		t.Errorf("heard %d events, want %d", n, len(ps))
+	if info, err := c.Info(t.Context()); n != len(ps) || got.Error() != nil || err != nil || info.NumPending != 0 {
+		t.Errorf("heard %d events (%v), then %+v, %v, want %d and none more", n, got.Error(), info, err, len(ps))
 	}
 }
 
 // Bytes are bounded as messages are.
 func TestManyBytesIntoFew(t *testing.T) {
+	t.Parallel()
 	w, js := open(t, func(c *jetstream.Config) { c.CapacityBytes = 4 << 20 })
 	in := receive(t, w)
 	ps := places(0, 200)
@@ -254,6 +265,7 @@ func TestManyBytesIntoFew(t *testing.T) {
 
 // A packet that is twice in one Send is kept once.
 func TestTwiceInOneSend(t *testing.T) {
+	t.Parallel()
 	w, _ := open(t, nil)
 	in := receive(t, w)
 	send(t, w, append(places(0, 3), places(1, 5)...))
@@ -267,17 +279,15 @@ func TestTwiceInOneSend(t *testing.T) {
 
 // A later process may have other bounds; they are those of the stream from then on.
 func TestBoundsChange(t *testing.T) {
-	b, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	t.Parallel()
+	b, js := serve(t)
 	for _, capacity := range []int64{5, 12, 8} {
-		w, err := jetstream.Open(jetstream.Config{InProcess: b, Capacity: capacity, Log: quiet()})
+		w, err := jetstream.Open(jetstream.Config{InProcess: b, Capacity: capacity, Timeout: answer, Log: quiet()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		in := receive(t, w)
+		empties(t, js) // what was acknowledged may be swept by the next inlet only
 		kept, err := w.Send(t.Context(), "kitchen", places(0, 20))
 		if int64(kept) != capacity || !errors.Is(err, transport.ErrFull) {
 			t.Errorf("Send(20) with a capacity of %d = %d, %v, want as many, ErrFull", capacity, kept, err)
@@ -291,6 +301,7 @@ func TestBoundsChange(t *testing.T) {
 
 // Streams that would lose packets are refused, with what is wrong with them.
 func TestStreamsThatLose(t *testing.T) {
+	t.Parallel()
 	for want, change := range map[string]func(c *natsjs.StreamConfig){
 		"persist_mode is async":     func(c *natsjs.StreamConfig) { c.PersistMode = natsjs.AsyncPersistMode; c.AllowAtomicPublish = false },
 		"storage is memory":         func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage },
@@ -323,8 +334,27 @@ func TestStreamsThatLose(t *testing.T) {
 	}
 }
 
+// journal is a log that is read while nats.go may still write to it: its handlers outlive a connection's Close.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 // A server that does not sync is found out by its monitoring, and told to the log; ours does.
 func TestDoubtsAboutSyncing(t *testing.T) {
+	t.Parallel()
 	lazy, err := natsserver.NewServer(&natsserver.Options{
 		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, HTTPHost: "127.0.0.1", HTTPPort: natsserver.RANDOM_PORT,
 		JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
@@ -335,7 +365,7 @@ func TestDoubtsAboutSyncing(t *testing.T) {
 	lazy.Start()
 	defer lazy.WaitForShutdown()
 	defer lazy.Shutdown()
-	if !lazy.ReadyForConnections(10 * time.Second) {
+	if !lazy.ReadyForConnections(patience) {
 		t.Fatal("the server is not ready")
 	}
 	ours, err := broker.Start(t.Context(), broker.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Monitor: "127.0.0.1:0", Log: quiet()})
@@ -352,8 +382,8 @@ func TestDoubtsAboutSyncing(t *testing.T) {
 		"ours, with a stop": {ours.URL(), ours.MonitorURL() + "/", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log strings.Builder
-			w, err := jetstream.Open(jetstream.Config{Servers: []string{c.url}, Monitor: c.monitor, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			var log journal
+			w, err := jetstream.Open(jetstream.Config{Servers: []string{c.url}, Monitor: c.monitor, Timeout: answer, Log: slog.New(slog.NewTextHandler(&log, nil))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -365,14 +395,16 @@ func TestDoubtsAboutSyncing(t *testing.T) {
 			if err := errors.Join(in.Close(), w.Close()); err != nil {
 				t.Fatal(err)
 			}
-			if warned := strings.Contains(log.String(), "the broker may lose"); warned != (c.want != "") {
-				t.Errorf("the log has a warning: %t, want %t:\n%s", warned, c.want != "", &log)
+			said := log.String()
+			if warned := strings.Contains(said, "the broker may lose"); warned != (c.want != "") {
+				t.Errorf("the log has a warning: %t, want %t:\n%s", warned, c.want != "", said)
 			}
 		})
 	}
 }
 
 func TestConfig(t *testing.T) {
+	t.Parallel()
 	for want, c := range map[string]jetstream.Config{
 		"Config.Capacity is -1, want 1 to 10000000":  {Capacity: -1},
 		"Config.CapacityBytes is 1, want":            {CapacityBytes: 1},
@@ -402,6 +434,7 @@ func TestConfig(t *testing.T) {
 
 // Laws hold where the order to a broker's answers is not that of its questions: many ends at once.
 func TestManySenders(t *testing.T) {
+	t.Parallel()
 	const senders, each = 12, 700
 	w, _ := open(t, nil)
 	in := receive(t, w)

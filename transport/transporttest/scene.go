@@ -17,7 +17,7 @@ const (
 
 	room = 40 // packets in an inlet
 
-	patience   = 30 * time.Second       // for what must come
+	patience   = 3 * time.Minute        // for what must come, on a machine that has much else to do
 	impatience = 3 * time.Second        // where it is not expected to
 	glance     = 150 * time.Millisecond // at what must not
 )

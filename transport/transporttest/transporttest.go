@@ -84,6 +84,7 @@ func RunBroker(t *testing.T, open func(t testing.TB, s Settings) Broker) {
 func run(t *testing.T, open Open, laws []Law) {
 	for _, l := range laws {
 		t.Run(l.Name, func(t *testing.T) {
+			t.Parallel() // mostly they wait
 			l.Check(t, open)
 		})
 	}

@@ -31,13 +31,29 @@ func Check(a store.Act) error {
 			faults = append(faults, errors.New("which queue (Queue) is required"))
 		}
 	case store.RetryDead, store.DiscardDead, store.RenewStore:
+	case store.ForgetLane, store.ResyncReplica:
+		faults = append(faults, checkExchange(a)...)
 	default:
-		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry, discard and renew, of run cancel, retry, settle, skip and abandon, and lock break", a.Verb))
+		faults = append(faults, fmt.Errorf("verb %q is none of pause, resume, retry, discard and renew, of run cancel, retry, settle, skip and abandon, lock break, lane forget and replica resync", a.Verb))
 	}
 	if (a.Body != nil || a.Headers != nil) && (a.Verb != store.RetryDead || a.ID == "") {
 		faults = append(faults, errors.New("a body or headers are replaced only when one message, by ID, is retried"))
 	}
 	return errors.Join(faults...)
+}
+
+func checkExchange(a store.Act) (faults []error) {
+	switch {
+	case a.DryRun:
+		faults = append(faults, errors.New("a dry run is only for dead letters and queues"))
+	case a.Verb == store.ForgetLane && a.Lane == "":
+		faults = append(faults, errors.New("which lane (Lane) is required"))
+	case a.Verb == store.ResyncReplica && (a.ID == "" || a.State == nil || a.State.Of != nil):
+		faults = append(faults, errors.New("which entity (ID), and the wish (State) with its version, are required"))
+	case a.Verb == store.ResyncReplica:
+		faults = append(faults, checks.States(&store.Change{States: []store.State{*a.State}}))
+	}
+	return faults
 }
 
 func checkRun(a store.Act) (faults []error) {

@@ -81,6 +81,50 @@ func LockOf(rows []store.LockRow) Lock {
 	return Lock{rows[0].HolderID, rows[0].Fence, len(rows[0].Waiters)}
 }
 
+// Lane is what the audit keeps of a lane: up to where it was here, and what came.
+type Lane struct {
+	Batch     int64      `json:"batch,omitempty"`
+	Index     int        `json:"index,omitempty"`
+	At        *time.Time `json:"at,omitempty"`
+	Arrived   int64      `json:"arrived,omitempty"`
+	Forgotten bool       `json:"forgotten"`
+}
+
+// Forgotten is a lane that is forgotten, if it is silent.
+func Forgotten(row *store.ArrivalRow, now time.Time) (Entry, error) {
+	last := row.At
+	if row.DrainedAt.After(last) {
+		last = row.DrainedAt
+	}
+	if now.Sub(last) < store.ForgetAfter {
+		return Entry{}, fmt.Errorf("%w: lane %s was last heard of at %s: forget it once its sender is gone for good, and silent for %s",
+			store.ErrConflict, row.Lane, last.Format(time.RFC3339), store.ForgetAfter)
+	}
+	before := Lane{Batch: row.Have.Batch, Index: row.Have.Index, At: &row.At, Arrived: row.Arrived}
+	return Entry{"lane " + row.Lane, before, Lane{Forgotten: true}}, nil
+}
+
+// Wish is what the audit keeps of a wish for a snapshot of a replica.
+type Wish struct {
+	Version int64      `json:"version"` // 0: there was none
+	At      *time.Time `json:"at,omitempty"`
+}
+
+// Resynced is a wish that follows another, of which the version is 0 if there was none.
+func Resynced(a store.Act, before *store.State) (Entry, error) {
+	state := a.State
+	e := Entry{Target: "replica " + a.ID, After: Wish{state.Version, &state.AsOf}}
+	if before.Version >= state.Version {
+		return e, fmt.Errorf("%w: a later wish for %s is here already", store.ErrConflict, a.ID)
+	}
+	was := Wish{Version: before.Version}
+	if was.Version > 0 {
+		was.At = &before.AsOf
+	}
+	e.Before = was
+	return e, nil
+}
+
 // Life is what the audit keeps of a store's life.
 type Life struct {
 	Incarnation store.Incarnation `json:"incarnation"`

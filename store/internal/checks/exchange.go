@@ -104,6 +104,64 @@ func Arrival(a *store.Arrival) error {
 	return nil
 }
 
+// Drained refuses what is said of lanes, whatever the store has of them.
+func Drained(ch *store.Change) error {
+	if len(ch.Drained) > store.MaxDrained {
+		return fmt.Errorf("%d drained lanes in one change, at most %d", len(ch.Drained), store.MaxDrained)
+	}
+	for i := range ch.Drained {
+		if err := named("lane", ch.Drained[i].Lane, store.MaxLane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Drains says whether what is known of a lane, nil for nothing, lets it be drained.
+func Drains(d *store.Drained, have *store.Place, already bool) bool {
+	switch {
+	case have == nil:
+		return false
+	case d.Over:
+		return !already
+	}
+	return *have == d.Have
+}
+
+// LaneFrom is the sender of a lane, and the range of names of its lanes: from first on, below end.
+func LaneFrom(lane string) (from, first, end string) {
+	from, _, _ = strings.Cut(lane, "/")
+	return from, from + "/", from + "0" // which is next to the slash
+}
+
+// LaneRoom refuses a new lane beside so many others.
+func LaneRoom(lane string, all, ofSender int64) error {
+	from, _, _ := LaneFrom(lane)
+	switch {
+	case ofSender >= store.MaxLanesFrom:
+		return &store.LanesError{Lane: lane, From: from, Most: store.MaxLanesFrom}
+	case all >= store.MaxLanes:
+		return &store.LanesError{Lane: lane, Most: store.MaxLanes}
+	}
+	return nil
+}
+
+// ManyLanes and ManyLanesFrom are how many lanes a doctor tells of: nine tenths of what may be.
+const (
+	ManyLanes     = store.MaxLanes / 10 * 9
+	ManyLanesFrom = store.MaxLanesFrom / 10 * 9
+)
+
+// LaneFinding is what a doctor says of so many lanes of a sender's; of everybody's where that is empty.
+func LaneFinding(sender string, n int64) (what, do string) {
+	from, most := "", store.MaxLanes
+	if sender != "" {
+		from, most = " from "+sender, store.MaxLanesFrom
+	}
+	return fmt.Sprintf("%d lanes%s are here, and %d may be: then what comes on others waits at its senders", n, from, most),
+		"weir boundary ls lists them; those of senders that are gone for good go by weir boundary forget, and look who may write to the broker"
+}
+
 // above reports whether p is a later place than q.
 func above(p, q store.Place) bool {
 	return p.Batch > q.Batch || p.Batch == q.Batch && p.Index > q.Index

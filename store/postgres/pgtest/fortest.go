@@ -19,7 +19,7 @@ type TB interface {
 // skipped, saying what to install; with CI=true in the environment it fails.
 func ForTest(t TB) *Server {
 	t.Helper()
-	server, err := Start(context.Background())
+	server, err := StartInMemory(context.Background())
 	if errors.Is(err, ErrNoBinaries) && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}

@@ -37,7 +37,18 @@ type Server struct {
 const port = 5432
 
 // Start makes a cluster in a temporary directory and starts its server.
-func Start(ctx context.Context) (*Server, error) {
+func Start(ctx context.Context) (*Server, error) { return start(ctx, socketRoot()) }
+
+// StartInMemory is Start for tests: the directory is in memory, if there is room. There the server's
+// settings are those of a durable one, and its syncs cost nothing: tests do not stand in line for a disk.
+func StartInMemory(ctx context.Context) (*Server, error) {
+	if folder := inMemory(); folder != "" {
+		return start(ctx, folder)
+	}
+	return Start(ctx)
+}
+
+func start(ctx context.Context, root string) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -46,7 +57,7 @@ func Start(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newServer(bin, user)
+	s, err := newServer(root, bin, user)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +71,9 @@ func Start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// newServer is a server that has no data yet.
-func newServer(bin string, user *owner) (*Server, error) {
-	dir, err := os.MkdirTemp(socketRoot(), "weir-pg-")
+// newServer is a server that has no data yet, in a directory below root.
+func newServer(root, bin string, user *owner) (*Server, error) {
+	dir, err := os.MkdirTemp(root, "weir-pg-")
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +141,8 @@ func (s *Server) Up(ctx context.Context) error {
 	return s.await(ctx)
 }
 
-// upTime is how long a server may take to answer, recovery included.
-const upTime = time.Minute
+// upTime is how long a server may take to answer, recovery included, beside whatever else the machine does.
+const upTime = 3 * time.Minute
 
 func (s *Server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, upTime)

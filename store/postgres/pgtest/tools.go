@@ -27,7 +27,7 @@ func Binary(name string) (string, error) {
 // Standby makes a copy of the server that follows it, and starts it. It reads what the
 // server commits a moment later, and not what that commits while the copy is down.
 func (s *Server) Standby(ctx context.Context) (*Server, error) {
-	follower, err := newServer(s.bin, s.user)
+	follower, err := newServer(filepath.Dir(s.dir), s.bin, s.user)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (s *Server) Standby(ctx context.Context) (*Server, error) {
 
 // Promote makes a standby a server of its own, and waits until it is.
 func (s *Server) Promote(ctx context.Context) error {
-	promote := s.command(ctx, "pg_ctl", "promote", "-D", s.data(), "-w", "-s")
+	promote := s.command(ctx, "pg_ctl", "promote", "-D", s.data(), "-w", "-t", fmt.Sprint(int(upTime.Seconds())), "-s")
 	if out, err := promote.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_ctl promote: %w: %s", err, out)
 	}

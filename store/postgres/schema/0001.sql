@@ -162,7 +162,6 @@ create view weir.queue_counts as
 -- The newest batch of a queue is its cursor; batch 0 is made with the queue. The cursor's columns
 -- are arrays of one length: for the lanes in masks[i], everything up to highs[i] that is visible
 -- in seens[i] has been claimed. See cursor.go for targets and uptos.
--- floor: positions up to it are never looked for as late.
 -- high: the highest of highs. span: the range of the positions that this batch was the first to
 -- claim; null for none. lanes: those of its messages that are not settled, at least.
 -- manifest: the leased positions; bits: which are settled; times: for those, start after claimed_us
@@ -180,7 +179,6 @@ create table weir.batches (
   seens      pg_snapshot[] not null,
   targets    pg_snapshot[] not null,
   uptos      bigint[] not null,
-  floor      bigint not null,
   span       int8range,
   lanes      integer not null,
   open       integer not null,
@@ -465,7 +463,8 @@ create table weir.arrived (
 );
 
 -- How far the store has each lane on which others send to it, and what came: messages, and gaps that
--- the sender could not fill any more, the last one at jumped_us.
+-- the sender could not fill any more, the last one at jumped_us. drained_us: when the sender last said that
+-- it has settled all that; null: not since it came.
 create table weir.arrivals (
   lane      text collate "C" primary key,
   batch     bigint not null,
@@ -474,8 +473,10 @@ create table weir.arrivals (
   at_us     bigint not null,
   arrived   bigint not null,
   jumps     bigint not null,
-  jumped_us bigint
+  jumped_us bigint,
+  drained_us bigint
 ) with (fillfactor = 50);
+create index arrivals_drained on weir.arrivals (drained_us) where drained_us is not null;
 create index arrivals_jumped on weir.arrivals (jumped_us) where jumped_us is not null;
 
 -- The newest states of entities. xid: the transaction that wrote it, by which followers find what
@@ -530,7 +531,7 @@ create function weir.unclaimed(of_queue integer, of_topic integer) returns setof
 				(select n.seq, n.lane, n.xid from weir.messages n where e.target is not null and n.topic = of_topic
 					and n.seq > (e.upto & 1099511627775) and n.seq <= (e.high & 1099511627775) order by n.seq limit 1000)) m
 			where not pg_visible_in_snapshot(m.xid, e.seen)
-			and m.seq <= (e.high & 1099511627775) and m.seq > (b.floor & 1099511627775) and (e.mask >> m.lane) & 1 = 1
+			and m.seq <= (e.high & 1099511627775) and (e.mask >> m.lane) & 1 = 1
 			and (e.target is null or m.seq > (e.upto & 1099511627775) or not pg_visible_in_snapshot(m.xid, e.target)))
 	) p where p.seq is not null
 $$;

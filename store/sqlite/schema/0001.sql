@@ -359,7 +359,8 @@ create table weir_lock_line (
 create index weir_lock_line_run on weir_lock_line (run);
 
 -- How far each lane of another store has come: its place. jumps: how often something was
--- missing that the sender could not give any more, and when last.
+-- missing that the sender could not give any more, and when last. drained_us: when the sender last
+-- said that it has settled all that; null: not since it came.
 create table weir_arrivals (
   lane      text primary key,
   batch     integer not null,
@@ -368,8 +369,10 @@ create table weir_arrivals (
   at_us     integer not null,
   arrived   integer not null,
   jumps     integer not null,
-  jumped_us integer
+  jumped_us integer,
+  drained_us integer
 ) strict, without rowid;
+create index weir_arrivals_drained on weir_arrivals (drained_us) where drained_us is not null;
 
 -- What there are states of, with counters that change with the states. newest is the highest
 -- version, as_of_us of when it is; changed is the number of the last change of a state.

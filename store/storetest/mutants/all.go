@@ -11,7 +11,7 @@ import (
 // All lists the mutants.
 func All() []Mutant {
 	return slices.Concat(writers(), claimers(), settlers(), keepers(),
-		originators(), arrivers(), staters(), exchangers(), renewers(),
+		originators(), arrivers(), drainers(), staters(), exchangers(), renewers(),
 		runWriters(), runWaiters(), runClaimers(), runKeepers())
 }
 

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -293,20 +294,15 @@ func (b *Broker) Close() {
 }
 
 // Plan makes configurations for a cluster of n brokers on this machine, each with a folder below dir,
-// to be started in this process or in one each. The ports are free when it returns.
+// to be started in this process or in one each. The ports are free when it returns, and such as the system
+// gives to nobody who asks for any: so a broker that was killed finds its own free when it starts again.
 func Plan(dir string, n int) ([]Config, error) {
 	if n < 1 || n > maxPeers {
 		return nil, fmt.Errorf("transport/jetstream/broker: a cluster of %d brokers, want 1 to %d", n, maxPeers)
 	}
-	// All are held until all are chosen, so that they differ.
-	var free []string
-	for range 2 * n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("transport/jetstream/broker: %w", err)
-		}
-		defer l.Close()
-		free = append(free, l.Addr().String())
+	free, err := freeAddresses(2 * n)
+	if err != nil {
+		return nil, err
 	}
 	plan := make([]Config, n)
 	for i := range plan {
@@ -317,4 +313,30 @@ func Plan(dir string, n int) ([]Config, error) {
 		}
 	}
 	return plan, nil
+}
+
+// The ports of Plan. Those that systems give to connections, and to who listens on port 0, begin at 32,768 on Linux, higher
+// elsewhere.
+const (
+	firstPort = 10_000
+	ports     = 20_000
+	portTries = 1_000
+)
+
+// freeAddresses finds addresses of this machine that nobody has, by chance, so that several who look at once find others.
+func freeAddresses(n int) ([]string, error) {
+	var free []string
+	var taken error
+	for range portTries {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.N(ports))))
+		if err != nil {
+			taken = err
+			continue
+		}
+		defer l.Close() // all are held until all are chosen, so that they differ
+		if free = append(free, l.Addr().String()); len(free) == n {
+			return free, nil
+		}
+	}
+	return nil, fmt.Errorf("transport/jetstream/broker: no %d free ports from %d to %d in %d tries: %w", n, firstPort, firstPort+ports-1, portTries, taken)
 }

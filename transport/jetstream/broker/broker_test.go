@@ -2,26 +2,21 @@ package broker_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/weir-go/weir/internal/brokertest"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/jetstream"
 	"github.com/weir-go/weir/transport/jetstream/broker"
@@ -64,6 +59,26 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// The ports of a plan are of those that the system gives to nobody, or a broker that was killed might find another program
+// on its own.
+func TestPlanHasPortsOfItsOwn(t *testing.T) {
+	const ephemeral = 32_768
+	plan, err := broker.Plan(t.TempDir(), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, c := range plan {
+		for _, address := range []string{c.Listen, c.Cluster.Listen} {
+			_, port, err := net.SplitHostPort(address)
+			if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1_024 || n >= ephemeral || seen[address] {
+				t.Errorf("Plan() has the address %s, want each once, with a port from 1024 to %d", address, ephemeral-1)
+			}
+			seen[address] = true
+		}
+	}
+}
+
 // An address that is taken is an error, not a broker that nobody can reach.
 func TestAddressTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,43 +95,10 @@ func TestAddressTaken(t *testing.T) {
 	}
 }
 
-// authority makes a certificate for 127.0.0.1, signed by itself, and writes both parts to files.
-func authority(t *testing.T) (pair tls.Certificate, cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certText := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyText := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	if err := errors.Join(os.WriteFile(cert, certText, 0o600), os.WriteFile(key, keyText, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if pair, err = tls.X509KeyPair(certText, keyText); err != nil {
-		t.Fatal(err)
-	}
-	return pair, cert, key
-}
-
 // Over TLS, with a password or a client's certificate, packets go; without them nothing does, and the
 // transport goes on trying.
 func TestSecured(t *testing.T) {
-	pair, cert, key := authority(t)
+	pair, cert, key := brokertest.Certificate(t)
 	pool := x509.NewCertPool()
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
@@ -171,14 +153,19 @@ func TestSecured(t *testing.T) {
 				t.Fatalf("Open() = %v, want nil", err)
 			}
 			defer func() { _ = w.Close() }()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
+			says := func(err error) bool {
+				return errors.Is(err, transport.ErrUnavailable) && strings.Contains(err.Error(), c.says)
+			}
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
 			_, err = w.Receive(ctx, "kitchen")
-			for err != nil && c.says != "" && !strings.Contains(err.Error(), c.says) && ctx.Err() == nil {
-				runtime.Gosched() // it says so after its second try
+			for c.says != "" && err != nil && !says(err) && ctx.Err() == nil {
+				<-tick.C // it says so after its second try
 				_, err = w.Receive(ctx, "kitchen")
 			}
-			if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), c.says)) {
+			if c.says == "" && err != nil || c.says != "" && !says(err) {
 				t.Errorf("Receive() = %v, want %q", err, c.says)
 			}
 		})
