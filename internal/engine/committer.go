@@ -40,7 +40,7 @@ type committer struct {
 	plain   int         // of those, the weight of plain ones
 	flying  []*inFlight // the oldest first
 	ordered bool        // one of them is not plain
-	recent  int         // entries that came for the last groups, fading
+	recent  int         // weight of all who came lately, fading
 	many    bool        // somebody waits who brings many changes: no need to gather more
 	slow    bool        // a group in flight takes long; the timer finds that out
 	timer   *time.Timer
@@ -48,11 +48,12 @@ type committer struct {
 
 // inFlight is a group on its way to the disk.
 type inFlight struct {
-	group store.Group
-	taken []*entry
-	plain bool
-	began time.Time
-	lent  *life // whose queues the group may claim for
+	group  store.Group
+	taken  []*entry
+	weight int
+	plain  bool
+	began  time.Time
+	lent   *life // whose queues the group may claim for
 }
 
 // entry is one caller's changes on their way.
@@ -85,10 +86,11 @@ const (
 	// formed and written while the other waits for the disk. Each more costs the server more a
 	// message: 2.3 µs of CPU with one, 2.8 with two, 3.0 with three, 3.2 with four.
 	flightsMost = 2
-	// besideWeight is from which weight on a group flies beside another. Smaller ones gain more
-	// by what comes meanwhile: a commit costs as much as some 50 messages, and more when it has to share
-	// the processors and the ends of the indexes with another.
+	// besideWeight is from which weight on a group flies beside another in any case, and besideLeast from
+	// which on if it is half of what comes. Smaller ones gain more by what comes meanwhile: a commit costs as much as
+	// some 30 messages, and more when it has to share the processors and the ends of the indexes with another.
 	besideWeight = 1_000
+	besideLeast  = 50
 )
 
 func (c *committer) entry() *entry {
@@ -209,7 +211,25 @@ func (c *committer) mayFly() bool {
 	case len(c.flying) >= c.most:
 		return false
 	}
-	return c.slow || c.plain >= besideWeight || !c.ordered && c.weight >= besideWeight
+	enough := c.beside()
+	return c.slow || c.plain >= enough || !c.ordered && c.weight >= enough
+}
+
+// beside is the weight that flies beside another group: two halves of what comes take turns, one being
+// formed and written while the other waits for the disk.
+func (c *committer) beside() int {
+	if half := (c.recent + 1) / 2; half >= besideLeast {
+		return min(half, besideWeight)
+	}
+	return besideWeight
+}
+
+// enough is the weight for which a leader waits.
+func (c *committer) enough() int {
+	if c.most > 1 {
+		return min(c.recent, c.beside())
+	}
+	return c.recent
 }
 
 // callNext has the first of the waiting who may lead the next group, if one is to be formed.
@@ -300,6 +320,15 @@ func (c *committer) lands(f *inFlight) {
 	}
 }
 
+// present is the weight of all who wait, or fly.
+func (c *committer) present() int {
+	n := c.weight
+	for _, f := range c.flying {
+		n += f.weight
+	}
+	return n
+}
+
 // withdraw takes back an entry that no leader has taken yet.
 func (c *committer) withdraw(e *entry) bool {
 	c.mu.Lock()
@@ -345,8 +374,8 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 	}
 
 	c.mu.Lock()
+	c.recent = max(c.present(), c.recent/2)
 	c.lands(f)
-	c.recent = max(len(f.taken)+len(c.waiting), c.recent/2)
 	c.callNext()
 	c.mu.Unlock()
 	for _, e := range f.taken { // not under the lock: others go on meanwhile
@@ -367,7 +396,7 @@ func (c *committer) lead(ctx context.Context, own *entry) {
 func (c *committer) gather() {
 	for range gatherYields {
 		c.mu.Lock()
-		enough := c.many || len(c.flying) > 0 || len(c.waiting) >= c.recent || c.most > 1 && c.weight >= besideWeight
+		enough := c.many || len(c.flying) > 0 || c.weight >= c.enough()
 		c.mu.Unlock()
 		if enough {
 			return
@@ -391,11 +420,11 @@ func (c *committer) take(own *entry) *inFlight {
 	if !ok {
 		f = &inFlight{}
 	}
-	n, rest := 0, 0
+	rest := 0
 	f.plain = true
 	for _, e := range c.waiting {
-		if e == own || c.eligible(e) && n+e.weight <= groupWeight {
-			n += e.weight
+		if e == own || c.eligible(e) && f.weight+e.weight <= groupWeight {
+			f.weight += e.weight
 			f.taken = append(f.taken, e)
 			f.plain = f.plain && e.plain
 			c.weighs(e, -1)

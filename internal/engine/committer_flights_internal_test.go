@@ -83,11 +83,12 @@ func unplain() map[string]*store.Change {
 	state.States = []store.State{{}}
 	arrival.Arrival = &store.Arrival{}
 	origin.Sends[0].Origin = &store.Origin{}
-	settling := plainSends(besideWeight)
+	settling, drained := plainSends(besideWeight), plainSends(besideWeight)
+	drained.Drained = []store.Drained{{}}
 	settling.Settle = settles().Settle
 	return map[string]*store.Change{"a key": keyedSends(besideWeight), "a deduplication key": deduplicated, "a run": run,
 		"a start": start, "a run's update": update, "a closure": closure, "a settlement": settling,
-		"a state": state, "an arrival": arrival, "an origin": origin}
+		"a state": state, "an arrival": arrival, "an origin": origin, "a lane's end": drained}
 }
 
 func TestCommitterFliesPlainSendsBesideAnother(t *testing.T) {
@@ -130,6 +131,54 @@ func TestCommitterFliesPlainSendsBesideAnother(t *testing.T) {
 		close(fourth.finish)
 		callers.Wait()
 	})
+}
+
+// Of senders who come back with their next message half fly while half are gathered, if there are enough of them.
+func TestCommitterFliesInHalves(t *testing.T) {
+	const each = 2 // of weight: a change and its message
+	for _, x := range []struct{ senders, half int }{{200, 100}, {besideLeast + 1, besideLeast / each}, {besideLeast, 0}} {
+		t.Run(strconv.Itoa(x.senders), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				y, c := newSky(2)
+				var callers sync.WaitGroup
+				come := func(n int) {
+					for range n {
+						callers.Go(func() {
+							if err := c.commitOne(t.Context(), plainSends(1)); err != nil {
+								t.Errorf("commitOne = %v, want nil", err)
+							}
+						})
+						synctest.Wait()
+					}
+				}
+				come(x.senders)
+				close(y.look(t, 1)[0].finish) // the first, alone: nobody was known to come
+				close(y.look(t, 1)[0].finish)
+				callers.Wait()
+				come(1)
+				flying := y.look(t, 1)
+				if x.half > 0 {
+					come(x.half - 1)
+					y.look(t, 0)
+					come(1)
+					flying = append(flying, y.look(t, 1)[0])
+					if n := len(flying[1].changes); n != x.half {
+						t.Errorf("%d changes fly beside another, want %d", n, x.half)
+					}
+				} else {
+					come(x.senders - 1)
+					y.look(t, 0) // a half would not be worth its commit
+				}
+				for _, f := range flying {
+					close(f.finish)
+				}
+				for synctest.Wait(); len(y.begun) > 0; synctest.Wait() {
+					close((<-y.begun).finish)
+				}
+				callers.Wait()
+			})
+		})
+	}
 }
 
 // What has an order never flies beside its like.
