@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/storetest"
 )
 
 // bench is a store whose clock is set by the test, with one process that works it.
@@ -220,24 +221,31 @@ func TestPruneWaitsForPartition(t *testing.T) {
 	}
 }
 
+// lateSender is a caller's transaction that has sent into a partition which is full, worked, and old by now.
+func (b *bench) lateSender() storetest.Own {
+	b.Helper()
+	own, err := b.h.Begin(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = own.Rollback() }) // committed, unless the test has failed: then the schema could not be dropped
+	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
+	if err := b.Store.AppendIn(b.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
+		b.Fatalf("AppendIn() = %v, want nil", err)
+	}
+	b.send(1, 30)
+	b.settle(b.claim("waiter", 30), done)
+	b.now = b.now.Add(100 * time.Hour)
+	return own
+}
+
 // Nobody's open transaction keeps others waiting, or the messages from going in the end.
 func TestPruneBesideOpenSender(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.declare(subscription("waiter"))
 	b.fill(20)
-	own, err := b.h.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = own.Rollback() }) // committed, unless the test has failed: then the schema could not be dropped
-	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
-	if err := b.Store.AppendIn(t.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
-		t.Fatalf("AppendIn() = %v, want nil", err)
-	}
-	b.send(1, 30)
-	b.settle(b.claim("waiter", 30), done)
-	b.now = b.now.Add(100 * time.Hour)
+	own := b.lateSender()
 	b.prune(time.Hour) // cannot get through
 	b.send(31, 31)     // and is in nobody's way
 	if err := own.Commit(); err != nil {
@@ -265,18 +273,7 @@ func TestPruneGoesOnWithADetaching(t *testing.T) {
 	b := newBench(t)
 	b.declare(subscription("waiter"))
 	b.fill(20)
-	own, err := b.h.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = own.Rollback() })
-	late := &store.Message{Topic: "kitchen.ready", Kind: store.KindEvent, Version: 1, Body: []byte("late")}
-	if err := b.Store.AppendIn(t.Context(), own.Tx, &store.Change{Sends: []*store.Message{late}}); err != nil {
-		t.Fatalf("AppendIn() = %v, want nil", err)
-	}
-	b.send(1, 30)
-	b.settle(b.claim("waiter", 30), done)
-	b.now = b.now.Add(100 * time.Hour)
+	own := b.lateSender()
 	pending := `select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass and inhdetachpending`
 	ctx, giveUp := context.WithCancel(t.Context())
 	given := make(chan struct{})

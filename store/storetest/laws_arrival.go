@@ -61,15 +61,21 @@ func (s *scene) misplaced(c *store.Change, have string) {
 	}
 }
 
-// arrived wants the lanes of the line to be where it says: "a 3/4. b 1/0".
-func (s *scene) arrived(line string) {
+// lanes are those of which the store knows how far they are.
+func (s *scene) lanes() []store.ArrivalRow {
 	s.Helper()
 	rows, err := s.store.Reader().Exchange().Arrivals(s.ctx(), "")
 	if err != nil {
 		s.Fatalf("Arrivals() = %v, want nil", err)
 	}
+	return rows
+}
+
+// arrived wants the lanes of the line to be where it says: "a 3/4. b 1/0".
+func (s *scene) arrived(line string) {
+	s.Helper()
 	var got []string
-	for _, r := range rows {
+	for _, r := range s.lanes() {
 		end := ""
 		if r.Have.Last {
 			end = "."
@@ -135,12 +141,8 @@ func arrivalUnknown(s *scene) {
 // jumps wants the lanes of the line to have jumped as often as it says.
 func (s *scene) jumps(line string) {
 	s.Helper()
-	rows, err := s.store.Reader().Exchange().Arrivals(s.ctx(), "")
-	if err != nil {
-		s.Fatalf("Arrivals() = %v, want nil", err)
-	}
 	var got []string
-	for _, r := range rows {
+	for _, r := range s.lanes() {
 		got = append(got, fmt.Sprint(r.Lane, " ", r.Jumps))
 	}
 	if text := strings.Join(got, " "); text != line {
