@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -52,12 +52,14 @@ func (b *bridgeBench) bare(ctx context.Context, br *broker.Broker) error {
 	return err
 }
 
-// bareWire is a publisher and a consumer with connections of their own, and a stream between them.
+// bareWire is a publisher and a consumer with connections of their own, and a stream between them. The stream is never
+// deleted: nats-server 2.15 removes the folder of all streams after the last of them, and a new one may be refused while
+// it does. The broker's data is removed as a whole.
 type bareWire struct {
 	in, out *nats.Conn
 	publish jetstream.JetStream
 	consume jetstream.Consumer
-	drop    func(context.Context) error
+	subject string // the stream, too, is named so
 }
 
 func openBare(ctx context.Context, br *broker.Broker, inFlight int) (_ *bareWire, err error) {
@@ -80,16 +82,15 @@ func openBare(ctx context.Context, br *broker.Broker, inFlight int) (_ *bareWire
 	if err != nil {
 		return nil, err
 	}
-	const stream = "bare"
+	w.subject = "bare-" + rand.Text()
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: stream, Subjects: []string{"bare.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxMsgs: 20_000_000,
+		Name: w.subject, Subjects: []string{w.subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxMsgs: 20_000_000,
 		AllowAtomicPublish: inFlight == 0,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.drop = func(ctx context.Context) error { return js.DeleteStream(ctx, stream) }
-	w.consume, err = js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{Durable: "inbox", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: bareAcks})
+	w.consume, err = js.CreateConsumer(ctx, w.subject, jetstream.ConsumerConfig{Durable: "inbox", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: bareAcks})
 	return w, err
 }
 
@@ -120,7 +121,7 @@ func (w *bareWire) consumed(n int, each func([]byte)) (done chan struct{}, stop 
 // one publishes n messages, each acknowledged for itself.
 func (w *bareWire) one(ctx context.Context, n int, body []byte) error {
 	for range n {
-		if _, err := w.publish.PublishMsgAsync(&nats.Msg{Subject: "bare.in", Data: body}, jetstream.WithStallWait(barePatient)); err != nil {
+		if _, err := w.publish.PublishMsgAsync(&nats.Msg{Subject: w.subject, Data: body}, jetstream.WithStallWait(barePatient)); err != nil {
 			return err
 		}
 	}
@@ -137,7 +138,7 @@ func (b *bridgeBench) batches(ctx context.Context, w *bareWire, n int) error {
 	return b.queue.parallel(2, n/bareBatch, func() error {
 		id := nats.NewInbox() // unlike any other
 		for i := range bareBatch {
-			m := &nats.Msg{Subject: "bare.in", Data: b.queue.body, Header: nats.Header{"Nats-Batch-Id": {id[len(id)-22:]}, "Nats-Batch-Sequence": {strconv.Itoa(i + 1)}}}
+			m := &nats.Msg{Subject: w.subject, Data: b.queue.body, Header: nats.Header{"Nats-Batch-Id": {id[len(id)-22:]}, "Nats-Batch-Sequence": {strconv.Itoa(i + 1)}}}
 			if i < bareBatch-1 {
 				if err := w.out.PublishMsg(m); err != nil {
 					return err
@@ -187,7 +188,7 @@ func (b *bridgeBench) bareRate(ctx context.Context, br *broker.Broker, inFlight,
 		}
 		return w.in.FlushTimeout(barePatient) // the acknowledgements are with the broker
 	})
-	return rate, errors.Join(err, w.drop(ctx))
+	return rate, err
 }
 
 // bareLatency is from a publish to the consumer, at a steady low rate.
@@ -209,7 +210,7 @@ func (b *bridgeBench) bareLatency(ctx context.Context, br *broker.Broker, n int)
 	err = paced(ctx, n, func(int) error {
 		body := append([]byte(nil), b.queue.body...)
 		binary.LittleEndian.PutUint64(body, uint64(time.Since(began)))
-		_, err := w.publish.PublishMsg(ctx, &nats.Msg{Subject: "bare.in", Data: body})
+		_, err := w.publish.PublishMsg(ctx, &nats.Msg{Subject: w.subject, Data: body})
 		return err
 	})
 	if err == nil {
@@ -219,7 +220,7 @@ func (b *bridgeBench) bareLatency(ctx context.Context, br *broker.Broker, n int)
 			err = ctx.Err()
 		}
 	}
-	return took, errors.Join(err, w.drop(ctx))
+	return took, err
 }
 
 // paced calls f so often, latencyRate times a second.
