@@ -33,7 +33,7 @@ func (b *workflowBench) replay(ctx context.Context) error {
 			}
 			_, err := weir.WaitFor(r, "go", wake)
 			return sum, err
-		})
+		}, weir.Runs{MaxSteps: b.Steps + 1})
 	})
 	if err != nil {
 		return err
