@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/weir-go/weir/store/postgres/pgtest"
 )
 
 // line is what lies between a store and its server: it can be cut at a commit.
@@ -53,7 +56,12 @@ func newLine(t testing.TB, dsn string) *line {
 		t.Skipf("the server is at %s: the line is laid to a unix socket", c.Host)
 	}
 	socket := fmt.Sprintf(".s.PGSQL.%d", c.Port)
-	l := &line{t: t, server: filepath.Join(c.Host, socket), dir: t.TempDir(), conns: map[net.Conn]bool{}}
+	dir, err := os.MkdirTemp(pgtest.SocketRoot(), "weir-line-") // a test's own is too long, with its name in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l := &line{t: t, server: filepath.Join(c.Host, socket), dir: dir, conns: map[net.Conn]bool{}}
 	if l.listen, err = net.Listen("unix", filepath.Join(l.dir, socket)); err != nil {
 		t.Fatal(err)
 	}

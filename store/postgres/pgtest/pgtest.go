@@ -37,7 +37,7 @@ type Server struct {
 const port = 5432
 
 // Start makes a cluster in a temporary directory and starts its server.
-func Start(ctx context.Context) (*Server, error) { return start(ctx, socketRoot()) }
+func Start(ctx context.Context) (*Server, error) { return start(ctx, SocketRoot()) }
 
 // StartInMemory is Start for tests: the directory is in memory, if there is room. There the server's
 // settings are those of a durable one, and its syncs cost nothing: tests do not stand in line for a disk.
@@ -83,8 +83,9 @@ func newServer(root, bin string, user *owner) (*Server, error) {
 	return &Server{dir: dir, bin: bin, user: user}, nil
 }
 
-// socketRoot is a short path: a socket's is at most some 100 bytes.
-func socketRoot() string {
+// SocketRoot is the folder for temporary files, where its path leaves room for folders with sockets in it, whose paths are
+// at most some 100 bytes; else another.
+func SocketRoot() string {
 	if d := os.TempDir(); len(d) <= 40 {
 		return d
 	}

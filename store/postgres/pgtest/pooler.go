@@ -51,7 +51,7 @@ func StartPooler(ctx context.Context, socket string, serverPort, connections int
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(socketRoot(), "weir-pool-")
+	dir, err := os.MkdirTemp(SocketRoot(), "weir-pool-")
 	if err != nil {
 		return nil, err
 	}
