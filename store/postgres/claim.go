@@ -73,7 +73,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for another process's claim: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for others: %w", context.Cause(ctx))
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 // the price of one. What they are needed for is copied to kept before. It is detached
 // CONCURRENTLY, outside of a transaction, so that no sender waits, whoever keeps a
 // transaction open. From then on claims do not see it, and what commits later would be passed
-// over by them: so it is left alone while somebody has a message in it who may yet commit. What
-// was not known before then is made up for as it is dropped; should a message be in it that
-// somebody has yet to claim, it is attached again.
+// over by them: so it is left alone while anybody is at work who may have drawn one of its positions,
+// whether he has inserted it or not (quiet). What was not known before then is made up for as it is
+// dropped; should a message be in it that somebody has yet to claim, it is attached again.
 //
 // A partition that was filled in less than a quarter of the time that messages are kept
 // is not worth deleting from row by row: it waits until it can be dropped.
@@ -78,9 +78,12 @@ const (
 			where x.pos <> all($3::bigint[]) limit $4) o
 		where h.ctid = o.place`
 
-	// Whether somebody has inserted into it who may yet commit.
-	pruneOpen = `select exists (select 1 from pg_locks where relation = 'PART'::regclass and mode = 'RowExclusiveLock'
-		and database = (select oid from pg_database where datname = current_database()) and pid <> pg_backend_pid())`
+	// Whoever has drawn positions and has not ended: PostgreSQL has them hold the lock of the sequence until then, taken
+	// before the first is drawn, whatever savepoints they roll back. A prepared transaction has no process, and another name than before it was prepared.
+	pruneDrawers = ` from pg_locks where relation = 'weir.seq'::regclass and mode = 'RowExclusiveLock' and granted
+		and database = (select oid from pg_database where datname = current_database()) and pid is distinct from pg_backend_pid()`
+	pruneDrawing  = `select virtualtransaction` + pruneDrawers
+	pruneStill    = `select count(*)` + pruneDrawers + ` and (virtualtransaction = any($1::text[]) or pid is null)`
 	pruneDetach   = `alter table weir.messages detach partition PART concurrently`
 	pruneFinalize = `alter table weir.messages detach partition PART finalize`
 	// For roles that do not own the schema.
@@ -92,6 +95,10 @@ const (
 	// detachTime is how long a detaching waits for transactions that use the messages. It
 	// is gone on with by a later step.
 	detachTime = 5 * time.Second
+	// drawnTime is how long those who have drawn positions are waited for before a detaching. They are short,
+	// as a rule; while one stays open it could not get through either.
+	drawnTime = time.Second
+	drawnWait = 10 * time.Millisecond
 )
 
 // partitions looks at the partitions, oldest first. It prepares one that may be dropped,
@@ -240,20 +247,49 @@ func (s *Store) dropPart(ctx context.Context, x part, keep time.Duration) (messa
 	return messages, err
 }
 
-// quiet reports whether nobody has a message in a partition who may yet commit, and all that is in
-// it is claimed: then it stays so, whatever claims see.
+// quiet reports whether nobody can insert into a partition any more, and all that is in it is claimed: then it stays
+// so, whatever claims see. The partition is full, so who begins to draw from now on is given positions beyond it;
+// so those are waited for who have drawn any, and once they have ended it is looked at anew. Senders wait for nothing.
 func (s *Store) quiet(ctx context.Context, x part) (quiet bool, err error) {
-	err = s.write(ctx, func(t *tx) error {
-		t.again = true
-		open := false
-		if err := t.get(x.query(pruneOpen), func(read scan) error { return read(&open) }); err != nil || open {
+	var drawing []string
+	err = s.read(ctx, func(t *tx) error {
+		return t.get(pruneDrawing, func(read scan) error {
+			var who string
+			err := read(&who)
+			drawing = append(drawing, who)
 			return err
-		}
-		var err error
-		quiet, err = (&pruner{t: t}).claimed(x) // what was open before is seen by this statement
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	if gone, err := s.gone(ctx, drawing); err != nil || !gone {
+		return false, err
+	}
+	err = s.write(ctx, func(t *tx) (err error) {
+		t.again = true
+		quiet, err = (&pruner{t: t}).claimed(x)
 		return err
 	})
 	return quiet, err
+}
+
+// gone waits until transactions have ended, for a while.
+func (s *Store) gone(ctx context.Context, transactions []string) (gone bool, err error) {
+	for deadline := time.Now().Add(drawnTime); len(transactions) > 0; {
+		var still int64
+		err := s.read(ctx, func(t *tx) (err error) {
+			still, _, err = t.number(pruneStill, transactions)
+			return err
+		})
+		if err != nil || still == 0 || time.Now().After(deadline) {
+			return still == 0, err
+		}
+		if err := pause(ctx, drawnWait); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // detach detaches a partition, outside of a transaction; done is false if it could not get

@@ -267,6 +267,76 @@ func TestPruneBesideOpenSender(t *testing.T) {
 	}
 }
 
+// Nor is it taken from one who has drawn his position and stands still, until it is old, before he inserts, or whose
+// transaction is prepared.
+func TestPruneBesideStoppedSender(t *testing.T) {
+	t.Parallel()
+	for _, prepared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("prepared %t", prepared), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			if prepared && b.number(`select current_setting('max_prepared_transactions')::bigint`) == 0 {
+				t.Skip("the server's max_prepared_transactions is 0")
+			}
+			b.besideStopped(prepared)
+		})
+	}
+}
+
+func (b *bench) besideStopped(prepared bool) {
+	b.Helper()
+	b.declare(subscription("waiter"))
+	b.fill(20)
+	c, err := b.h.db.Acquire(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Release()
+	do := func(query string) {
+		b.Helper()
+		if _, err := c.Exec(b.Context(), inSchema(query, b.schema), pgx.QueryExecModeSimpleProtocol); err != nil {
+			b.Fatalf("%s = %v, want nil", query, err)
+		}
+	}
+	name := b.schema + "_stopped"
+	b.Cleanup(func() { // the schema could not be dropped
+		if prepared {
+			_, _ = b.h.db.Exec(context.Background(), `rollback prepared '`+name+`'`)
+		}
+	})
+	insert := fmt.Sprintf(`insert into weir.messages (topic, seq, sent_us, version, lane, body)
+		select id, currval('weir.seq'), %d, 1, %d, 'late' from weir.topics`, b.now.UnixMicro(), laneFree)
+	do(`begin`)
+	do(`savepoint s; select nextval('weir.seq'); release s`)
+	if prepared {
+		do(insert)
+		do(`prepare transaction '` + name + `'`)
+	}
+	b.send(1, 30)
+	b.settle(b.claim("waiter", 30), done)
+	b.now = b.now.Add(100 * time.Hour)
+	b.prune(time.Hour)
+	b.send(31, 31)
+	b.settle(b.claim("waiter", 1), done)
+	if prepared {
+		do(`commit prepared '` + name + `'`)
+	} else {
+		do(insert)
+		do(`commit`)
+	}
+	batch := b.claim("waiter", 1)
+	if got := string(batch.Deliveries[0].Message.Body); got != "late" {
+		b.Errorf("Claim() = %q, want what was committed late", got)
+	}
+	b.settle(batch, done)
+	b.now = b.now.Add(100 * time.Hour)
+	b.send(32, 32)
+	b.prune(time.Hour)
+	if n := b.number(`select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass`); n != 1 {
+		b.Errorf("after all there are %d partitions, want 1", n)
+	}
+}
+
 // What was committed into a partition while its detaching was under way comes back with it.
 func TestPruneGoesOnWithADetaching(t *testing.T) {
 	t.Parallel()
