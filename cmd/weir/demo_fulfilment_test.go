@@ -106,8 +106,8 @@ func TestListenAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := first.Addr().(*net.TCPAddr)
-	if at.Port < lastingFirst || at.Port >= lastingFirst+lastingPorts {
-		t.Errorf("it listens on %v, want a port from %d on", at, lastingFirst)
+	if at.Port >= 32_768 { // from here on Linux gives them away
+		t.Errorf("it listens on %v, want a port below 32768", at)
 	}
 	time.AfterFunc(listenPause, func() { _ = first.Close() })
 	again, err := listenAgain(t.Context(), at.String())

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/weir-go/weir/examples/fulfilment"
 	"github.com/weir-go/weir/examples/fulfilment/outside"
 	"github.com/weir-go/weir/examples/restaurant"
+	"github.com/weir-go/weir/internal/address"
 )
 
 // fulfilmentWorkCmd is a process that runs the engine and takes the orders of its share: of as
@@ -166,20 +166,14 @@ func (c *demoOutsideCmd) Run(a *app) error {
 const (
 	listenMax   = 30 * time.Second
 	listenPause = 20 * time.Millisecond
-
-	// Where to listen for the first time, and after a kill again: below the ports that systems give to connections,
-	// and to those who listen on port 0, one of whom would have it meanwhile.
-	lastingFirst = 10_000
-	lastingPorts = 20_000
 )
 
 // listenAgain listens where a process before may have listened that was just killed; on port 0, where it can be done again.
-func listenAgain(ctx context.Context, address string) (net.Listener, error) {
+func listenAgain(ctx context.Context, at string) (net.Listener, error) {
+	if host, anywhere := strings.CutSuffix(at, ":0"); anywhere {
+		return address.Listen(host)
+	}
 	for deadline := time.Now().Add(listenMax); ; {
-		at := address
-		if host, anywhere := strings.CutSuffix(address, ":0"); anywhere {
-			at = host + ":" + strconv.Itoa(lastingFirst+rand.N(lastingPorts))
-		}
 		l, err := net.Listen("tcp", at)
 		if err == nil || time.Now().After(deadline) {
 			return l, err

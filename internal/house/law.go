@@ -38,12 +38,13 @@ var law = map[string]rule{
 
 	"transport/local":            {ours: []string{"transport"}},
 	"transport/jetstream":        {ours: []string{"transport"}, third: []string{"github.com/nats-io/nats.go"}},
-	"transport/jetstream/broker": {third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"}},
+	"transport/jetstream/broker": {ours: []string{"internal/address"}, third: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"}},
 	"transport/transporttest":    {ours: []string{"transport", "internal/witness"}, testing: true},
 
 	// The engine: the ports, and no driver.
 	"internal/engine":  {ours: []string{"store", "transport"}},
 	"internal/house":   {},
+	"internal/address": {},
 	"internal/verdict": {}, // a program of the gate
 	"internal/bubble":  {}, // for tests
 	// What the laws of both ports are broken on purpose with.

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +21,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"github.com/weir-go/weir/internal/address"
 )
 
 // Config is a broker's configuration. Zero fields mean the documented default.
@@ -158,14 +159,14 @@ func (c Config) options() (*server.Options, error) {
 	if c.Listen != "" {
 		var local bool
 		var bad error
-		o.Host, o.Port, local, bad = address("Listen", c.Listen)
+		o.Host, o.Port, local, bad = place("Listen", c.Listen)
 		err = errors.Join(err, bad)
 		if bad == nil && !local && !c.guarded() {
 			err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Config.Listen is %s, which others can reach: that needs TLS, and User and Password, or NKeys, or client certificates", c.Listen))
 		}
 	}
 	if c.Monitor != "" {
-		host, port, local, bad := address("Monitor", c.Monitor)
+		host, port, local, bad := place("Monitor", c.Monitor)
 		o.HTTPHost, o.HTTPPort = host, port
 		err = errors.Join(err, bad)
 		if bad == nil && !local {
@@ -218,14 +219,14 @@ func (c Config) join(o *server.Options) error {
 	if len(k.Peers) == 0 || len(k.Peers) > maxPeers {
 		err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Cluster.Peers has %d addresses, want 1 to %d", len(k.Peers), maxPeers))
 	}
-	host, port, local, bad := address("Cluster.Listen", k.Listen)
+	host, port, local, bad := place("Cluster.Listen", k.Listen)
 	err = errors.Join(err, bad)
 	if bad == nil && !local && (k.TLS == nil || k.TLS.ClientAuth != tls.RequireAndVerifyClientCert) {
 		err = errors.Join(err, fmt.Errorf("transport/jetstream/broker: Cluster.Listen is %s, which others can reach: that needs TLS with client certificates, or anybody could join", k.Listen))
 	}
 	o.Cluster = server.ClusterOpts{Name: k.Name, Host: host, Port: port, TLSConfig: k.TLS, TLSTimeout: 5}
 	for _, p := range k.Peers {
-		if _, _, _, bad := address("Cluster.Peers", p); bad != nil {
+		if _, _, _, bad := place("Cluster.Peers", p); bad != nil {
 			err = errors.Join(err, bad)
 			continue
 		}
@@ -234,8 +235,8 @@ func (c Config) join(o *server.Options) error {
 	return err
 }
 
-// address takes a host:port apart and says whether only this machine can reach it.
-func address(field, hostport string) (host string, port int, local bool, err error) {
+// place takes a host:port apart and says whether only this machine can reach it.
+func place(field, hostport string) (host string, port int, local bool, err error) {
 	host, text, err := net.SplitHostPort(hostport)
 	if err == nil {
 		port, err = strconv.Atoi(text)
@@ -300,9 +301,9 @@ func Plan(dir string, n int) ([]Config, error) {
 	if n < 1 || n > maxPeers {
 		return nil, fmt.Errorf("transport/jetstream/broker: a cluster of %d brokers, want 1 to %d", n, maxPeers)
 	}
-	free, err := freeAddresses(2 * n)
+	free, err := address.Free(2 * n)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("transport/jetstream/broker: %w", err)
 	}
 	plan := make([]Config, n)
 	for i := range plan {
@@ -313,30 +314,4 @@ func Plan(dir string, n int) ([]Config, error) {
 		}
 	}
 	return plan, nil
-}
-
-// The ports of Plan. Those that systems give to connections, and to who listens on port 0, begin at 32,768 on Linux, higher
-// elsewhere.
-const (
-	firstPort = 10_000
-	ports     = 20_000
-	portTries = 1_000
-)
-
-// freeAddresses finds addresses of this machine that nobody has, by chance, so that several who look at once find others.
-func freeAddresses(n int) ([]string, error) {
-	var free []string
-	var taken error
-	for range portTries {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.N(ports))))
-		if err != nil {
-			taken = err
-			continue
-		}
-		defer l.Close() // all are held until all are chosen, so that they differ
-		if free = append(free, l.Addr().String()); len(free) == n {
-			return free, nil
-		}
-	}
-	return nil, fmt.Errorf("transport/jetstream/broker: no %d free ports from %d to %d in %d tries: %w", n, firstPort, firstPort+ports-1, portTries, taken)
 }
