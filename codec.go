@@ -38,6 +38,12 @@ func (JSON) Unmarshal(data []byte, v any) error {
 	return json.Unmarshal(data, v)
 }
 
+// undecodable is a codec's error. Its words may hold what is in the body (a date that is none, a number too large), so
+// they are on a line of their own: of reasons logs tell the first line, the store keeps all.
+func undecodable(err error) error {
+	return fmt.Errorf("its bytes do not fit the type of this program:\n%w", err)
+}
+
 // encodeHeaders makes the stored form of headers: a JSON object of strings.
 func encodeHeaders(h map[string]string) ([]byte, error) {
 	if len(h) == 0 {

@@ -116,7 +116,7 @@ func Upcast[Old, T any](version int, f func(Old) (T, error)) ContractOption[T] {
 		var old Old
 		if err := codec.Unmarshal(body, &old); err != nil {
 			var none T
-			return none, err
+			return none, undecodable(err)
 		}
 		return f(old)
 	}}
@@ -153,7 +153,10 @@ func (e *errTooNew) Error() string {
 // decode reads a stored body of any version into *into.
 func (c *contract[T]) decode(codec Codec, version int, body []byte, into *T) error {
 	if version == c.version {
-		return codec.Unmarshal(body, into)
+		if err := codec.Unmarshal(body, into); err != nil {
+			return undecodable(err)
+		}
+		return nil
 	}
 	if version > c.version {
 		return &errTooNew{c.topic.Name, version, c.version}

@@ -38,8 +38,9 @@ func (r *Run) Headers() map[string]string {
 	return h
 }
 
-// Context is for sends through the run: weir.Send(r.Context(), r, …). It is never done.
-func (r *Run) Context() context.Context { return context.Background() }
+// Context is for sends through the run: weir.Send(r.Context(), r, …). It is never done. A send through the
+// engine with it is refused with [ErrInHandler]: each replay would send again.
+func (r *Run) Context() context.Context { return engine.InRun() }
 
 func (r *Run) engine() *Engine { return r.flow.eng }
 
@@ -66,7 +67,7 @@ func recorded[T any](r *Run, c *engine.Call, data []byte) T {
 		return v
 	}
 	if err := decodeStrictly(r.flow.eng.config.Codec, data, &v); err != nil {
-		r.strand.Park(fmt.Sprintf("step %s: its recorded result does not fit %T, which its code wants now: %v; give the step another name, mend the type and retry, or settle it with a value that fits", c.Name, v, err))
+		r.strand.Park(fmt.Sprintf("step %s: its recorded result does not fit %T, which its code wants now: give the step another name, mend the type and retry, or settle it with a value that fits\n%v", c.Name, v, err)) // see undecodable
 	}
 	return v
 }

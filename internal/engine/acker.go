@@ -206,13 +206,13 @@ func (q *queue) note(a *Attempt, err error) {
 	switch s.Verdict {
 	case store.Retry:
 		q.e.log.Info("message failed, to be retried", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID,
-			"attempt", a.Number, "due", s.Due, keyError, s.Reason)
+			"attempt", a.Number, "due", s.Due, keyError, firstLine(s.Reason))
 		q.defers(s.Due)
 	case store.NotYet:
 		q.defers(s.Due)
 	case store.Dead:
 		q.e.log.Error("message is dead: see weir dead ls", keyQueue, q.settings.Queue.Name, keyMessage, a.Message.ID,
-			"attempt", a.Number, keyError, s.Reason)
+			"attempt", a.Number, keyError, firstLine(s.Reason))
 	}
 }
 

@@ -290,26 +290,10 @@ func hostileQuestions(t *testing.T, eng *weir.Engine, text string) {
 	}
 }
 
-// hostileEnd waits until all runs have ended or are with a person, and all messages are done or dead.
+// hostileEnd waits until all is quiet, and wants Check to find nothing wrong, and all to be told.
 func hostileEnd(t *testing.T, eng *weir.Engine, over chan error) {
 	t.Helper()
-	deadline, tick := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
-	defer deadline.Stop()
-	defer tick.Stop()
-	for {
-		open := hostileOpen(t, eng)
-		if open == "" {
-			break
-		}
-		select {
-		case <-tick.C:
-		case err := <-over:
-			over <- err
-			t.Fatalf("Run() = %v, want it to work on; open: %s", err, open)
-		case <-deadline.C:
-			t.Fatalf("still open: %s", open)
-		}
-	}
+	quiet(t, eng, over)
 	found, err := eng.Check(t.Context())
 	if err != nil {
 		t.Errorf("Check() = %v, want nil", err)
@@ -353,7 +337,30 @@ func hostileStories(t *testing.T, eng *weir.Engine) {
 	}
 }
 
-func hostileOpen(t *testing.T, eng *weir.Engine) string {
+// quiet waits until all runs have ended or are with a person, and all messages are done or dead.
+func quiet(t *testing.T, eng *weir.Engine, over chan error) {
+	t.Helper()
+	deadline, tick := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for {
+		open := unsettled(t, eng)
+		if open == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case err := <-over:
+			over <- err
+			t.Fatalf("Run() = %v, want it to work on; open: %s", err, open)
+		case <-deadline.C:
+			t.Fatalf("still open: %s", open)
+		}
+	}
+}
+
+// unsettled is something that is not done yet; "" if all is.
+func unsettled(t *testing.T, eng *weir.Engine) string {
 	t.Helper()
 	runs, err := eng.RunCounts(t.Context())
 	if err != nil {
