@@ -177,7 +177,7 @@ func (b *bridgeBench) withBroker(ctx context.Context, f func(*broker.Broker) err
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, removeAll(dir)) }()
 	br, err := broker.Start(ctx, broker.Config{Dir: dir, Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -17,6 +21,35 @@ func TestBenchBridge(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 0 {
 		t.Errorf("files left: %v, %v", left, err)
+	}
+}
+
+// A directory is removed although somebody still makes files in it for a while.
+func TestRemoveAll(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "broker")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	began, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := range 20_000 {
+			if os.WriteFile(filepath.Join(dir, strconv.Itoa(i%100)), nil, 0o600) != nil {
+				return // it is gone
+			}
+			if i == 1_000 {
+				close(began)
+			}
+		}
+	}()
+	<-began
+	if err := removeAll(dir); err != nil {
+		t.Errorf("removeAll() = %v, want nil", err)
+	}
+	<-ended
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is there: %v", err)
 	}
 }
 
