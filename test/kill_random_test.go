@@ -37,8 +37,8 @@ func TestKillWhilePruning(t *testing.T) {
 	}
 }
 
-// killAtRandom kills children of a role so often, has one of another work off what
-// they left, and gives the file.
+// killAtRandom kills children of a role so often, and on a slow machine more often, until they have sent enough to meet
+// anything; has one of another work off what they left, and gives the file.
 func killAtRandom(t *testing.T, kills int, role, last string) string {
 	t.Helper()
 	seed := rand.Uint64() >> 33
@@ -51,7 +51,8 @@ func killAtRandom(t *testing.T, kills int, role, last string) string {
 	file := filepath.Join(t.TempDir(), "weir.db")
 	db := openTables(t, file)
 	held := fences{}
-	for n := range kills {
+	n := 0
+	for ; n < kills || n < slowest*kills && littleHappened(t, file, kills); n++ {
 		c := start(t, role, file, life(n+1), seeded(seed))
 		up := luck.IntN(3) > 0
 		c.killAfter(time.Duration(luck.IntN(200_000))*time.Microsecond, up)
@@ -60,9 +61,24 @@ func killAtRandom(t *testing.T, kills int, role, last string) string {
 			held = now
 		}
 	}
-	start(t, last, file, life(kills+1), seeded(seed)).succeed()
+	start(t, last, file, life(n+1), seeded(seed)).succeed()
 	held.check(t, readFences(t, db))
 	return file
+}
+
+// slowest is how many times as long as planned children are killed, or stopped, where they do little in the time that they are
+// left.
+const slowest = 10
+
+// littleHappened says whether children have sent too little so far for their kills to have met anything: what they leave is
+// done by the last one, and makes at least three effects of each.
+func littleHappened(t *testing.T, file string, kills int) bool {
+	t.Helper()
+	acked, err := reportOf(file).said("ack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(acked) < 5*kills
 }
 
 func seeded(seed uint64) string { return envSeed + "=" + strconv.FormatUint(seed, 10) }
