@@ -129,7 +129,8 @@ func (s *Server) Up(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := s.command(context.WithoutCancel(ctx), "postgres", "-D", s.data(), "-k", s.dir, "-p", fmt.Sprint(port), "-h", "",
-		"-c", "max_connections=400", "-c", "max_prepared_transactions=20", "-c", "shared_buffers=128MB", "-c", "max_wal_size=4GB")
+		"-c", "max_connections=400", "-c", "max_prepared_transactions=20", "-c", "shared_buffers=128MB", "-c", "max_wal_size=4GB",
+		"-c", "recovery_init_sync_method="+recovery)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
