@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
-	"github.com/weir-go/weir/store"
 )
 
 // What is beyond a limit parks the run, with the limit in the reason.
@@ -109,8 +108,8 @@ func TestLimitsOfRuns(t *testing.T) {
 	}
 }
 
-// A run has at most 10,000 records. Those that compensations need are kept free, so that a run
-// that has too many can be given up.
+// Without a word a run has at most 10,000 steps. Compensations come on top, so that one that has
+// too many can be given up.
 func TestTooManySteps(t *testing.T) {
 	t.Parallel()
 	var did list
@@ -130,8 +129,8 @@ func TestTooManySteps(t *testing.T) {
 	})
 	ref := startRun(t, e, "7")
 	s := inState(t, e, "7", weir.RunNeedsPerson)
-	if n := len(s.Records); !strings.Contains(s.Reason, "steps in one run") || n < 9000 || n > store.MaxRecords {
-		t.Errorf("parked with %d records because of %q, want about %d", n, s.Reason, store.MaxRecords)
+	if n := len(s.Records); !strings.Contains(s.Reason, "10000 steps") || n != 10_000 {
+		t.Errorf("parked with %d records because of %q, want 10,000", n, s.Reason)
 	}
 	decided(t, e.AbandonRun(t.Context(), of("7"), known))
 	ended(t, ref, "failed")

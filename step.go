@@ -91,7 +91,8 @@ type StepError = engine.StepError
 func (r *Run) check(c *engine.Call) *engine.Call {
 	retry := Retry{Max: c.Retry.Max, Base: c.Retry.Base, Cap: c.Retry.Cap, Elapsed: c.Retry.Elapsed}
 	sound := inside(c.Timeout, time.Millisecond, 24*time.Hour) && inside(c.Within, 0, delayMax) &&
-		len(c.Key) <= maxKey && len(c.Headers) <= maxHeaders && retry.sound()
+		len(c.Key) <= maxKey && len(c.Headers) <= maxHeaders && len(c.Was) <= maxNamed &&
+		len(c.DoneIf) <= maxNamed && len(c.FailIf) <= maxNamed && retry.sound()
 	if sound {
 		return c // before any of the texts below is made
 	}
@@ -101,9 +102,15 @@ func (r *Run) check(c *engine.Call) *engine.Call {
 		retry.check(c.Name),
 		within(c.Name+": bytes of Key", len(c.Key), 0, maxKey),
 		within(c.Name+": bytes of Headers", len(c.Headers), 0, maxHeaders),
+		within(c.Name+": names of Was", len(c.Was), 0, maxNamed),
+		within(c.Name+": errors of DoneIf", len(c.DoneIf), 0, maxNamed),
+		within(c.Name+": errors of FailIf", len(c.FailIf), 0, maxNamed),
 	).Error())
 	return c
 }
+
+// maxNamed is how many errors, or earlier names, an option of a step names.
+const maxNamed = 100
 
 func inside[T int | time.Duration](v, low, high T) bool { return low <= v && v <= high }
 

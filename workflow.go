@@ -36,7 +36,7 @@ func NewSignal[T any](name string, o ...ContractOption[T]) Signal[T] {
 // WorkflowOption configures a workflow: [Runs]; [Retry] and [Timeout] are the defaults of its steps.
 type WorkflowOption interface{ applyWorkflow(*flow) }
 
-// Runs says how a workflow's runs are worked. Zero fields mean the documented default.
+// Runs says how a workflow's runs are worked, and how large they may be. Zero fields mean the documented default.
 type Runs struct {
 	// Concurrency is how many runs are in memory at a time. Those that wait for long
 	// are not: they cost a row. Default 1000, 1 to 100,000.
@@ -44,7 +44,22 @@ type Runs struct {
 	// Deadline is how long after its start a run is cancelled, unless [Start] says
 	// otherwise. Default 0: never. At most 10 years.
 	Deadline time.Duration
+	// MaxSteps is how many steps, waits, sends and locks one run's function records. A run that
+	// comes to one more is parked before it begins. A run is replayed from its records,
+	// and has them in memory. Default 10,000, 1 to 1,000,000. Compensations come on top.
+	MaxSteps int
+	// MaxBytes bounds what a run has recorded: its input, and names, results, headers and errors of
+	// its steps. A run that is past it is parked before its next step begins, so the last results may
+	// exceed it. Default 16 MiB, 1 KiB to 1 GiB. Compensations are run beyond it.
+	MaxBytes int
 }
+
+// Bounds of [Runs].
+const (
+	maxSteps      = 1_000_000
+	minStoryBytes = 1 << 10
+	maxStoryBytes = 1 << 30
+)
 
 // flow is how a workflow was registered.
 type flow struct {
@@ -81,6 +96,8 @@ func Register[In, Out any](e *Engine, w Workflow[In, Out], f func(*Run, In) (Out
 	e.core.RegisterWorkflow(engine.Workflow{
 		Name:        w.topic.Name,
 		Concurrency: fl.runs.Concurrency,
+		MaxSteps:    fl.runs.MaxSteps,
+		MaxBytes:    fl.runs.MaxBytes,
 		Work: func(st *engine.Strand) ([]byte, error) {
 			r := &Run{strand: st, flow: fl}
 			in, err := input(r, w)
@@ -102,10 +119,14 @@ func Register[In, Out any](e *Engine, w Workflow[In, Out], f func(*Run, In) (Out
 
 func (f *flow) withDefaults(name string) error {
 	f.runs.Concurrency = orDefault(f.runs.Concurrency, 1000)
+	f.runs.MaxSteps = orDefault(f.runs.MaxSteps, 10_000)
+	f.runs.MaxBytes = orDefault(f.runs.MaxBytes, 16<<20)
 	f.timeout = orDefault(f.timeout, time.Minute)
 	f.retry = f.retry.orDefaults()
 	return errors.Join(
 		within(name+": Runs.Concurrency", f.runs.Concurrency, 1, 100_000),
+		within(name+": Runs.MaxSteps", f.runs.MaxSteps, 1, maxSteps),
+		within(name+": Runs.MaxBytes", f.runs.MaxBytes, minStoryBytes, maxStoryBytes),
 		within(name+": Runs.Deadline", f.runs.Deadline, 0, delayMax),
 		within(name+": Timeout", f.timeout, time.Millisecond, 24*time.Hour),
 		f.retry.check(name),
@@ -183,6 +204,9 @@ func (d Deadline) applyStart(s *starting) {
 // long as the run is kept, is the same run; with another input it is refused with a
 // [*RunConflictError], unless the run was started under another version of the contract.
 func Start[In, Out any](ctx context.Context, s Sender, w Workflow[In, Out], id string, in In, o ...StartOption) (RunRef[Out], error) {
+	if s == nil {
+		return RunRef[Out]{}, fmt.Errorf("weir: start %s: the sender is nil: want an engine, a message in hand, a run or Engine.In", w.topic.Name)
+	}
 	ref := RunRef[Out]{ID: id, workflow: w.topic.Name, eng: s.engine()}
 	start, err := prepare(s.engine(), w, id, in, o)
 	if err != nil {

@@ -287,11 +287,12 @@ type Run struct {
 }
 
 const (
-	MaxRecords      = 10_500 // records of one run: 10,000 steps, and room for waits, notes and compensations
-	MaxRunID        = 512    // bytes of a run's ID
-	MaxClaimRecords = 50_000 // records loaded by one claim, beyond its first run
-	MaxLocks        = 100    // acts on locks in one update
-	MaxWaits        = 1_000  // waits of one run at a time
+	MaxRecords      = 1<<20 - 1 // records of one run: a million steps, and room for notes and compensations
+	MaxAttempts     = 10_000    // failed attempts in a run's story, of those that are kept
+	MaxRunID        = 512       // bytes of a run's ID
+	MaxClaimRecords = 50_000    // records loaded by one claim, beyond its first run
+	MaxLocks        = 100       // acts on locks in one update
+	MaxWaits        = 1_000     // waits of one run at a time
 )
 
 // RunConflictError refuses a start whose ID belongs to a run with another input, or of another parent.

@@ -15,9 +15,6 @@ type Branch struct {
 	Do   func(*Strand) error
 }
 
-// branchesMax bounds the goroutines of one All.
-const branchesMax = 1_000
-
 // branch is a branch as All sees it. One that has to wait unwinds, and begins again
 // when what it waits for has come; what it did before is recorded.
 type branch struct {
@@ -62,6 +59,9 @@ func (st *Strand) prefixOf(name string, list []Branch) string {
 	if len(list) > branchesMax {
 		st.Park(fmt.Sprintf("All %s has %d branches, want at most %d", name, len(list), branchesMax))
 	}
+	if st.depth >= depthMax {
+		st.Park(fmt.Sprintf("All %s is nested %d deep, want at most %d: give parts of the work to child runs", name, st.depth+1, depthMax))
+	}
 	seen := map[string]bool{}
 	for _, b := range list {
 		if fault := faultyName(b.Name); fault != "" || seen[b.Name] {
@@ -99,7 +99,7 @@ type parallel struct {
 func (p *parallel) start(b *branch, prefix string) {
 	s := p.st.s
 	b.st = s.strand(prefix+b.Name+"/", p.st.now)
-	b.st.compensating = p.st.compensating
+	b.st.compensating, b.st.depth = p.st.compensating, p.st.depth+1
 	b.running = true
 	p.running++
 	s.w.e.workers.Go(func() {

@@ -284,7 +284,7 @@ func judgeStep(c *Call, a attempted) stepVerdict {
 func fails(c *Call, err error) (f failed, ok bool) {
 	for _, sentinel := range c.FailIf {
 		if errors.Is(err, sentinel) {
-			f.Is, ok = append(f.Is, sentinel.Error()), true
+			f.Is, ok = append(f.Is, clip(sentinel.Error(), sentinelMax)), true
 		}
 	}
 	_, permanent := errors.AsType[*permanentError](err)

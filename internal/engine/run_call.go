@@ -91,7 +91,7 @@ func failure(r *store.Record, c *Call) error {
 	}
 	for _, sentinel := range c.FailIf {
 		for _, text := range f.Is {
-			if sentinel.Error() == text {
+			if clip(sentinel.Error(), sentinelMax) == text {
 				e.is = append(e.is, sentinel)
 			}
 		}
@@ -140,6 +140,12 @@ func (st *Strand) Compensate(c *Call) {
 		st.Park(fault)
 	}
 	_, c.name = st.lookUp(c)
+	st.s.mu.Lock()
+	full := len(st.s.comps) >= compensationsMax
+	st.s.mu.Unlock()
+	if full {
+		st.Park(fmt.Sprintf("more than %d compensations in one run: register one for several steps, or give parts of the work to child runs", compensationsMax))
+	}
 	st.s.mu.Lock()
 	st.s.comps = append(st.s.comps, c)
 	st.s.mu.Unlock()
@@ -209,7 +215,7 @@ func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record
 		return st.lost(rec, c, name)
 	}
 	rec = st.settled(c, name, rec, a, v)
-	s.open().write(rec.get())
+	s.write(s.open(), rec)
 	s.recordAttempt(rec, a, v)
 	return rec
 }
@@ -266,7 +272,7 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 	err := st.awaitAlone(func(ch *chapter) {
 		kept = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
 		r := kept.get()
-		ch.write(r)
+		s.write(ch, kept)
 		ch.change.Closures = []store.Closure{guarded(func(ctx context.Context, tx store.Tx) error {
 			value, err := c.DoTx(withStep(ctx, st, name, a.number), tx)
 			r.Value = value
@@ -274,6 +280,9 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		})}
 	})
 	if err == nil {
+		s.mu.Lock()
+		s.ledger.weigh(kept)
+		s.mu.Unlock()
 		return kept
 	}
 	a.err, a.took = err, time.Since(a.started)
@@ -284,7 +293,7 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		return st.lost(rec, c, name)
 	}
 	kept = st.settled(c, name, kept, a, v)
-	s.open().write(kept.get())
+	s.write(s.open(), kept)
 	s.recordAttempt(kept, a, v)
 	return kept
 }

@@ -16,6 +16,7 @@ type record struct {
 	met   bool         // its wait is gone: mail came for it
 	after store.Pos    // of the message that came last for it
 	own   store.Record // what it is at first, if it began here
+	size  int          // that the ledger counts
 }
 
 func (r *record) get() *store.Record  { return r.at.Load() }
@@ -42,6 +43,9 @@ type ledger struct {
 	few    [4]*record         // room for the first of all
 	byName map[string]*record // once there are more than a few
 	last   int                // the highest N
+	steps  int                // records that its function has begun
+	notes  int
+	bytes  int // of all records, and of the run's input
 }
 
 // ledgerScan is up to how many records looking at each is cheaper than a map.
@@ -65,6 +69,14 @@ func (l *ledger) put(rec *record) *record {
 	}
 	l.all = append(l.all, rec)
 	l.last = max(l.last, r.N)
+	switch r.Kind {
+	case store.KindNote:
+		l.notes++
+	case store.KindCompensate:
+	default:
+		l.steps++
+	}
+	l.weigh(rec)
 	switch {
 	case l.byName != nil:
 		l.byName[r.Name] = rec
@@ -75,6 +87,14 @@ func (l *ledger) put(rec *record) *record {
 		}
 	}
 	return rec
+}
+
+// weigh counts a record's bytes as they are now.
+func (l *ledger) weigh(rec *record) {
+	r := rec.get()
+	size := len(r.Name) + len(r.Headers) + len(r.Value) + len(r.Reason)
+	l.bytes += size - rec.size
+	rec.size = size
 }
 
 func (l *ledger) find(name string) *record {
@@ -109,12 +129,14 @@ func (l *ledger) taken(pos store.Pos, r *record) bool {
 	return false
 }
 
-// unasked lists the names of steps that the function has not asked for.
+// unasked lists the names of steps that the function has not asked for, as many as a note has room for.
 func (l *ledger) unasked() []string {
 	var names []string
+	size := 0
 	for _, r := range l.all {
-		if !r.asked && r.get().Kind != store.KindNote {
+		if !r.asked && r.get().Kind != store.KindNote && size <= store.MaxReason {
 			names = append(names, r.get().Name)
+			size += len(r.get().Name)
 		}
 	}
 	return names

@@ -106,7 +106,9 @@ func (s *slice) force() {
 
 // decide applies a person's decision, to the step that needs one.
 func (s *slice) decide(m *store.Mail, now time.Time) {
-	s.note(noteAct+"#"+strconv.FormatInt(m.No, 10), nil, because(decisionName(m), m))
+	if s.ledger.notes < actsNoted {
+		s.note(noteAct+"#"+strconv.FormatInt(m.No, 10), nil, because(decisionName(m), m))
+	}
 	for _, rec := range s.ledger.all {
 		if m.Step != "" && rec.get().Name != m.Step || m.Step == "" && rec.get().State != store.StepParked {
 			continue
@@ -157,7 +159,7 @@ func because(what string, m *store.Mail) string {
 // replace gives a record a new state and has it written.
 func (s *slice) replace(rec *record, r *store.Record) {
 	rec.set(r)
-	s.open().write(r)
+	s.write(s.open(), rec)
 }
 
 // messageHeaders keep what a message's body alone does not say.

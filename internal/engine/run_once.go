@@ -93,7 +93,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	most := c.Timeout + intentCommit
 	r.Value = intent{At: made, Timeout: most}.encode()
 	number := r.Attempt
-	s.open().write(r)
+	s.write(s.open(), rec)
 	s.mu.Unlock()
 	st.await()
 	// Another process that takes over believes that it has not happened from twice that time
@@ -113,7 +113,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	defer s.mu.Unlock()
 	if s.retired == nil {
 		st.settled(c, name, rec, a, v)
-		s.open().write(rec.get())
+		s.write(s.open(), rec)
 		s.recordAttempt(rec, a, v)
 	}
 	return rec

@@ -168,6 +168,12 @@ func (c *chapter) write(r *store.Record) {
 	c.update.Records = append(c.update.Records, r)
 }
 
+// write has a record written, as it is now. The caller holds s.mu.
+func (s *slice) write(c *chapter, rec *record) {
+	c.write(rec.get())
+	s.ledger.weigh(rec)
+}
+
 // take gives the scribe the slice's next chapter.
 func (s *slice) take() *chapter {
 	s.mu.Lock()

@@ -34,6 +34,7 @@ type slice struct {
 	over     bool            // it is committed, or the run is lost to us
 	listener []chan struct{} // of All: told of mail
 	deadline *time.Timer
+	places   int // taken by strands for steps that are not in the ledger yet
 
 	// What is written; see scribe.
 	first    chapter
@@ -65,6 +66,7 @@ const (
 
 func newSlice(w *workflow, run *store.Run) *slice {
 	s := &slice{w: w, run: run, begun: time.Now()}
+	s.ledger.bytes = len(run.Input)
 	for _, r := range run.Records {
 		rec := s.ledger.add(r)
 		if r.Name == noteEnding {
@@ -259,8 +261,7 @@ func (s *slice) noteDrift() {
 	case note.get().Reason != clip(reason, store.MaxReason):
 		r := *note.get()
 		r.Reason = clip(reason, store.MaxReason)
-		note.set(&r)
-		s.open().write(&r)
+		s.replace(note, &r)
 	}
 }
 
@@ -271,7 +272,7 @@ func (s *slice) note(name string, value []byte, reason string) {
 		Value: value, Reason: clip(reason, store.MaxReason),
 	})
 	rec.asked = true
-	s.open().write(rec.get())
+	s.write(s.open(), rec)
 }
 
 // fail begins the end of a run whose function has returned an error.

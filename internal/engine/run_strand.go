@@ -19,6 +19,8 @@ type Strand struct {
 	counts       counter
 	now          time.Time // of the last record it was given
 	busy         atomic.Bool
+	depth        int  // of the All that it is a branch of
+	placed       bool // it has a place for a step that is not in the ledger yet; under s.mu
 
 	wake   chan struct{} // what was awaited is durable
 	awaits uint64
@@ -60,6 +62,7 @@ func (s *slice) strand(prefix string, now time.Time) *Strand {
 // drop takes out a strand that has ended.
 func (s *slice) drop(st *Strand) {
 	s.mu.Lock()
+	st.givePlace()
 	for i, other := range s.strands {
 		if other == st {
 			s.strands = append(s.strands[:i], s.strands[i+1:]...)
@@ -249,7 +252,7 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 		st.Park(fault)
 	}
 	if rec, name = st.lookUp(c); rec == nil {
-		st.checkRoom()
+		st.takePlace()
 	}
 	if rec != nil && !fits(rec.get(), c.Kind) {
 		st.Park(otherKind(name, rec.get(), c))
@@ -304,8 +307,6 @@ func givesValue(k store.StepKind) bool {
 	return k == store.KindStep || k == store.KindTry || k == store.KindOnce
 }
 
-const nameMax = 200
-
 // faultyName is what is wrong with a step's name.
 func faultyName(name string) string {
 	if name == "" || len(name) > nameMax || name[0] == ':' || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == '#' || c == '/' || c == 0x7f }) {
@@ -314,23 +315,10 @@ func faultyName(name string) string {
 	return ""
 }
 
-// checkRoom parks a run that has as many records as it may.
-func (st *Strand) checkRoom() {
-	st.s.mu.Lock()
-	// Each strand may be about to begin one that is not in the ledger yet.
-	full := st.s.ledger.last+len(st.s.strands) > store.MaxRecords-recordsReserve
-	st.s.mu.Unlock()
-	if full && !st.compensating {
-		st.Park(fmt.Sprintf("more than %d steps in one run: give parts of the work to child runs", store.MaxRecords-recordsReserve))
-	}
-}
-
-// recordsReserve is kept for compensations, notes and a person's acts.
-const recordsReserve = 400
-
 // begin adds a record for a call, in a state. The caller holds s.mu and writes it.
 func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
 	s := st.s
+	st.givePlace()
 	return s.ledger.begin(store.Record{
 		N: s.ledger.last + 1, Kind: c.Kind, State: state, Name: name, StartedAt: time.Now(), Headers: c.Headers,
 	})

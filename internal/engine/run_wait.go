@@ -46,7 +46,7 @@ func (st *Strand) register(c *Call, name string, fill func(*chapter, *store.Reco
 	rec := st.begin(c, name, store.StepPending)
 	ch := s.open()
 	fill(ch, rec.get())
-	ch.write(rec.get())
+	s.write(ch, rec)
 	s.progress = true
 	return rec
 }
@@ -305,7 +305,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 		r.Attempt, r.Due = 1, st.limit(c, r.StartedAt)
 		fill(ch, r)
 		ch.change.Outside = true
-		ch.write(r)
+		st.s.write(ch, rec)
 		st.s.progress = true
 	})
 	if err == nil {
@@ -355,7 +355,7 @@ func (st *Strand) acquire(c *Call, name string, rec *record) *record {
 		if rec == nil {
 			rec = st.begin(c, name, store.StepPending)
 			rec.get().Reason, rec.get().Due = "in line for lock "+c.Lock, st.limit(c, rec.get().StartedAt)
-			ch.write(rec.get())
+			st.s.write(ch, rec)
 		}
 		ch.update.Locks = []store.LockAct{{N: rec.get().N, Name: c.Lock}}
 		act = &ch.update.Locks[0]
@@ -443,7 +443,7 @@ func (st *Strand) asked(c *Call, name string, rec *record, a attempted, v stepVe
 	waits := rec != nil && !rec.met && c.Topic.Name != ""
 	rec = st.settled(c, name, rec, a, v)
 	ch := s.open()
-	ch.write(rec.get())
+	s.write(ch, rec)
 	if a.err != nil {
 		s.recordAttempt(rec, a, v)
 	}

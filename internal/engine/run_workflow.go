@@ -14,6 +14,8 @@ import (
 type Workflow struct {
 	Name        string
 	Concurrency int // runs in memory at a time
+	MaxSteps    int // that a run's function begins; compensations come on top
+	MaxBytes    int // of a run's input and records, beyond which its function begins no step
 	// Work is the function: its result, or why the run fails.
 	Work func(*Strand) ([]byte, error)
 }

@@ -115,7 +115,7 @@ func (r *runTeller) askRecords() {
 		a.StartedAt, a.Took = moment(started), took(us)
 		r.y.Attempts = append(r.y.Attempts, a)
 		return err
-	}, r.no, store.MaxRecords)
+	}, r.no, store.MaxAttempts)
 }
 
 func seeRecord(read scan) (store.Record, error) {

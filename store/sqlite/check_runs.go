@@ -26,7 +26,7 @@ const (
 		where not exists (select 1 from weir_waits where run = r.no)
 		and not exists (select 1 from weir_lock_line indexed by weir_lock_line_run where run = r.no)
 		and not exists (select 1 from weir_runs c indexed by weir_runs_parent where c.parent = r.no and c.wake is not null)
-		and not exists (select 1 from weir_steps where id between r.no << 14 and r.no << 14 | 16383 and state = ?6)
+		and not exists (select 1 from weir_steps where id between r.no << 20 and r.no << 20 | 1048575 and state = ?6)
 		limit ?5`
 
 	// The first of each are looked at: with few it is all of them.
@@ -39,8 +39,8 @@ const (
 		where r.wake is null or k.name is null limit ?2`
 	waitsChecked = `select w.run, w.n from (select run, n from weir_waits limit ?1) w
 		left join weir_runs r on r.no = w.run where r.wake is null limit ?2`
-	stepsBefore = `select id from weir_steps where id < (select coalesce(min(no), 1 << 48) << 14 from weir_runs) order by id limit 1`
-	stepsAfter  = `select id from weir_steps where id >= (select coalesce(max(no), 0) + 1 << 14 from weir_runs) order by id desc limit 1`
+	stepsBefore = `select id from weir_steps where id < (select coalesce(min(no), 1 << 42) << 20 from weir_runs) order by id limit 1`
+	stepsAfter  = `select id from weir_steps where id >= (select coalesce(max(no), 0) + 1 << 20 from weir_runs) order by id desc limit 1`
 )
 
 const reportIt = "this is a bug in weir, please report it with the output of weir doctor and of weir run show"

@@ -111,7 +111,7 @@ func (t *runTeller) records(no int64, y *store.RunStory) error {
 	for _, r := range steps {
 		y.Records = append(y.Records, *r)
 	}
-	err = t.c.query(stepAttempts, []any{stepID(no, 0), stepID(no, stepMask), store.MaxRecords}, func(st *sqlite.Stmt) error {
+	err = t.c.query(stepAttempts, []any{stepID(no, 0), stepID(no, stepMask), store.MaxAttempts}, func(st *sqlite.Stmt) error {
 		y.Attempts = append(y.Attempts, store.StepAttempt{N: int(st.ColumnInt64(0) & stepMask), Attempt: st.ColumnInt(1),
 			StartedAt: moment(st, 2), Took: took(st.ColumnInt64(3)), Reason: st.ColumnText(4), Stack: st.ColumnText(5)})
 		return nil

@@ -261,7 +261,7 @@ func (b *runbook) look() error {
 func stepID(run int64, n int) int64 { return run<<stepBits | int64(n) }
 
 const (
-	stepBits = 14
+	stepBits = 20
 	stepMask = 1<<stepBits - 1
 )
 

@@ -265,7 +265,7 @@ func TestCheckFindsRuns(t *testing.T) {
 		{"line", `delete from weir_locks`, "lock till is waited for though nobody holds it"},
 		{"waits", `insert into weir_waits (run, n, topic, key, since_us, after_pos) values (99, 1, 1, 'k', 0, 0)`, "run number 99 waits"},
 		{"steps before", `insert into weir_steps (id, name) values (1, 'x')`, "record 1 is of run number 0"},
-		{"steps after", `insert into weir_steps (id, name) values (99 << 14 | 2, 'x')`, "record 2 is of run number 99"},
+		{"steps after", `insert into weir_steps (id, name) values (99 << 20 | 2, 'x')`, "record 2 is of run number 99"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := beginStore(t)

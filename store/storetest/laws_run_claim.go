@@ -246,19 +246,20 @@ func runClaimClockBack(s *scene) {
 }
 
 func runClaimRecords(s *scene) {
-	const n = store.MaxClaimRecords/store.MaxRecords + 3
+	const many = 10_500 // records of a long run
+	const n = store.MaxClaimRecords/many + 3
 	var records []*store.Record
-	for i := range store.MaxRecords {
+	for i := range many {
 		records = append(records, &store.Record{N: i + 1, Kind: store.KindStep, State: store.StepDone, Name: "s"})
 	}
 	left := map[string]int{}
 	for i := range n {
-		id, size := fmt.Sprint("r", i), store.MaxRecords
+		id, size := fmt.Sprint("r", i), many
 		switch i {
 		case 0:
 			size = 1
 		case 1:
-			size = store.MaxRecords * 9 / 10
+			size = many * 9 / 10
 		}
 		u := sleeping(s.leased(id), s.clock.Now())
 		u.Records = records[:size]

@@ -273,7 +273,7 @@ create table weir_run_bodies (
   body blob not null
 ) strict;
 
--- id is run << 14 | n: a run's records lie together, runs in the order of their starts.
+-- id is run << 20 | n: a run's records lie together, runs in the order of their starts.
 -- Nothing is declared not null: a statement of many rows that could fail at one of them
 -- keeps a journal of its own, which is a fifth of a run's cost.
 create table weir_steps (

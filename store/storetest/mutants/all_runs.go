@@ -42,6 +42,14 @@ func runWriters() []Mutant {
 				u.Records[i] = &early
 			}
 		})},
+		{"has no room for a run of many records", "run-update/records", updating(func(u *store.RunUpdate, _ *Memory) {
+			u.Records = slices.Clone(u.Records)
+			for i, r := range u.Records {
+				low := *r
+				low.N &= 1<<14 - 1
+				u.Records[i] = &low
+			}
+		})},
 		{"forgets failed attempts", "run-update/attempts", updating(func(u *store.RunUpdate, _ *Memory) { u.Attempts = nil })},
 		{"loses results", "run-update/ended", updating(func(u *store.RunUpdate, _ *Memory) { u.Result = nil })},
 		{"calls every end a failure", "run-update/ended", updating(func(u *store.RunUpdate, _ *Memory) {
