@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/weir-go/weir/internal/engine"
 	"github.com/weir-go/weir/store"
@@ -74,6 +75,9 @@ func (e *Engine) routes(boundary string) bool {
 // homeless says why nothing can be sent to a boundary, or started in it.
 func (e *Engine) homeless(what, name string) error {
 	owner := ownerOf(name)
+	if owner == "" {
+		return fmt.Errorf("weir: %s: the contract has no name: make it with NewCommand, NewEvent and the like", strings.TrimSpace(what))
+	}
 	if e.routes(owner) {
 		return fmt.Errorf("weir: %s: boundary %q lives in another store, where only commands go: send one, whose handler does it there", what, owner)
 	}
@@ -82,8 +86,12 @@ func (e *Engine) homeless(what, name string) error {
 
 // unheard says what to do about an event of another store that a run waits for, and that does not come here.
 func (e *Engine) unheard(t store.Topic) error {
-	if _, heard := e.heard.Load(t.Name); heard || t.Kind != store.KindEvent || !e.routes(ownerOf(t.Name)) {
+	owner := ownerOf(t.Name)
+	if _, heard := e.heard.Load(t.Name); heard || t.Kind != store.KindEvent || e.owns[owner] || e.core.Detached() {
 		return nil
+	}
+	if !e.routes(owner) {
+		return e.homeless("event "+t.Name, t.Name)
 	}
 	return fmt.Errorf("event %s is of boundary %q in another store, and comes here only for a subscriber: Subscribe to it in this program", t.Name, ownerOf(t.Name))
 }

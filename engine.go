@@ -31,6 +31,9 @@ func Open(ctx context.Context, open store.Opener, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if open == nil {
+		return nil, errors.New("weir: Open: no store is given: want sqlite.File(path), or postgres.DB(dsn)")
+	}
 	st, err := open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("weir: open store: %w", err)

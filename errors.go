@@ -24,10 +24,11 @@ type (
 )
 
 var (
-	// ErrInHandler is returned by a send through the engine from inside a handler or
-	// a transaction closure: it would escape the acknowledgement. Send through the
-	// [Message] instead.
-	ErrInHandler = errors.New("weir: sending through the engine inside a handler would escape its acknowledgement: send through the message in hand")
+	// ErrInHandler is returned by a send or a start through the engine (or [Engine.In]) from inside a
+	// handler, a step, a workflow's function or a transaction closure: it would escape their commit, and
+	// happen again when they do. Send through the [Message], or through the [Run] outside of its steps.
+	// It is noticed by the context: use the one that is given, or one derived from it.
+	ErrInHandler = errors.New("weir: sent through the engine from inside a handler, step or workflow, it would escape their commit: send through the message in hand, in a workflow through the run and outside of steps")
 	// ErrClosed is returned by a call on a closed engine.
 	ErrClosed = store.ErrClosed
 	// ErrNotFound is returned when what was asked for is not in the store.

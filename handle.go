@@ -58,9 +58,12 @@ func register[T any](e *Engine, c contract[T], queue string, opts []HandleOption
 	if !e.owns[ownerOf(queue)] {
 		err = errors.Join(err, fmt.Errorf("weir: %s is handled here, but Config.Owns has no %q", queue, ownerOf(queue)))
 	}
-	reply := c.topic.Kind == store.KindReply && e.routes(ownerOf(c.topic.Name))
-	if c.topic.Kind != store.KindEvent && !e.owns[ownerOf(c.topic.Name)] && !reply {
-		err = errors.Join(err, fmt.Errorf("weir: %s is handled here, but Config.Owns has no %q", c.topic.Name, ownerOf(c.topic.Name)))
+	if owner := ownerOf(c.topic.Name); !e.owns[owner] && owner != ownerOf(queue) {
+		if c.topic.Kind != store.KindEvent && c.topic.Kind != store.KindReply {
+			err = errors.Join(err, fmt.Errorf("weir: %s is handled here, but Config.Owns has no %q", c.topic.Name, owner))
+		} else if !e.routes(owner) && !e.core.Detached() {
+			err = errors.Join(err, e.homeless("subscriber "+queue+" of "+c.topic.Name, c.topic.Name))
+		}
 	}
 	if c.topic.Kind == store.KindEvent {
 		e.heard.Store(c.topic.Name, true)

@@ -104,9 +104,13 @@ func TestWiringFaultsAreReportedAllAtOnce(t *testing.T) {
 	weir.Subscribe(e, ready, "nodots", taste)
 	weir.Subscribe(e, ready, ready.Name(), taste)
 	weir.Subscribe(e, weir.NewRequest[ticket, plate]("billing.ask").Reply(), "kitchen.answered", taste)
+	weir.Subscribe(e, weir.NewEvent[plate]("staff.left"), "kitchen.hears", taste)
 	err := e.Run(t.Context())
 	if err == nil {
 		t.Fatal("Run = nil, want its faults")
+	}
+	if n := strings.Count(err.Error(), "billing.bill "); n != 1 {
+		t.Errorf("Run = %v\nwant it to tell of billing.bill once, not %d times", err, n)
 	}
 	for _, want := range []string{
 		`billing.bill is handled here, but Config.Owns has no "billing"`,
@@ -117,7 +121,8 @@ func TestWiringFaultsAreReportedAllAtOnce(t *testing.T) {
 		`staff.bring is handled here, but Config.Owns has no "staff"`,
 		`subscriber name "nodots"`,
 		"subscriber kitchen.food-ready: want a name other than the event's",
-		`billing.ask.reply is handled here, but Config.Owns has no "billing"`,
+		`kitchen.answered of billing.ask.reply: nobody knows boundary "billing": add it to Config.Owns if it lives in this store, or to Config.Routes`,
+		`kitchen.hears of staff.left: nobody knows boundary "staff"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Run = %v\nwant it to report %q", err, want)

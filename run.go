@@ -38,8 +38,9 @@ func (r *Run) Headers() map[string]string {
 	return h
 }
 
-// Context is for sends through the run: weir.Send(r.Context(), r, …). It is never done.
-func (r *Run) Context() context.Context { return context.Background() }
+// Context is for sends through the run: weir.Send(r.Context(), r, …). It is never done. A send through the
+// engine with it is refused with [ErrInHandler]: each replay would send again.
+func (r *Run) Context() context.Context { return engine.InRun() }
 
 func (r *Run) engine() *Engine { return r.flow.eng }
 

@@ -118,6 +118,9 @@ func Publish[T any](ctx context.Context, s Sender, e Event[T], body T, o ...Send
 }
 
 func send[T any](ctx context.Context, s Sender, c *contract[T], bodies []T, opts []SendOption) error {
+	if s == nil {
+		return fmt.Errorf("weir: send %s: the sender is nil: want an engine, a message in hand, a run or Engine.In", c.topic.Name)
+	}
 	eng := s.engine()
 	p := &parcel{}
 	o := &p.outgoing

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/weir-go/weir/internal/engine"
@@ -44,6 +45,11 @@ type Runs struct {
 	// Deadline is how long after its start a run is cancelled, unless [Start] says
 	// otherwise. Default 0: never. At most 10 years.
 	Deadline time.Duration
+	// MaxUnfinished is how many runs of the workflow there are that have not ended. Beyond it a start
+	// from outside is refused with a [*FullError]; handlers' and runs' own are admitted. On PostgreSQL
+	// several processes may exceed it a little: see docs/postgres.md. Default 10,000,000; -1 is
+	// unbounded. What the process that was started last says holds for all.
+	MaxUnfinished int
 	// MaxSteps is how many steps, waits, sends and locks one run's function records. A run that
 	// comes to one more is parked before it begins. A run is replayed from its records,
 	// and has them in memory. Default 10,000, 1 to 1,000,000. Compensations come on top.
@@ -94,10 +100,11 @@ func Register[In, Out any](e *Engine, w Workflow[In, Out], f func(*Run, In) (Out
 	}
 	e.flows.Store(w.topic.Name, fl)
 	e.core.RegisterWorkflow(engine.Workflow{
-		Name:        w.topic.Name,
-		Concurrency: fl.runs.Concurrency,
-		MaxSteps:    fl.runs.MaxSteps,
-		MaxBytes:    fl.runs.MaxBytes,
+		Name:          w.topic.Name,
+		Concurrency:   fl.runs.Concurrency,
+		MaxUnfinished: max(fl.runs.MaxUnfinished, 0),
+		MaxSteps:      fl.runs.MaxSteps,
+		MaxBytes:      fl.runs.MaxBytes,
 		Work: func(st *engine.Strand) ([]byte, error) {
 			r := &Run{strand: st, flow: fl}
 			in, err := input(r, w)
@@ -119,12 +126,14 @@ func Register[In, Out any](e *Engine, w Workflow[In, Out], f func(*Run, In) (Out
 
 func (f *flow) withDefaults(name string) error {
 	f.runs.Concurrency = orDefault(f.runs.Concurrency, 1000)
+	f.runs.MaxUnfinished = orDefault(f.runs.MaxUnfinished, 10_000_000)
 	f.runs.MaxSteps = orDefault(f.runs.MaxSteps, 10_000)
 	f.runs.MaxBytes = orDefault(f.runs.MaxBytes, 16<<20)
 	f.timeout = orDefault(f.timeout, time.Minute)
 	f.retry = f.retry.orDefaults()
 	return errors.Join(
 		within(name+": Runs.Concurrency", f.runs.Concurrency, 1, 100_000),
+		within(name+": Runs.MaxUnfinished", f.runs.MaxUnfinished, -1, math.MaxInt32),
 		within(name+": Runs.MaxSteps", f.runs.MaxSteps, 1, maxSteps),
 		within(name+": Runs.MaxBytes", f.runs.MaxBytes, minStoryBytes, maxStoryBytes),
 		within(name+": Runs.Deadline", f.runs.Deadline, 0, delayMax),
@@ -202,7 +211,8 @@ func (d Deadline) applyStart(s *starting) {
 // Start starts a run under an ID of the caller's: the business key. When it returns
 // nil the run is durable, or leaves with s's transaction. The same ID again, for as
 // long as the run is kept, is the same run; with another input it is refused with a
-// [*RunConflictError], unless the run was started under another version of the contract.
+// [*RunConflictError], unless the run was started under another version of the contract. A
+// workflow with too many unfinished runs ([Runs]) refuses with a [*FullError].
 func Start[In, Out any](ctx context.Context, s Sender, w Workflow[In, Out], id string, in In, o ...StartOption) (RunRef[Out], error) {
 	if s == nil {
 		return RunRef[Out]{}, fmt.Errorf("weir: start %s: the sender is nil: want an engine, a message in hand, a run or Engine.In", w.topic.Name)

@@ -43,8 +43,13 @@ type Attempt struct {
 }
 
 // OnCommit adds a closure to the acknowledgement's transaction. Its context says
-// whose it is: a send through the engine would wait for the commit it is part of.
+// whose it is: a send through the engine would wait for the commit it is part of. One that comes
+// once the handler has returned is not run, and there is nobody to return an error to but the log.
 func (a *Attempt) OnCommit(f store.Closure) {
+	if err := a.late(); err != nil {
+		a.q.e.log.Error("OnCommit once its handler has returned: its closure is not run", keyQueue, a.q.settings.Queue.Name, keyMessage, a.Message.ID)
+		return
+	}
 	a.closures = append(a.closures, guarded(func(ctx context.Context, tx store.Tx) error {
 		return f(context.WithValue(ctx, attemptKey{}, a), tx)
 	}))
@@ -53,6 +58,9 @@ func (a *Attempt) OnCommit(f store.Closure) {
 // Send adds messages to the acknowledgement's transaction, caused by this one, and states of
 // entities: those that they tell of, or a follower's. A reply goes to the boundary that asked.
 func (a *Attempt) Send(messages []*store.Message, states []store.State) error {
+	if err := a.late(); err != nil {
+		return err
+	}
 	if len(a.sends)+len(messages) > store.MaxSends {
 		return fmt.Errorf("weir: %d messages from one handler, want at most %d", len(a.sends)+len(messages), store.MaxSends)
 	}
@@ -78,6 +86,9 @@ func (a *Attempt) Send(messages []*store.Message, states []store.State) error {
 
 // Start adds the start of a run to the acknowledgement's transaction.
 func (a *Attempt) Start(start *store.RunStart) error {
+	if err := a.late(); err != nil {
+		return err
+	}
 	if len(a.runs) >= store.MaxSends {
 		return fmt.Errorf("weir: more than %d runs started by one handler", store.MaxSends)
 	}
@@ -86,6 +97,16 @@ func (a *Attempt) Start(start *store.RunStart) error {
 		start.Correlation = a.Message.ID
 	}
 	a.runs = append(a.runs, start)
+	return nil
+}
+
+// late is the error of what is to leave with the acknowledgement and comes after what that is made of.
+func (a *Attempt) late() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.returned {
+		return errLate
+	}
 	return nil
 }
 

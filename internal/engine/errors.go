@@ -10,6 +10,8 @@ import (
 var (
 	ErrTimeout  = errors.New("weir: the attempt's Timeout has passed")
 	ErrStopping = errors.New("weir: the engine stops")
+	// errLate refuses what would be lost: the acknowledgement leaves without it.
+	errLate = errors.New("weir: a message sends until its handler has returned, and not in OnCommit: what came now would be lost; send in the handler")
 	// errReturned is the cause of a context used after its handler has returned.
 	errReturned = errors.New("weir: the handler has returned")
 )
@@ -62,7 +64,13 @@ func (e *writtenOffError) Error() string {
 	return fmt.Sprintf("the handler ignored its context and has not returned after %s: written off", e.after.Round(time.Millisecond))
 }
 
-// InHandler reports whether ctx is one given to a handler or a closure.
+// InRun is a context for a workflow's function: its calls end with the run, not with a context, and what it sends
+// through an engine would be sent again in each replay.
+func InRun() context.Context { return context.WithValue(context.Background(), attemptKey{}, inRun{}) }
+
+type inRun struct{}
+
+// InHandler reports whether ctx is one given to a handler, a closure, a step or a workflow's function.
 func InHandler(ctx context.Context) bool { return ctx.Value(attemptKey{}) != nil }
 
 // IdempotencyKey is the queue's name and the message's ID, or the run's reference
