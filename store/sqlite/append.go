@@ -426,17 +426,24 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) (er
 		return err
 	}
 	own, ok := tx.(callersTx)
-	if !ok || own.tx == nil {
-		return fmt.Errorf("append in a transaction of kind %T: want one of sqlite.Tx", tx)
+	switch {
+	case !ok:
+		return fmt.Errorf("the transaction is a %T: want sqlite.Tx(tx), of one on %s", tx, s.path)
+	case own.tx == nil:
+		return errors.New("the transaction given to sqlite.Tx is nil")
 	}
 	j := &callerTx{ctx: ctx, tx: own.tx}
 	if err := j.exec(sqlSavepoint); err != nil {
 		return err
 	}
 	b := newRunbook(newAppender(j, nil, s.now()), 0, nil)
-	err = checkLease(j, s.process.Load())
+	if b.lives, err = readLives(j); err != nil {
+		err = fmt.Errorf("%w: is the transaction of another file than %s?", err, s.path)
+	} else if !b.lives.Continue(s.lives()) {
+		err = fmt.Errorf("the transaction is of another file than %s: begin it on a pool for that file, such as sqlite.OpenDB gives", s.path)
+	}
 	if err == nil {
-		b.lives, err = readLives(j)
+		err = checkLease(j, s.process.Load())
 	}
 	if err == nil {
 		err = b.appendIn(ch)
@@ -461,7 +468,7 @@ func (b *runbook) appendIn(ch *store.Change) error {
 	if refused := checks.States(ch); refused != nil {
 		return refused
 	}
-	plans, refused, err := b.planStarts(ch.Runs)
+	plans, refused, err := b.planStarts(ch.Runs, true)
 	if err == nil && refused == nil {
 		refused, err = b.append(ch.Sends, true)
 	}

@@ -169,7 +169,7 @@ func (t *commit) apply(ch *store.Change) (refused, err error) {
 	if refused != nil || err != nil {
 		return refused, err
 	}
-	plans, refused, err := t.planStarts(ch.Runs)
+	plans, refused, err := t.planStarts(ch.Runs, ch.Outside)
 	if refused != nil || err != nil {
 		return refused, err
 	}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,19 +141,25 @@ func probe(path string) error {
 // opened here: closing any descriptor of a file drops the POSIX locks that
 // another connection of this process holds on it.
 func checkFile(path string, create bool) error {
+	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
+		return errors.New("want the path of a file, such as orders.db: a journal is on a disk, and each connection opens it anew (in tests, below t.TempDir(), or package weirtest)")
+	}
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-		if errors.Is(err, fs.ErrExist) {
+		switch {
+		case errors.Is(err, fs.ErrExist):
 			return nil // another process was first
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: make the folder first", bare(err))
 		}
 		if err != nil {
-			return err
+			return bare(err)
 		}
 		return f.Close()
 	}
 	if err != nil {
-		return err
+		return bare(err)
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
 		return errors.New("is a symbolic link: its lock file and its WAL would lie elsewhere than another process looks for them; give the file's own path")
@@ -161,6 +168,14 @@ func checkFile(path string, create bool) error {
 		return errors.New("is not a regular file")
 	}
 	return nil
+}
+
+// bare is an error of the file system without its path, which callers name.
+func bare(err error) error {
+	if fault, ok := errors.AsType[*fs.PathError](err); ok {
+		return fault.Err
+	}
+	return err
 }
 
 // writerPragmas are run in this order. page_size only takes effect on a new file.

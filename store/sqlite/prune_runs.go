@@ -115,6 +115,6 @@ func (p *pruner) dropRun(book *runbook, r oldRun) (bool, error) {
 		return false, nil
 	}
 	p.other(1)
-	book.ended(r.workflow, r.outcome, -1)
+	book.deleted(r.workflow, r.outcome)
 	return true, p.c.exec(deleteRun, r.no)
 }

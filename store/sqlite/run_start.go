@@ -144,10 +144,37 @@ func (b *runbook) meet(name runName, k *knownRun) {
 }
 
 // planStarts says what a change's starts come to, or why they are refused. It writes nothing.
-func (b *runbook) planStarts(starts []*store.RunStart) (plans []startPlan, refused, err error) {
+func (b *runbook) planStarts(starts []*store.RunStart, outside bool) (plans []startPlan, refused, err error) {
 	if len(starts) == 0 {
 		return nil, nil, nil
 	}
+	plans, refused, err = b.planEach(starts)
+	if outside && err == nil && refused == nil {
+		refused = b.refuseFull(plans)
+	}
+	return plans, refused, err
+}
+
+// refuseFull says that there are as many unfinished runs of a workflow as there may be.
+func (b *runbook) refuseFull(plans []startPlan) (refused error) {
+	for i := range plans {
+		p := &plans[i]
+		w := p.workflow
+		if p.known != nil || p.repeats >= 0 || w.capacity == 0 {
+			continue
+		}
+		w.wanted++
+		if depth := w.unfinished + b.counts(w.id)[store.Running]; depth+w.wanted > w.capacity && refused == nil {
+			refused = &store.FullError{Queue: w.name, Depth: int(depth), Capacity: int(w.capacity), Runs: true}
+		}
+	}
+	for i := range plans {
+		plans[i].workflow.wanted = 0
+	}
+	return refused
+}
+
+func (b *runbook) planEach(starts []*store.RunStart) (plans []startPlan, refused, err error) {
 	if len(starts) > store.MaxSends {
 		return nil, fmt.Errorf("%d runs started in one change, at most %d", len(starts), store.MaxSends), nil
 	}
@@ -262,6 +289,7 @@ func (b *runbook) startNew(st *store.RunStart, w *workflow) error {
 		b.wake(w.id)
 	}
 	b.started = append(b.started, r)
+	b.begun(w.id)
 	b.meet(runName{w.id, st.ID}, &knownRun{no: no, version: int64(st.Version), parent: int64(st.Parent),
 		parentStep: int64(st.ParentStep), started: b.now, input: st.Input, fresh: len(b.started)})
 	st.No, st.Epoch, st.StartedAt, st.Existed = store.RunNo(no), r.epoch, at(b.now), false

@@ -245,7 +245,7 @@ func (t *commit) end(u *store.RunUpdate, l *lease) error {
 	if err := t.c.exec(sqlEndRun, l.no, t.now, int64(u.Outcome), result, reason); err != nil {
 		return err
 	}
-	t.ended(l.workflow, u.Outcome, 1)
+	t.ended(l.workflow, u.Outcome)
 	if len(l.mail) > 0 {
 		if err := t.read(l, l.mail[len(l.mail)-1].no); err != nil {
 			return err

@@ -81,7 +81,7 @@ type runbook struct {
 	known     map[runName]*knownRun
 	sought    int // starts looked up beforehand, so that those not known are new
 	woken     map[int64]struct{}
-	ends      map[int64]*[4]int64 // by workflow and outcome: how many more ended runs there are
+	ends      map[int64]*[4]int64 // by workflow and outcome: how many more runs there are
 	tables    tables
 
 	collected  bool  // mail that others brought is in the leases
@@ -98,6 +98,10 @@ type runName struct {
 type workflow struct {
 	id   int64
 	name string
+
+	unfinished int64 // runs, before this transaction
+	capacity   int64
+	wanted     int64 // by the change under decision
 }
 
 // counter is a number of weir_meta, read once and written back once.
@@ -113,10 +117,12 @@ const (
 	sqlCounter    = `select v from weir_meta where k = ?1`
 	sqlSetCounter = `update weir_meta set v = ?2 where k = ?1`
 
-	sqlWorkflow    = `select id from weir_workflows where name = ?1`
-	sqlNewWorkflow = `insert into weir_workflows (name) values (?1) returning id`
-	sqlWorkflows   = `select id, name from weir_workflows order by id`
-	sqlCountEnds   = `update weir_workflows set completed = completed + ?2, failed = failed + ?3, cancelled = cancelled + ?4 where id = ?1`
+	sqlWorkflowRoom = `select id, unfinished, capacity from weir_workflows where name = ?1`
+	sqlWorkflow     = `select id from weir_workflows where name = ?1`
+	sqlNewWorkflow  = `insert into weir_workflows (name) values (?1) returning id`
+	sqlWorkflows    = `select id, name from weir_workflows order by id`
+	sqlCountEnds    = `update weir_workflows set completed = completed + ?2, failed = failed + ?3, cancelled = cancelled + ?4,
+		unfinished = unfinished + ?5 where id = ?1`
 
 	sqlTies = `select exists (select 1 from weir_waits),
 		exists (select 1 from weir_locks) or exists (select 1 from weir_lock_line)`
@@ -149,7 +155,7 @@ func (b *runbook) closeBook() error {
 		}
 	}
 	for workflow, n := range b.ends {
-		if err := b.j.exec(sqlCountEnds, workflow, n[store.Completed], n[store.Failed], n[store.Cancelled]); err != nil {
+		if err := b.j.exec(sqlCountEnds, workflow, n[store.Completed], n[store.Failed], n[store.Cancelled], n[store.Running]); err != nil {
 			return err
 		}
 	}
@@ -164,7 +170,7 @@ func (b *runbook) workflow(name string) (*workflow, error) {
 	w := b.workflows[name]
 	if w == nil {
 		w = &workflow{name: name}
-		if err := b.j.rows(sqlWorkflow, []any{name}, []any{&w.id}, func() error { return nil }); err != nil {
+		if err := b.j.rows(sqlWorkflowRoom, []any{name}, []any{&w.id, &w.unfinished, &w.capacity}, func() error { return nil }); err != nil {
 			return nil, err
 		}
 		if b.workflows == nil {
@@ -208,16 +214,29 @@ func (b *runbook) wokenNames() ([]string, error) {
 	return names, err
 }
 
-// ended counts a run that ended, or (-1) is deleted.
-func (b *runbook) ended(workflow int64, outcome store.Outcome, n int64) {
+// counts is how many more runs of a workflow this transaction makes, by outcome.
+func (b *runbook) counts(workflow int64) *[4]int64 {
 	if b.ends == nil {
 		b.ends = map[int64]*[4]int64{}
 	}
 	if b.ends[workflow] == nil {
 		b.ends[workflow] = &[4]int64{}
 	}
-	b.ends[workflow][outcome%4] += n
+	return b.ends[workflow]
 }
+
+// begun counts a run that is started.
+func (b *runbook) begun(workflow int64) { b.counts(workflow)[store.Running]++ }
+
+// ended counts a run that ended.
+func (b *runbook) ended(workflow int64, outcome store.Outcome) {
+	n := b.counts(workflow)
+	n[store.Running]--
+	n[outcome%4]++
+}
+
+// deleted counts a run that had ended and is deleted.
+func (b *runbook) deleted(workflow int64, outcome store.Outcome) { b.counts(workflow)[outcome%4]-- }
 
 // save remembers a lease as it is, for a transaction that fails.
 func (b *runbook) save(l *lease) {

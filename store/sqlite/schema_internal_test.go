@@ -53,7 +53,10 @@ func TestOpenRefuses(t *testing.T) {
 		{"no database", notes, "not a database"},
 		{"a symbolic link", link, "is a symbolic link"},
 		{"a folder", t.TempDir(), "is not a regular file"},
-		{"no folder", filepath.Join(t.TempDir(), "missing", "a.db"), "no such file"},
+		{"no folder", filepath.Join(t.TempDir(), "missing", "a.db"), "no such file or directory: make the folder first"},
+		{"no name", "", "want the path of a file"},
+		{"in memory", ":memory:", "want the path of a file"},
+		{"a URI", "file:" + filepath.Join(t.TempDir(), "a.db") + "?mode=rwc", "want the path of a file"},
 	} {
 		s, err := File(c.path)(context.Background())
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 const (
 	sqlNextProcess = `update weir_meta set v = v + 1 where k = 'process' returning v`
 	sqlNewProcess  = `insert into weir_processes (id, pid, host, version, owns, started_us, beat_us) values (?1, ?2, ?3, ?4, ?5, ?6, ?6)`
+	sqlLimitRuns   = `insert into weir_workflows (name, capacity) values (?1, ?2) on conflict (name) do update set capacity = excluded.capacity`
 	sqlNewest      = `select coalesce(max(id), 0) from weir_processes`
 	sqlBeat        = `update weir_processes set beat_us = ?2 where id = ?1`
 	sqlEnd         = `update weir_processes set beat_us = ?2, ended_us = ?2 where id = ?1`
@@ -44,7 +45,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 		if id, _, err = c.number(sqlNextProcess); err != nil {
 			return err
 		}
-		if err := s.takeRuns(c, us(now)); err != nil {
+		if err := errors.Join(s.takeRuns(c, us(now)), limitRuns(c, p.Limits)); err != nil {
 			return err
 		}
 		return c.exec(sqlNewProcess, id, p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
@@ -55,6 +56,16 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	s.lock = lock
 	s.process.Store(id)
 	p.ID, p.StartedAt, p.BeatAt = id, now, now
+	return nil
+}
+
+// limitRuns makes the bounds of workflows known.
+func limitRuns(c *conn, limits []store.RunLimit) error {
+	for _, l := range limits {
+		if err := c.exec(sqlLimitRuns, l.Workflow, int64(max(l.Max, 0))); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

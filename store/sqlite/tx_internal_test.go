@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -277,3 +278,43 @@ func TestCallersTransaction(t *testing.T) {
 		t.Errorf("AppendIn in a finished transaction = %v, want ErrTxDone", err)
 	}
 }
+
+// What is sent in a transaction of another file would be taken for sent, and nobody would work it.
+func TestAppendInATransactionOfAnotherFile(t *testing.T) {
+	s, other := newStore(t), newStore(t)
+	declare(t, s, cook)
+	declare(t, other, cook)
+	send := &store.Change{Sends: []*store.Message{message(cook.Topic, "", "soup")}}
+	for what, path := range map[string]string{"another store's": other.path, "a file without a journal": filepath.Join(t.TempDir(), "own.db")} {
+		db, err := OpenDB(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AppendIn(t.Context(), Tx(tx), send); err == nil || !strings.Contains(err.Error(), "another file than "+s.path) {
+			t.Errorf("AppendIn in a transaction of %s = %v, want it refused, with the file's name", what, err)
+		}
+		if _, err := tx.Exec(`create table mine (id)`); err != nil {
+			t.Errorf("the transaction goes on with %v, want nil", err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Error(err)
+		}
+	}
+	for what, tx := range map[string]store.Tx{"is nil": Tx(nil), "want sqlite.Tx": otherTx{}} {
+		if err := s.AppendIn(t.Context(), tx, send); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("AppendIn in %#v = %v, want it refused: %s", tx, err, what)
+		}
+	}
+	if n := depthOf(t, s) + depthOf(t, other); n != 0 {
+		t.Errorf("depths = %d, want 0", n)
+	}
+}
+
+type otherTx struct{}
+
+func (otherTx) StoreKind() string { return "other" }

@@ -42,6 +42,11 @@ func (l Lives) Earlier() string {
 	return string(b)
 }
 
+// Continue reports whether these are the lives of the same store as earlier, which were read before.
+func (l Lives) Continue(earlier Lives) bool {
+	return len(l) >= len(earlier) && l[len(earlier)-1].Incarnation == earlier.Current().Incarnation
+}
+
 // Next is the life that begins now, when a number was reached. Should the clock have been set back
 // since the life before began, its stamps go on where those of that life would.
 func (l Lives) Next(inc store.Incarnation, nowUS, reached int64) Life {

@@ -227,13 +227,16 @@ create table weir_audit (
   after  text not null
 ) strict;
 
--- completed, failed and cancelled count the ended runs that are kept.
+-- completed, failed and cancelled count the ended runs that are kept, unfinished the others, of which
+-- starts from outside make no more than capacity; 0 is no bound.
 create table weir_workflows (
   id        integer primary key,
   name      text not null unique,
   completed integer not null default 0,
   failed    integer not null default 0,
-  cancelled integer not null default 0
+  cancelled integer not null default 0,
+  unfinished integer not null default 0,
+  capacity   integer not null default 0
 ) strict;
 
 -- wake is why the run will go on, and null once it has ended: ready, leased, waiting
