@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 )
 
 // client talks to one outside system.
@@ -21,6 +22,9 @@ type client struct {
 const (
 	answerBytesMax = 64 << 10
 	idleConnsMax   = 128 // a system: as many as the engine works runs at a time
+	// giveUp is the header that tells a system until when we wait. What it has not done by then it never does, so that one
+	// that was asked later whether it has, and has not, may be asked again to do it.
+	giveUp = "Give-Up"
 )
 
 // newTransport makes what all clients share. Two things of net/http are worth knowing here:
@@ -106,6 +110,9 @@ func (c *client) ask(ctx context.Context, r request) (status int, err error) {
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if until, bounded := ctx.Deadline(); bounded {
+		req.Header.Set(giveUp, strconv.FormatInt(until.UnixMilli(), 10))
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", c.system, err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // Provider is the payment provider, an outside system over HTTP. It refuses no duplicate: each
@@ -22,6 +23,8 @@ type Provider struct {
 const (
 	answerBytesMax = 64 << 10
 	idleConnsMax   = 64
+	// giveUp is the header that tells the provider until when we wait: what it has not charged by then it never does.
+	giveUp = "Give-Up"
 )
 
 var (
@@ -75,6 +78,9 @@ func (p *Provider) ask(ctx context.Context, method, path string, in []byte) (mad
 		return made, 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if until, bounded := ctx.Deadline(); bounded {
+		req.Header.Set(giveUp, strconv.FormatInt(until.UnixMilli(), 10))
+	}
 	res, err := p.http.Do(req)
 	if err != nil {
 		return made, 0, fmt.Errorf("payment provider: %w", err)

@@ -46,7 +46,7 @@ type charge struct {
 
 func (s *System) payments() (schema string) {
 	s.writes("POST /charges", s.charge)
-	s.reads("GET /charges", findCharge)
+	s.finds("GET /charges", findCharge)
 	return sqlPayments
 }
 

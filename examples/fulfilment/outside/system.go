@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -56,13 +57,16 @@ type Config struct {
 const (
 	restockDefault = 3 * time.Second
 	bodyBytesMax   = 64 << 10
-	// patience is how late a system acts on a request at the most. Who asks may rely on
-	// it: what was not done so long after it was asked, never will be.
+	// patience is how late a system acts on a request at the most.
 	patience = 900 * time.Millisecond
 	// silentMax bounds how long a request may go without an answer.
 	silentMax = 10 * time.Second
 	stopMax   = 2 * time.Second
 )
+
+// GiveUp is the header in which a caller says when it stops waiting, in Unix time and ms. It may rely on it: what was not
+// done by then never will be, even if the machine stood still with the request on its way. Who says nothing waits for ever.
+const GiveUp = "Give-Up"
 
 // System is one of the four.
 type System struct {
@@ -196,6 +200,14 @@ func (r *request) into(v any) error {
 	return nil
 }
 
+// late says whether nobody counts on an answer any more.
+func (r *request) late() bool {
+	if until, err := strconv.ParseInt(r.Header.Get(GiveUp), 10, 64); err == nil && time.Now().UnixMilli() >= until {
+		return true
+	}
+	return time.Since(r.arrived) > patience
+}
+
 type badRequest struct{ error }
 
 var errLate = errors.New("too much to do: this request was not looked at in time, and nothing was done")
@@ -207,13 +219,22 @@ func (s *System) reads(pattern string, f job) {
 	})
 }
 
+// finds is reads for what tells whether something was done: it waits until what is being done is.
+func (s *System) finds(pattern string, f job) {
+	s.reads(pattern, func(ctx context.Context, q querier, r *request) (answer, error) {
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		return f(ctx, q, r)
+	})
+}
+
 // writes serves a job in a transaction of its own. That the caller has hung up
 // changes nothing: what has arrived is done.
 func (s *System) writes(pattern string, f job) {
 	s.handle(pattern, func(r *request) (answer, error) {
 		s.writing.Lock()
 		defer s.writing.Unlock()
-		if time.Since(r.arrived) > patience {
+		if r.late() {
 			return answer{}, errLate
 		}
 		return s.transact(context.WithoutCancel(r.Context()), func(ctx context.Context, tx querier) (answer, error) { return f(ctx, tx, r) })
