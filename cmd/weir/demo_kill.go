@@ -133,7 +133,7 @@ func (s *stage) dealt(kind int, now outlook, who string) {
 }
 
 // startMax is how long a process may take to say where it listens, on a machine that has much else to do.
-const startMax = time.Minute
+const startMax = 3 * time.Minute
 
 // begin starts a program and waits for the first line that it says, on its standard output.
 func begin(ctx context.Context, g program) (*process, string, error) {

@@ -237,6 +237,7 @@ func (s *stage) watch(ctx context.Context) error {
 		if err := s.kill(ctx, now); err != nil {
 			return err
 		}
+		s.moved = time.Now() // while somebody was away, which may be long on a slow disk, nothing could
 	}
 }
 
