@@ -3,11 +3,13 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport"
 )
 
 // The acknowledgement leaves without what comes after its handler: to say nothing would be to lose it.
@@ -103,4 +105,31 @@ func TestMistakesOfCallersAreNamed(t *testing.T) {
 			t.Errorf("%s = %v, want an error with %q", c.what, c.err, c.want)
 		}
 	}
+}
+
+// refusing is a transport whose broker refuses the login.
+type refusing struct{ transport.Transport }
+
+var errLogin = fmt.Errorf("%w: not connected: authorization violation", transport.ErrUnavailable)
+
+func (refusing) Listen(context.Context, string, func(transport.Note)) (func(), error) {
+	return nil, errLogin
+}
+func (refusing) Notify(context.Context, string, transport.Note) error { return errLogin }
+func (refusing) Receive(context.Context, string) (transport.Inlet, error) {
+	return nil, errLogin
+}
+func (refusing) Send(context.Context, string, []transport.Packet) (int, error) { return 0, errLogin }
+func (refusing) Close() error                                                  { return nil }
+
+// A broker that cannot be reached is not told as a receiver that does not answer.
+func TestLaneSaysThatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	e := openEngine(t, newFile(t), weir.Config{Transport: refusing{}, Routes: map[string]weir.Route{"bar": {}}})
+	run(t, e)
+	send(t, e, weir.NewCommand[ticket]("bar.mix"), ticket{"terrace", 1})
+	eventually(t, "the lane's state says why", func() bool {
+		out, _, err := e.Lanes(t.Context())
+		return err == nil && len(out) == 1 && out[0].State == "waiting: "+errLogin.Error()
+	})
 }

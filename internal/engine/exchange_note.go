@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,8 +54,8 @@ const (
 	lanesOfNote   = 60 // so that a note stays below its bound, whatever the lanes are called
 )
 
-// notify sends a note with a body in JSON. Notes may be lost, so this one may be too.
-func (x *exchange) notify(ctx context.Context, from, to, kind string, body any) {
+// notify sends a note with a body in JSON. Notes may be lost, so this one may be too: its error is for who tells people.
+func (x *exchange) notify(ctx context.Context, from, to, kind string, body any) error {
 	data, err := json.Marshal(body)
 	if err == nil {
 		err = x.transport().Notify(ctx, to, transport.Note{From: from, Kind: kind, Body: data})
@@ -62,20 +63,25 @@ func (x *exchange) notify(ctx context.Context, from, to, kind string, body any) 
 	if err != nil {
 		x.l.log.Debug("a note was not sent", "kind", kind, "to", to, keyError, err)
 	}
+	return err
 }
 
 // notifyLanes sends notes about lanes, as many as it takes.
-func (x *exchange) notifyLanes(ctx context.Context, from, to, kind string, lanes []laneNote) {
+func (x *exchange) notifyLanes(ctx context.Context, from, to, kind string, lanes []laneNote) (err error) {
 	for len(lanes) > 0 {
 		n := min(len(lanes), lanesOfNote)
-		x.notify(ctx, from, to, kind, lanes[:n])
+		err = errors.Join(err, x.notify(ctx, from, to, kind, lanes[:n]))
 		lanes = lanes[n:]
 	}
+	return err
 }
 
 // ask asks a relay's receiver how far it has the lane.
 func (x *exchange) ask(ctx context.Context, r *relay) {
-	x.notifyLanes(ctx, r.lane.From, r.to, noteAsk, []laneNote{r.announcement()})
+	err := x.notifyLanes(ctx, r.lane.From, r.to, noteAsk, []laneNote{r.announcement()})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unasked = err
 }
 
 // listen opens an ear for each boundary that has none.

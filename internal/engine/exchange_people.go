@@ -129,6 +129,8 @@ func (r *relay) report() laneReport {
 	switch {
 	case r.trouble != "":
 		report.State = r.trouble
+	case !w.heard && r.unasked != nil: // the broker is away, or refuses the login
+		report.State = "waiting: " + r.unasked.Error()
 	case !w.heard:
 		report.State = "waiting: " + r.to + " has not said how far it is"
 	case w.held == 0:

@@ -45,6 +45,7 @@ type relay struct {
 	due       time.Time   // when the next delayed message is due
 	working   bool        // this process has the duty
 	trouble   string      // why nothing is sent now; empty: nothing is wrong
+	unasked   error       // why the receiver could not be asked how far it is, when that was tried last
 	full      bool        // the queue holds as much as it may
 	receiptAt time.Time
 	figure    store.FigureDelta

@@ -83,7 +83,7 @@ func migration(ctx context.Context, dsn string, options []Option, act func(m *mi
 		return act(m)
 	})
 	if err != nil {
-		return Migration{}, fmt.Errorf("migrate: %w", s.advise(err))
+		return Migration{}, fmt.Errorf("migrate: %w", advise(err))
 	}
 	return Migration{Schema: s.schema, From: m.have, To: len(s.steps), SQL: m.script()}, nil
 }
@@ -231,10 +231,13 @@ func (m *migrator) script() string {
 
 const insufficientPrivilege = "42501"
 
+// errForbidden says who gives a role its rights.
+var errForbidden = errors.New("this role may not; let the owner of weir's schema run weir migrate up, with --worker ROLE for one that sends and works, or --viewer ROLE for one that only reads")
+
 // advise says who may, when a role may not.
-func (s *Store) advise(err error) error {
-	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == insufficientPrivilege {
-		return fmt.Errorf("%w: this role may not; let the owner of schema %s run weir migrate up, with --worker or --viewer to give roles their rights", err, s.schema)
+func advise(err error) error {
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == insufficientPrivilege && !errors.Is(err, errForbidden) {
+		return fmt.Errorf("%w: %w", err, errForbidden)
 	}
 	return err
 }

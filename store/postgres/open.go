@@ -98,7 +98,7 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 		return nil, err
 	}
 	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(s.advise(err), s.Close())
+		return nil, errors.Join(advise(err), s.Close())
 	}
 	if !s.existing {
 		if err := s.makeRoom(ctx, 0); err != nil && !errors.Is(err, store.ErrUnavailable) {
@@ -118,7 +118,7 @@ func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
 	s.life.Store("")
 	var err error
 	if s.direct, err = s.await(ctx, dsn); err != nil {
-		return nil, s.advise(err)
+		return nil, advise(err)
 	}
 	if s.pool, err = s.connect(ctx, dsn, poolMax, s.welcomeWorker); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ const (
 	sqlSetMeta = `insert into weir.meta (k, v) values ($1, $2) on conflict (k) do update set v = excluded.v`
 )
 
-var errNoJournal = errors.New("the schema holds no journal: name the schema of a service that uses weir, or start the service that makes it")
+var errNoJournal = errors.New("the schema holds no journal: name the schema of a service that uses weir, or make one: weir migrate up does, and so does a service that starts and may")
 
 // lockNumber is the advisory lock of a name, in this schema.
 func (s *Store) lockNumber(names ...string) int64 {

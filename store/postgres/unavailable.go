@@ -65,7 +65,7 @@ func outage(ctx context.Context, err error) error {
 	if why := reason(err); why != nil {
 		return fmt.Errorf("%w: %w", why, err)
 	}
-	return err
+	return advise(err)
 }
 
 func isOutage(err error) bool { return reason(err) != nil }

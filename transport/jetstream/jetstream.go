@@ -175,6 +175,9 @@ func (t *Transport) connected() error {
 	if errors.Is(why, nats.ErrAuthorization) {
 		why = nats.ErrAuthorization // the server's own words, which it may be, are written otherwise
 	}
+	if why == nats.ErrAuthorization {
+		return fmt.Errorf("%w: not connected: %w: the server wants another login than that of jetstream.Config (User and Password, NKey, Creds or Cert)", transport.ErrUnavailable, why)
+	}
 	if why != nil {
 		return fmt.Errorf("%w: not connected: %w", transport.ErrUnavailable, why)
 	}
@@ -201,6 +204,9 @@ func (t *Transport) outcome(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return fmt.Errorf("%w: a message is at most %d bytes for this server", transport.ErrTooBig, t.nc.MaxPayload())
+	}
+	if errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("%w: nobody answers for JetStream: is it switched on at the server, and are enough of its cluster up? %w", transport.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %w", transport.ErrUnavailable, err)
 }
