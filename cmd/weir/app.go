@@ -57,6 +57,8 @@ func isServer(store string) bool {
 func checkStore(path string) error {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(path, "@="): // not shown: it may hold a password
+		return errors.New("--store is no file, and no URL of a database: give --store FILE or --store postgres://user@host/database, or set WEIR_STORE")
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no journal at %s: give --store FILE or set WEIR_STORE", path)
 	case err != nil:

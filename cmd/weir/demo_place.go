@@ -37,7 +37,7 @@ func (f demoFlags) check(a *app) error {
 	server := named && (a.onServer() || a.store == throwAway)
 	switch {
 	case named && !server:
-		return fmt.Errorf("--store %s: a demo makes its own file, and --dir DIR keeps it; --store postgres and --store postgres://… work on PostgreSQL", a.store)
+		return errors.New("a demo makes its own file, and --dir DIR keeps it; of --store it takes postgres, and postgres://…, which work on PostgreSQL") // the name is not shown: it may hold a password
 	case f.Workers < 1 || f.Workers > demoWorkersMax:
 		return fmt.Errorf("--workers is %d, want 1 to %d", f.Workers, demoWorkersMax)
 	case f.Workers > 1 && !server:
@@ -98,13 +98,24 @@ func (f demoFlags) place(a *app, dir, file, schema string, engines int) (*demoPl
 	return p, nil
 }
 
+// unsecret is a database's URL without its password, wherever in it that is.
+func unsecret(u *url.URL) string {
+	const password = "password"
+	bare := *u
+	if q := u.Query(); q.Has(password) {
+		q.Set(password, "xxxxx")
+		bare.RawQuery = q.Encode()
+	}
+	return bare.Redacted()
+}
+
 // settle looks whether the schema is free, and shares out the server's connections.
 func (p *demoPlace) settle(ctx context.Context, engines int) (err error) {
 	u, err := url.Parse(p.store)
 	if err != nil {
 		return errors.New("--store is no URL: want postgres://user@host/database") // it may hold a password
 	}
-	p.name = fmt.Sprintf("'%s' --schema %s", u.Redacted(), p.schema)
+	p.name = fmt.Sprintf("'%s' --schema %s", unsecret(u), p.schema)
 	db, err := p.open()
 	if err != nil {
 		return err
