@@ -111,12 +111,32 @@ func (e *Engine) leaveBehind(ctx context.Context, why error) error {
 	return err
 }
 
+// clockTolerance is far beyond what clocks differ by that are set by NTP.
+const clockTolerance = time.Second
+
+// clockAhead is how far this machine's clock is at least ahead of the store's, which told its time between two moments;
+// negative when it is behind.
+func clockAhead(asked, told, answered time.Time) time.Duration {
+	if told.Before(asked) {
+		return asked.Sub(told)
+	}
+	return min(0, answered.Sub(told))
+}
+
 // begin takes the store and makes the queues known.
 func (l *life) begin(ctx context.Context) error {
 	host, _ := os.Hostname()
 	p := store.Process{PID: os.Getpid(), Host: host, Version: l.config.Version, Owns: l.config.Owns}
+	for _, w := range l.workflows {
+		p.Limits = append(p.Limits, store.RunLimit{Workflow: w.settings.Name, Max: w.settings.MaxUnfinished})
+	}
+	asked := time.Now()
 	if err := l.patiently(ctx, func(ctx context.Context) error { return l.st.Begin(ctx, &p) }); err != nil {
 		return err
+	}
+	if ahead := clockAhead(asked, p.StartedAt, time.Now()); ahead.Abs() > clockTolerance {
+		l.log.Error("this machine's clock is not the database's: what is delayed, retried or asleep comes early or late by as much, and may be asked for all that time; have both set by NTP",
+			"store", l.st.Info().Name, "ahead", ahead.Round(time.Millisecond).String())
 	}
 	topics, queues := make([]store.Topic, len(l.queues)), make([]store.Queue, len(l.queues))
 	for i, q := range l.queues {
