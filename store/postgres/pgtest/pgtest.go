@@ -84,9 +84,9 @@ func newServer(root, bin string, user *owner) (*Server, error) {
 }
 
 // SocketRoot is the folder for temporary files, where its path leaves room for folders with sockets in it, whose paths are
-// at most some 100 bytes; else another.
+// at most some 100 bytes, and lets in the server's user; else another.
 func SocketRoot() string {
-	if d := os.TempDir(); len(d) <= 40 {
+	if d := os.TempDir(); len(d) <= 40 && reachable(d) {
 		return d
 	}
 	return "/tmp"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,8 +102,9 @@ func (p *Pooler) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, upTime)
 	defer cancel()
 	for {
-		if _, err := os.Stat(filepath.Join(p.dir, fmt.Sprintf(".s.PGSQL.%d", poolerPort))); err == nil {
-			return nil
+		// The socket's file is there a moment before somebody listens.
+		if c, err := net.Dial("unix", filepath.Join(p.dir, fmt.Sprintf(".s.PGSQL.%d", poolerPort))); err == nil {
+			return c.Close()
 		}
 		timer := time.NewTimer(10 * time.Millisecond)
 		select {

@@ -10,3 +10,5 @@ type owner struct{}
 func serverUser() (*owner, error)           { return nil, nil }
 func (o *owner) own(string) error           { return nil }
 func (o *owner) attr() *syscall.SysProcAttr { return nil }
+
+func reachable(string) bool { return true }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 )
@@ -43,4 +44,24 @@ func (o *owner) attr() *syscall.SysProcAttr {
 		attr.Credential = &syscall.Credential{Uid: o.uid, Gid: o.gid}
 	}
 	return attr
+}
+
+// reachable says whether the server's user gets through to what is made in a folder: root's own may be closed to others.
+func reachable(dir string) bool {
+	if os.Geteuid() != 0 {
+		return true
+	}
+	dir, err := filepath.EvalSymlinks(dir)
+	for err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(dir); err == nil && info.Mode()&0o001 == 0 {
+			return false
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			break
+		}
+		dir = up
+	}
+	return err == nil
 }
