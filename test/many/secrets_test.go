@@ -138,7 +138,7 @@ func keepCard(r *weir.Run, in secret) (secret, error) {
 			return in, err
 		}
 		weir.Sleep(r, "b", time.Millisecond)
-		_, err := weir.Step(r, "c", func(context.Context) (badly, error) { return badly{in.Card}, nil })
+		_, err := weir.Step(r, "c", func(context.Context) (badly, error) { return badly(in), nil })
 		return in, err
 	case "signal":
 		return weir.WaitFor(r, "a", payCode)
