@@ -61,5 +61,11 @@ func explain(ctx context.Context, err error) string {
 	if trimmed, ok := strings.CutPrefix(text, "weir: "); ok {
 		text = trimmed
 	}
-	return safe(strings.ReplaceAll(text, "\n", "; ")) // errors.Join has a line each
+	var lines []string // errors.Join has one each, and so has a driver that tried several addresses
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(strings.TrimSpace(line), ";"); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return safe(strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": "))
 }

@@ -38,6 +38,10 @@ func TestExplain(t *testing.T) {
 	if got, want := explain(t.Context(), err), `first\x1b[2J; second`; got != want {
 		t.Errorf("explain = %q, want %q", got, want)
 	}
+	err = errors.New("connect to `shop`:\n\ta: refused\n\tb: refused\n")
+	if got, want := explain(t.Context(), err), "connect to `shop`: a: refused; b: refused"; got != want {
+		t.Errorf("explain = %q, want %q", got, want)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got := explain(ctx, context.Canceled); got != "interrupted" {

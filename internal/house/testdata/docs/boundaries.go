@@ -1,0 +1,7 @@
+package page
+
+var (
+	ctx    context.Context
+	wire   transport.Transport
+	config weir.Config
+)
