@@ -56,8 +56,8 @@ type Change struct {
 	// Sends are appended in this order. Their Pos, ID, SentAt and Stamp are set when the
 	// change is committed; a duplicate gets those of the message it repeats.
 	Sends []*Message
-	// Outside marks sends that capacity may refuse with a *FullError. What leaves
-	// with a settlement is admitted.
+	// Outside marks sends, and starts of runs that do not exist yet, that capacity may refuse with a
+	// *FullError. What leaves with a settlement is admitted.
 	Outside bool
 	// Starts records that suspects begin to run, before they do.
 	Starts []Start

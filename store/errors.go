@@ -35,10 +35,11 @@ var (
 	ErrUnavailable = errors.New("the database is unavailable")
 )
 
-// FullError refuses a send: the queue holds as much as it may.
+// FullError refuses a send, or a start: the queue, or the workflow, holds as much as it may.
 type FullError struct {
-	Queue           string
+	Queue           string // or, with Runs, the workflow
 	Depth, Capacity int
+	Runs            bool // unfinished runs are what there are too many of
 	// RetryAfter is when there should be room again at the measured rate; the
 	// store leaves it zero, the engine knows the rate.
 	RetryAfter time.Duration
@@ -46,6 +47,9 @@ type FullError struct {
 
 func (e *FullError) Error() string {
 	s := fmt.Sprintf("queue %s is full: depth %d of %d", e.Queue, e.Depth, e.Capacity)
+	if e.Runs {
+		s = fmt.Sprintf("workflow %s has %d unfinished runs of %d (Runs.MaxUnfinished)", e.Queue, e.Depth, e.Capacity)
+	}
 	if e.RetryAfter > 0 {
 		s += fmt.Sprintf("; try again in %s", e.RetryAfter.Round(time.Millisecond))
 	}

@@ -73,8 +73,16 @@ type Process struct {
 	Host    string
 	Version string // of weir
 	Owns    []string
+	// Limits are made known with Begin: what was said last of a workflow holds, for all processes.
+	Limits []RunLimit
 
 	StartedAt time.Time
 	BeatAt    time.Time
 	EndedAt   time.Time // zero while it runs, or when it ended without saying so
+}
+
+// RunLimit bounds the unfinished runs of a workflow: beyond it starts from outside are refused.
+type RunLimit struct {
+	Workflow string
+	Max      int // 0: no bound
 }

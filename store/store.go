@@ -74,7 +74,7 @@ type Store interface {
 	// takes only one, else one of those) and fences what earlier ones left: their
 	// batches become abandoned. A second is refused with a *HeldError. p.ID,
 	// p.StartedAt and p.BeatAt are filled in. Commit, Claim and the rest may be
-	// used without Begin by processes that only send, read and operate.
+	// used without Begin by processes that only send, read and operate. p.Limits hold from then on.
 	Begin(ctx context.Context, p *Process) error
 
 	// Heartbeat says that the process lives; ErrLeaseLost when another has taken over.
@@ -144,7 +144,9 @@ type Info struct {
 	Schema int // its schema's version
 	// Loose: capacity counts what is committed, and what this process is committing. Each other
 	// process that sends from outside, and each open transaction of a caller's own, may overshoot
-	// it by what it has in flight. Else it is exact.
+	// it by what it has in flight. Else it is exact. That of runs counts what is committed, as of up to
+	// a second ago while there is much room: each process may overshoot it by what it has in flight,
+	// and by a sixteenth of the room that there was.
 	Loose bool
 	// Lease is for how long a process that does not beat is believed to live, so it should beat
 	// several times as often, where several may work the store at once: one that lost its lease may

@@ -127,6 +127,9 @@ func clockAhead(asked, told, answered time.Time) time.Duration {
 func (l *life) begin(ctx context.Context) error {
 	host, _ := os.Hostname()
 	p := store.Process{PID: os.Getpid(), Host: host, Version: l.config.Version, Owns: l.config.Owns}
+	for _, w := range l.workflows {
+		p.Limits = append(p.Limits, store.RunLimit{Workflow: w.settings.Name, Max: w.settings.MaxUnfinished})
+	}
 	asked := time.Now()
 	if err := l.patiently(ctx, func(ctx context.Context) error { return l.st.Begin(ctx, &p) }); err != nil {
 		return err

@@ -304,7 +304,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 		r := rec.get()
 		r.Attempt, r.Due = 1, st.limit(c, r.StartedAt)
 		fill(ch, r)
-		ch.change.Outside = true
+		ch.change.Outside = len(ch.change.Runs) == 0 // runs that a run starts are admitted
 		st.s.write(ch, rec)
 		st.s.progress = true
 	})

@@ -14,8 +14,10 @@ import (
 type Workflow struct {
 	Name        string
 	Concurrency int // runs in memory at a time
-	MaxSteps    int // that a run's function begins; compensations come on top
-	MaxBytes    int // of a run's input and records, beyond which its function begins no step
+	// MaxUnfinished is how many runs that have not ended starts from outside make; 0: no bound.
+	MaxUnfinished int
+	MaxSteps      int // that a run's function begins; compensations come on top
+	MaxBytes      int // of a run's input and records, beyond which its function begins no step
 	// Work is the function: its result, or why the run fails.
 	Work func(*Strand) ([]byte, error)
 }
@@ -88,14 +90,14 @@ func (e *Engine) startRun(ctx context.Context, start *store.RunStart) error {
 	change := store.Change{Runs: []*store.RunStart{start}, Outside: true}
 	err := e.commits.commitOne(ctx, &change)
 	if w == nil {
-		return err
+		return e.refusal(ctx, err)
 	}
 	if errors.Is(err, store.ErrUnresolved) { // it may be leased to us: who lives on must work it, or hand it back
 		w.e.fail(fmt.Errorf("weir: start of run %s of %s: %w", start.ID, start.Workflow, err))
 	}
 	if err != nil || start.Existed || start.Epoch == 0 {
 		w.release()
-		return err
+		return e.refusal(ctx, err)
 	}
 	w.begin(&store.Run{
 		RunRef: store.RunRef{No: start.No, Epoch: start.Epoch}, Workflow: start.Workflow, ID: start.ID, Version: start.Version,
@@ -107,7 +109,7 @@ func (e *Engine) startRun(ctx context.Context, start *store.RunStart) error {
 
 // StartRunIn starts a run in the caller's transaction.
 func (e *Engine) StartRunIn(ctx context.Context, tx store.Tx, start *store.RunStart) error {
-	return e.st.AppendIn(ctx, tx, &store.Change{Runs: []*store.RunStart{start}})
+	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Runs: []*store.RunStart{start}}))
 }
 
 // leasable takes a place for a run that is to start now; nil when it has to wait its turn.

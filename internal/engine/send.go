@@ -66,6 +66,10 @@ func (e *Engine) refusal(ctx context.Context, err error) error {
 	if !ok {
 		return err
 	}
+	if full.Runs {
+		full.RetryAfter = retryAfterUnknown // a run ends when it does
+		return err
+	}
 	e.mu.Lock()
 	e.rejected[full.Queue]++
 	e.mu.Unlock()

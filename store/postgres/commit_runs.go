@@ -24,7 +24,7 @@ type groupRuns struct {
 	updated, ending, waiting, acting []int64
 	locks                            []string
 	acts                             int
-	starts                           []*store.RunStart
+	starts, outside                  []*store.RunStart
 	told                             []*store.Message // that waits may be for
 	flows                            map[string]bool
 	topics                           map[string]store.Kind // of waits
@@ -43,6 +43,9 @@ func groupOf(s *Store, changes []*store.Change) groupRuns {
 		if len(ch.Runs) <= store.MaxSends {
 			for _, st := range ch.Runs {
 				g.starts, g.flows[st.Workflow] = append(g.starts, st), true
+			}
+			if ch.Outside {
+				g.outside = append(g.outside, ch.Runs...)
 			}
 		}
 		if ch.Run != nil && checkUpdate(ch.Run) == nil {
@@ -105,6 +108,7 @@ func (t *commit) askRuns() error {
 	t.lockKeys(&g)
 	if len(g.starts) > 0 {
 		r.askStarts(g.starts)
+		r.askRooms(g.outside)
 	}
 	if len(g.updated) > 0 {
 		r.askRows(g.updated)
@@ -184,7 +188,11 @@ func (t *commit) applyRuns(ch *store.Change) (refused, err error) {
 			return refused, nil
 		}
 	}
-	if refused := r.refuseStarts(ch.Runs); refused != nil {
+	refused = r.refuseStarts(ch.Runs)
+	if refused == nil && ch.Outside {
+		refused = r.refuseFull(ch.Runs)
+	}
+	if refused != nil {
 		return refused, nil
 	}
 	if ch.Run != nil {
@@ -239,7 +247,7 @@ func (t *commit) writeRuns() error {
 	r.writeLocks()
 	r.writeMail()
 	r.writeStarts()
-	r.tallied = r.writeEnds()
+	r.tallied = r.writeTally()
 	for _, ch := range r.updates {
 		ch.Run.Unread = len(r.rows[int64(ch.Run.No)].mail) > 0
 	}

@@ -22,14 +22,15 @@ type runDesk struct {
 	doubtful bool
 
 	rows    map[int64]*runRow
-	wanted  map[int64]bool // to be locked
-	numbers []int64        // drawn for mail, fences and places, not given out yet
-	need    int            // how many are to be drawn
-	look    bool           // what is done depends on what is found when the rows are locked
-	letters []letterRow    // to be inserted
-	dropped []dropMail     // to be deleted before
-	woken   map[int64]bool // workflows
-	ended   map[int64]*[4]int64
+	wanted  map[int64]bool      // to be locked
+	numbers []int64             // drawn for mail, fences and places, not given out yet
+	need    int                 // how many are to be drawn
+	look    bool                // what is done depends on what is found when the rows are locked
+	letters []letterRow         // to be inserted
+	dropped []dropMail          // to be deleted before
+	woken   map[int64]bool      // workflows
+	counts  map[int64]*[4]int64 // of workflows, by outcome; Running: started
+	rooms   map[int64]*runRoom
 
 	starts starts
 	waits  waits
@@ -178,14 +179,17 @@ func (d *runDesk) wake(workflow int64) {
 	d.woken[workflow] = true
 }
 
-func (d *runDesk) endedBy(workflow int64, outcome store.Outcome) {
-	if d.ended == nil {
-		d.ended = map[int64]*[4]int64{}
+func (d *runDesk) endedBy(workflow int64, outcome store.Outcome) { d.tallyOf(workflow)[outcome%4]++ }
+
+// tallyOf is how many runs of a workflow are started (Running), and end.
+func (d *runDesk) tallyOf(workflow int64) *[4]int64 {
+	if d.counts == nil {
+		d.counts = map[int64]*[4]int64{}
 	}
-	if d.ended[workflow] == nil {
-		d.ended[workflow] = &[4]int64{}
+	if d.counts[workflow] == nil {
+		d.counts[workflow] = &[4]int64{}
 	}
-	d.ended[workflow][outcome%4]++
+	return d.counts[workflow]
 }
 
 const (
@@ -196,8 +200,8 @@ const (
 	sqlEndRuns = `update weir.runs r set wake = null, ended_us = $1, outcome = u.outcome, result = u.result, reason = u.reason
 		from unnest($2::bigint[], $3::smallint[], $4::bytea[], $5::text[]) as u(no, outcome, result, reason) where r.no = u.no`
 	sqlParentSteps = `update weir.runs r set parent_step = u.step from unnest($1::bigint[], $2::int[]) as u(no, step) where r.no = u.no`
-	sqlTallyEnds   = `insert into weir.tally (workflow, done, gone, died)
-		select * from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[])`
+	sqlTallyRuns   = `insert into weir.tally (workflow, appended, done, gone, died)
+		select * from unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])`
 )
 
 // writeRows queues what has become of the runs' rows.
@@ -250,18 +254,21 @@ func (d *runDesk) writeRows() {
 	}
 }
 
-// writeEnds queues the counting of the runs that ended, and says how many rows that takes.
-func (d *runDesk) writeEnds() int {
+// writeTally queues the counting of the runs that are started and that ended, and says how many rows that takes.
+func (d *runDesk) writeTally() int {
+	for i := range d.starts.fresh {
+		d.tallyOf(d.starts.fresh[i].workflow)[store.Running]++
+	}
 	var flows []int32
-	var n [3][]int64
-	for _, workflow := range slices.Sorted(maps.Keys(d.ended)) {
+	var n [4][]int64
+	for _, workflow := range slices.Sorted(maps.Keys(d.counts)) {
 		flows = append(flows, int32(workflow))
 		for i := range n {
-			n[i] = append(n[i], d.ended[workflow][i+1])
+			n[i] = append(n[i], d.counts[workflow][i])
 		}
 	}
 	if len(flows) > 0 {
-		d.do(sqlTallyEnds, flows, n[0], n[1], n[2])
+		d.do(sqlTallyRuns, flows, n[store.Running], n[store.Completed], n[store.Failed], n[store.Cancelled])
 	}
 	return len(flows)
 }

@@ -14,6 +14,7 @@ import (
 type runState struct {
 	workflows sync.Map // numbers, by name: they never change
 	topics    sync.Map // of waits: knownTopic by name, which never change either
+	credits   credits
 
 	mu      sync.Mutex
 	gates   map[int64]*gate              // runs with an update under way in this process

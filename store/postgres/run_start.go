@@ -188,6 +188,9 @@ func (d *runDesk) start(list []*store.RunStart, leases bool) {
 			d.wake(r.workflow)
 		}
 		d.starts.fresh = append(d.starts.fresh, r)
+		if room := d.rooms[r.workflow]; room != nil {
+			room.depth++
+		}
 		d.starts.known[name] = &knownRun{no: r.no, version: int64(st.Version), parent: int64(st.Parent), parentStep: r.parentStep,
 			started: d.now, input: st.Input, fresh: len(d.starts.fresh)}
 		st.No, st.Epoch, st.StartedAt, st.Existed = store.RunNo(r.no), r.epoch, at(d.now), false
@@ -328,6 +331,7 @@ func (d *runDesk) askOwn(ch *store.Change) error {
 	d.do(sqlShareProcess, d.s.startsLock())
 	d.do(sqlKeys, slices.Sorted(maps.Keys(locks)))
 	d.askStarts(ch.Runs)
+	d.askRooms(ch.Runs)
 	return nil
 }
 
@@ -336,6 +340,9 @@ const sqlWithdraw = `delete from weir.runs where no = any($1::bigint[])`
 // offer inserts the starts of a caller's transaction, in which no statement may fail. refused:
 // another transaction has started one of them otherwise, after we looked; then none is there.
 func (d *runDesk) offer(list []*store.RunStart) (refused, err error) {
+	if refused := d.refuseFull(list); refused != nil {
+		return refused, nil
+	}
 	d.start(list, false)
 	if len(d.starts.fresh) == 0 {
 		return nil, nil
@@ -350,8 +357,12 @@ func (d *runDesk) offer(list []*store.RunStart) (refused, err error) {
 			return err
 		}, c.args(d.now)...)
 	}
-	if err := d.flush(); err != nil || len(inserted) == len(d.starts.fresh) {
+	if err := d.flush(); err != nil {
 		return nil, err
+	}
+	if len(inserted) == len(d.starts.fresh) {
+		d.writeTally()
+		return nil, nil
 	}
 	d.do(sqlWithdraw, slices.Sorted(maps.Keys(inserted)))
 	d.starts = starts{}

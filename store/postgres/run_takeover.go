@@ -31,6 +31,7 @@ func (s *Store) beginRuns(t *tx) error {
 	s.runs.mu.Lock()
 	s.runs.given, s.runs.written = nil, written{}
 	s.runs.mu.Unlock()
+	s.runs.credits.forget()
 	gone, err := t.numbers(sqlGoneOwners, runwake.Leased, runwake.Mail, 0)
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 		t.ask(sqlOthers, s.readOthers, 0)
 		t.ask(sqlNewProcess, func(read scan) error { return read(&id) },
 			p.PID, p.Host, p.Version, strings.Join(p.Owns, " "), now)
+		limitRuns(t, p.Limits)
 		t.askLives() // as long as this process lives nobody begins another
 		return s.beginRuns(t)
 	})

@@ -41,8 +41,9 @@ const (
 		outdated as (
 			delete from weir.counts c using sums s where c.topic = s.topic and c.queue = s.queue and c.no = s.no),
 		workflows as (
-			update weir.workflows w set completed = w.completed + f.done, failed = w.failed + f.gone, cancelled = w.cancelled + f.died
-			from (select workflow, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
+			update weir.workflows w set completed = w.completed + f.done, failed = w.failed + f.gone, cancelled = w.cancelled + f.died,
+				unfinished = w.unfinished + f.begun - f.done - f.gone - f.died
+			from (select workflow, sum(appended)::bigint as begun, sum(done)::bigint as done, sum(gone)::bigint as gone, sum(died)::bigint as died
 				from folded where workflow is not null group by workflow) f where w.id = f.workflow),
 		mark as (
 			insert into weir.folds (no, seen) select last.no + 1, pg_current_snapshot() from last where exists (select 1 from folded))

@@ -64,7 +64,7 @@ func Laws() []Law {
 		capacityLaws(), lagLaws(), dedupLaws(), retentionLaws(),
 		operateLaws(), figureLaws(), storyLaws(), traceLaws(), readerLaws(), limitLaws(),
 		runStartLaws(), runClaimLaws(), runCrashLaws(), runFenceLaws(), runUpdateLaws(),
-		runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
+		runCapacityLaws(), runWaitLaws(), runMailLaws(), runChildLaws(), runLockLaws(),
 		runOperateLaws(), runWokenLaws(), runReadLaws(), runKeepLaws(), runConcurrentLaws(),
 		originLaws(), arrivalLaws(), drainedLaws(), stateLaws(), exchangeLaws(), renewLaws(), exchangeConcurrentLaws(),
 		concurrentLaws(), walkLaws(), runWalkLaws(), exchangeWalkLaws(),

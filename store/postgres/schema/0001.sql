@@ -109,7 +109,7 @@ create table weir.tally (
   xid      xid8 not null default pg_current_xact_id(),
   topic    integer,
   queue    integer,
-  workflow integer,  -- with done, gone and died for completed, failed and cancelled
+  workflow integer,  -- with appended, done, gone and died for started, completed, failed and cancelled
   appended bigint not null default 0,
   done     bigint not null default 0,
   gone     bigint not null default 0,
@@ -335,7 +335,10 @@ create table weir.workflows (
   name      text not null unique,
   completed bigint not null default 0,
   failed    bigint not null default 0,
-  cancelled bigint not null default 0
+  cancelled bigint not null default 0,
+  -- runs that have not ended, of which starts from outside make no more than capacity; 0 is no bound
+  unfinished bigint not null default 0,
+  capacity   bigint not null default 0
 ) with (fillfactor = 50);
 
 -- wake is why the run will go on, and null once it has ended: ready, leased, waiting

@@ -12,7 +12,7 @@ import (
 func All() []Mutant {
 	return slices.Concat(writers(), claimers(), settlers(), keepers(),
 		originators(), arrivers(), drainers(), staters(), exchangers(), renewers(),
-		runWriters(), runWaiters(), runClaimers(), runKeepers())
+		runWriters(), runCounters(), runWaiters(), runClaimers(), runKeepers())
 }
 
 func writers() []Mutant {

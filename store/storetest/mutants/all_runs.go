@@ -71,6 +71,35 @@ func unparked(u *store.RunUpdate, _ *Memory) {
 	}
 }
 
+func runCounters() []Mutant {
+	unbounded := changing(func(c *store.Change, _ *Memory) { c.Outside = false })
+	return []Mutant{
+		{"admits any number of runs", "run-capacity/exact", unbounded},
+		{"admits any number of runs", "run-capacity/concurrent", unbounded},
+		{"counts runs that ended", "run-capacity/exact", updating(func(u *store.RunUpdate, _ *Memory) {
+			if u.Verdict == store.Ended {
+				u.Verdict = store.Parked
+			}
+		})},
+		{"counts no runs that are parked", "run-capacity/counts", updating(func(u *store.RunUpdate, _ *Memory) {
+			if u.Verdict == store.Parked {
+				u.Verdict, u.Outcome = store.Ended, store.Failed
+			}
+		})},
+		{"refuses what leaves with an update", "run-capacity/inside", changing(func(c *store.Change, _ *Memory) { c.Outside = true })},
+		{"takes a run that exists for another", "run-capacity/again", beginning(func(r *store.RunStart, m *Memory) { r.ID += string(rune('a' + m.count()%20)) })},
+		{"counts the runs of all workflows together", "run-capacity/several", beginning(func(r *store.RunStart, _ *Memory) {
+			r.Workflow, r.ID, r.Input = "orders.fulfil", r.Workflow+r.ID, nil
+		})},
+		{"forgets what AppendIn starts", "run-capacity/own", func(s store.Store, _ *Memory) store.Store {
+			return &broken{Store: s, appendIn: func(c *store.Change) *store.Change { return &store.Change{Sends: c.Sends} }}
+		}},
+		{"forgets bounds", "run-capacity/unbounded", func(s store.Store, _ *Memory) store.Store {
+			return &broken{Store: s, begin: func(p *store.Process) { p.Limits = nil }}
+		}},
+	}
+}
+
 func runWaiters() []Mutant {
 	unfreed := updating(func(u *store.RunUpdate, _ *Memory) {
 		for i, a := range u.Locks {

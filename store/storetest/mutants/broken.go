@@ -11,6 +11,7 @@ import (
 // broken is a store with some of its methods done wrong; nil ones are right.
 type broken struct {
 	store.Store
+	begin   func(p *store.Process)
 	commit  func(ctx context.Context, g *store.Group) error
 	claim   func(ctx context.Context, r store.ClaimRequest) (store.Claimed, error)
 	declare func(queues []store.Queue) []store.Queue
@@ -20,6 +21,13 @@ type broken struct {
 	prune   func(r store.Retention) store.Retention
 
 	appendIn func(c *store.Change) *store.Change
+}
+
+func (b *broken) Begin(ctx context.Context, p *store.Process) error {
+	if b.begin != nil {
+		b.begin(p)
+	}
+	return b.Store.Begin(ctx, p)
 }
 
 func (b *broken) Commit(ctx context.Context, g *store.Group) error {
