@@ -206,9 +206,24 @@ func (s *state) unworkedQueues() []problemView {
 				fmt.Sprintf("nobody works queue %s, and %s", q.Name, waitText(q.Depth)),
 				"start the service that owns it; the running one owns " + strings.Join(s.process.Owns, ", "),
 			})
+		} else if s.untouched(q) {
+			out = append(out, problemView{
+				fmt.Sprintf("%s in queue %s for %s, and none was begun", waitText(q.Depth-q.Deferred), q.Name, s.now.Sub(q.Oldest).Round(time.Second)),
+				"see that the service which owns it registers a handler (weir.Handle, Answer or Subscribe) before it runs; weir queue show " + q.Name,
+			})
 		}
 	}
 	return out
+}
+
+// handlerPatience is how long a message of a queue may wait before somebody is asked whether there is a handler.
+const handlerPatience = time.Minute
+
+// untouched says whether nobody seems to handle what waits in a queue, which is the running process's by its name: a
+// command without a handler. What waits for another store, in a relay's queue, has its reason in weir boundary ls.
+func (s *state) untouched(q weir.QueueFigures) bool {
+	return q.Depth > q.Deferred && q.Leased == 0 && q.Dead == 0 && q.Done+q.Died+q.Failed == 0 && q.Paused == nil && !q.Parked &&
+		!strings.Contains(q.Name, "@") && !q.Oldest.IsZero() && s.now.Sub(q.Oldest) > handlerPatience && s.now.Sub(s.process.StartedAt) > handlerPatience
 }
 
 // queueProblems is what is wrong with a queue by itself.

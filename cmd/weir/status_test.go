@@ -97,6 +97,28 @@ func TestStatusUnowned(t *testing.T) {
 	}
 }
 
+// A command that the running process's boundary is sent, and that nothing handles, is said to wait.
+func TestStatusWithoutAHandler(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := state{now: now, running: true, process: &weir.Process{Owns: []string{"kitchen"}, StartedAt: now.Add(-time.Hour)}, queues: make([]weir.QueueFigures, 6)}
+	for i, name := range []string{"kitchen.forgotten", "kitchen.new", "kitchen.worked", "kitchen.later", "kitchen.shut@floor", "kitchen.blocked"} {
+		s.queues[i].Name, s.queues[i].Depth, s.queues[i].Oldest = name, 2, now.Add(-90*time.Second)
+	}
+	s.queues[1].Oldest = now.Add(-time.Second)
+	s.queues[2].Failed = 1
+	s.queues[3].Deferred = 2
+	s.queues[5].Dead = 1
+	problems := s.unworked()
+	if len(problems) != 1 || problems[0].What != "2 messages wait in queue kitchen.forgotten for 1m30s, and none was begun" {
+		t.Errorf("problems = %v, want one about kitchen.forgotten", problems)
+	}
+	s.process.StartedAt = now
+	if problems := s.unworked(); len(problems) != 0 {
+		t.Errorf("problems = %v, want none of a process that has begun just now", problems)
+	}
+}
+
 func TestProcessState(t *testing.T) {
 	now := time.Now()
 	host, err := os.Hostname()
