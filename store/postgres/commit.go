@@ -410,11 +410,7 @@ func (t *commit) keep(s *Store) {
 	if n := len(t.appended); n > 0 {
 		s.newest.Store(seqOf(int64(t.appended[n-1].Pos)))
 	}
-	for _, b := range t.batches {
-		if b.dirty && b.open == 0 {
-			s.watched.drop(b.ref)
-		}
-	}
+	t.keepBatches(s)
 	t.keepEager()
 	t.keepRuns()
 	if len(t.appended) > 0 || len(t.g.Woken) > 0 {

@@ -23,13 +23,22 @@ import (
 // next ones go on with what is not visible in seen, visible in target, and above upto, until
 // nothing is left; then target becomes seen.
 //
+// What came since can be as much as there is, after a pause, and nearly all of it is fresh. So who is late is looked for
+// below a number of transactions, beyond. Each that sends has its number before it draws a position, and high was there to be seen when
+// the claim looked: so who has drawn one up to high has a lower number than the claim, which is given its own after that. What a
+// commit claims with the send draws after it has a number; there the first that settles something of the batch tells its own, for it began later.
+//
 // All lanes that a process may claim are claimed together, so their groups become one as
 // soon as they are equally far.
 type cursor struct {
 	batch  int64 // the number of the newest batch
 	high   int64 // the highest of the groups'
 	groups []group
+	beyond string // who has this number or a higher one is not late; unbounded if that is not known
 }
+
+// unbounded is above all numbers of transactions.
+const unbounded = "18446744073709551615"
 
 // group is lanes that are equally far.
 type group struct {
@@ -40,7 +49,8 @@ type group struct {
 	upto   int64
 }
 
-const sqlCursor = `select no, high, masks, highs, seens::text[], array(select coalesce(x::text, '') from unnest(targets) as u(x)), uptos
+const sqlCursor = `select no, high, masks, highs, seens::text[], array(select coalesce(x::text, '') from unnest(targets) as u(x)), uptos,
+		coalesce(beyond::text, '` + unbounded + `')
 	from weir.batches where queue = $1 order by no desc limit 1`
 
 // askCursor queues the reading of a queue's cursor.
@@ -48,7 +58,7 @@ func askCursor(t *tx, queue int64, into *cursor) {
 	t.ask(sqlCursor, func(read scan) error {
 		var masks, highs, uptos []int64
 		var seens, targets []string
-		if err := read(&into.batch, &into.high, &masks, &highs, &seens, &targets, &uptos); err != nil {
+		if err := read(&into.batch, &into.high, &masks, &highs, &seens, &targets, &uptos, &into.beyond); err != nil {
 			return err
 		}
 		into.groups = into.groups[:0]
@@ -103,16 +113,18 @@ type newBatch struct {
 	first     []int64 // positions claimed for the first time, ascending
 	positions []int64
 	lanes     int64
+	bounded   bool // the transaction was given its number after it had looked
 }
 
-const sqlNewBatch = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, span,
+const sqlNewBatch = `insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, beyond, span,
 		lanes, open, claimed_us, done_us, manifest, bits, times)
 	values ($1, $2, 1, $3, $4::smallint, $5, $6::int[], $7::bigint[], $8::text[]::pg_snapshot[],
 		array(select nullif(x, '')::pg_snapshot from unnest($9::text[]) as u(x)), $10::bigint[],
-		case when $11::bigint > 0 then int8range($11::bigint, $12::bigint, '[]') end, $13, $14, $15::bigint, null, $16, $17, '')`
+		case when $18 then pg_current_xact_id() end, case when $11::bigint > 0 then int8range($11::bigint, $12::bigint, '[]') end, $13, $14, $15::bigint, null, $16, $17, '')`
 
 const sqlMoveCursor = `update weir.batches set high = $3, masks = $4::int[], highs = $5::bigint[], seens = $6::text[]::pg_snapshot[],
-		targets = array(select nullif(x, '')::pg_snapshot from unnest($7::text[]) as u(x)), uptos = $8::bigint[]
+		targets = array(select nullif(x, '')::pg_snapshot from unnest($7::text[]) as u(x)), uptos = $8::bigint[],
+		beyond = case when $9 then pg_current_xact_id() else '` + unbounded + `'::xid8 end
 	where queue = $1 and no = $2`
 
 // place is the groups as arrays.
@@ -133,11 +145,11 @@ func (b *newBatch) insert(t *tx) {
 	}
 	n := len(b.positions)
 	t.do(sqlNewBatch, int64(b.ref.Queue), b.ref.No, t.process, batchLeased, b.high, masks, highs, seens, targets, uptos,
-		from, to, b.lanes, n, t.now, batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(batchrow.NewBits(n)))
+		from, to, b.lanes, n, t.now, batchrow.AppendManifest(make([]byte, 0, 16+2*n), b.positions), []byte(batchrow.NewBits(n)), b.bounded)
 }
 
 // move queues the moving of the cursor in the row of the batch, which is the newest.
 func (b *newBatch) move(t *tx) {
 	masks, highs, seens, targets, uptos := b.place()
-	t.do(sqlMoveCursor, int64(b.ref.Queue), b.ref.No, b.high, masks, highs, seens, targets, uptos)
+	t.do(sqlMoveCursor, int64(b.ref.Queue), b.ref.No, b.high, masks, highs, seens, targets, uptos, b.bounded)
 }

@@ -28,10 +28,10 @@ const (
 			from t returning id, start_pos),
 		l as (
 			insert into weir.lanes (queue, lane) select q.id, g.lane from q, generate_series(0, 15) as g(lane))
-		insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos,
+		insert into weir.batches (queue, no, epoch, owner, state, high, masks, highs, seens, targets, uptos, beyond,
 			lanes, open, claimed_us, done_us, manifest, bits, times)
 		select q.id, 0, 0, 0, 2, q.start_pos, array[131071], array[q.start_pos], array[pg_current_snapshot()], array[null::pg_snapshot], array[0::bigint],
-			0, 0, $8, $8, '', '', '' from q returning queue`
+			case when $7 then '3'::xid8 end, 0, 0, $8, $8, '', '', '' from q returning queue`
 	sqlDeadKeysOf = `select distinct key from weir.dead where queue = $1 and key is not null`
 )
 

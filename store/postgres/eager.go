@@ -143,21 +143,16 @@ func (t *commit) keepEager() {
 // that claims what it appends: all of them go into the snapshot.
 const gapMost = 1_000
 
-// asCommitted is a snapshot, as text, as it would be had a transaction that it shows as running
-// been committed before it was taken.
+// asCommitted is a transaction's own snapshot, as text, as it would be for others had the transaction been
+// committed before it was taken.
 func asCommitted(text, xid string) (seen string, ok bool) {
 	own, err := strconv.ParseUint(xid, 10, 64)
 	s, bad := parseSnapshot(text)
 	if err != nil || bad != nil {
 		return "", false
 	}
-	if own < s.end {
-		i := slices.Index(s.running, own)
-		if i < 0 {
-			return "", false
-		}
-		s.running = slices.Delete(s.running, i, i+1)
-		return s.String(), true
+	if own < s.end { // others that began later have ended; a snapshot does not list whose own it is
+		return text, true
 	}
 	if own-s.end > gapMost {
 		return "", false

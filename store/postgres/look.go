@@ -18,7 +18,7 @@ import (
 const (
 	lookColumns = ` m.seq, m.sent_us, m.version, m.lane, coalesce(m.key, ''), coalesce(m.due_us, 0),
 		coalesce(m.cause, ''), coalesce(m.correlation, ''), coalesce(m.origin, ''), m.headers, m.body `
-	lookSnapshot = `select 0, 0, 0::bigint, 0::bigint, 0, 0, pg_current_snapshot()::text, 0::bigint, '', '', '', null::bytea, null::bytea`
+	lookSnapshot = `select 0, 0, 0::bigint, 0::bigint, (pg_current_xact_id_if_assigned() is not null)::int, 0, pg_current_snapshot()::text, 0::bigint, '', '', '', null::bytea, null::bytea`
 	lookBounded  = `select *, coalesce(sum(length(body)) over (order by seq rows between unbounded preceding and 1 preceding), 0) as before`
 
 	// One group of all lanes: what a single process has, and nearly all claims are.
@@ -26,7 +26,7 @@ const (
 		union all
 		select 1, 1,` + lookColumns + `from (
 			(select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax($2::text::pg_snapshot)
-				and m.seq + 0 <= $3 order by m.seq + 0 limit $4)
+				and m.xid < $6::text::xid8 and m.seq + 0 <= $3 order by m.seq + 0 limit $4)
 			union all
 			(select m.* from pg_snapshot_xip($2::text::pg_snapshot) as x cross join lateral (
 					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
@@ -46,7 +46,7 @@ const (
 		union all
 		select 1, g.i,` + lookColumns + `from g cross join lateral (
 			(select m.* from weir.messages m where g.target is null and (m.topic + 0) = $1 and m.xid >= pg_snapshot_xmax(g.seen)
-				and m.seq + 0 <= g.high and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $9)
+				and m.xid < $11::text::xid8 and m.seq + 0 <= g.high and (g.mask >> m.lane) & 1 = 1 order by m.seq + 0 limit $9)
 			union all
 			(select m.* from pg_snapshot_xip(g.seen) as x cross join lateral (
 					select m.* from weir.messages m where (m.topic + 0) = $1 and m.xid = x
@@ -79,6 +79,7 @@ type lookup struct {
 	whole    bool  // that is all there is
 	most     int   // messages asked for, but for one to tell that there are more
 	bytes    int   // of the fresh messages' bodies
+	early    bool  // the transaction had no number yet
 }
 
 // found is a message that a look found.
@@ -88,12 +89,12 @@ type found struct {
 	group int
 }
 
-// look queues the look at groups of a cursor, for most messages and one more.
+// look queues the look at groups of the cursor, for most messages and one more.
 func (k *claim) look(groups []group, most int) *lookup {
 	l := &lookup{late: make([][]found, len(groups)), whole: true, most: most}
 	if len(groups) == 1 && groups[0].mask == maskAll && groups[0].target == "" {
 		g := groups[0]
-		k.t.ask(sqlLookAll, k.lookRow(l), k.row.topic, g.seen, seqOf(g.high), most+1, loadMax)
+		k.t.ask(sqlLookAll, k.lookRow(l), k.row.topic, g.seen, seqOf(g.high), most+1, loadMax, k.cursor.beyond)
 		return l
 	}
 	var masks, highs, uptos []int64
@@ -106,7 +107,7 @@ func (k *claim) look(groups []group, most int) *lookup {
 	}
 	l.scanned = least
 	k.t.ask(sqlLook, k.lookRow(l), k.row.topic, masks, highs, seens, targets, uptos, seqOf(least), (most+1)*scanPerMessage,
-		most+1, loadMax)
+		most+1, loadMax, k.cursor.beyond)
 	return l
 }
 
@@ -122,7 +123,7 @@ func (k *claim) lookRow(l *lookup) func(scan) error {
 		}
 		switch part {
 		case 0:
-			l.snapshot = m.Key
+			l.snapshot, l.early = m.Key, m.Version == 0
 			return nil
 		case 3:
 			l.whole = sentUs < int64((l.most+1)*scanPerMessage)

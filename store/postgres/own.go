@@ -157,7 +157,8 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) err
 const (
 	sqlLife        = `select ` + lifeNow
 	sqlCallersHead = `select coalesce($1::bigint, (extract(epoch from now()) * 1000000)::bigint),
-		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0)`
+		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
+		pg_current_xact_id() is null`
 )
 
 // callersTx is the transaction that a caller brought, which we neither begin nor end,
@@ -188,7 +189,10 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		}
 		return nil
 	})
-	t.ask(sqlCallersHead, func(read scan) error { return read(&t.now, &t.lost) }, s.clockNow(), t.process)
+	t.ask(sqlCallersHead, func(read scan) error {
+		var skip bool // it has a number before it draws positions, see cursor
+		return read(&t.now, &t.lost, &skip)
+	}, s.clockNow(), t.process)
 	return t, nil
 }
 

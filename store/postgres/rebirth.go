@@ -33,7 +33,7 @@ const (
 		on conflict do nothing`
 	// In the newest batch's row: a batch of nothing would leave a gap on the lanes of relays.
 	sqlSeeAnew = `update weir.batches b set seens = array_fill(pg_current_snapshot(), array[cardinality(b.masks)]),
-			targets = array_fill(null::pg_snapshot, array[cardinality(b.masks)]), uptos = array_fill(0::bigint, array[cardinality(b.masks)])
+			targets = array_fill(null::pg_snapshot, array[cardinality(b.masks)]), uptos = array_fill(0::bigint, array[cardinality(b.masks)]), beyond = null
 		from ` + sqlNewest + ` n where b.queue = n.queue and b.no = n.no`
 	// Visible in every snapshot, so never late.
 	sqlAge       = `update weir.messages m set xid = '3' from weir.topics t where (m.topic + 0) = t.id and m.xid >= pg_snapshot_xmin(pg_current_snapshot())`

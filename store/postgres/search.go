@@ -21,7 +21,32 @@ type claimState struct {
 	onDead  store.OnDead
 	guessed bool // the last claim found what had been expected
 
+	mine bool // the cursor is as it was inserted with a batch of this process's
+	// settled is the newest batch of the queue that this process has settled something of.
+	settled atomic.Pointer[settledBatch]
+
 	drains [keyedLanes]drain // of lanes beyond this process's share
+}
+
+// settledBatch is a batch, and the first transaction that settled something of it.
+type settledBatch struct {
+	no  int64
+	xid string
+}
+
+// beyond is cursor.beyond as the newest batch has it by now.
+func (c *claimState) beyond() string {
+	if s := c.settled.Load(); c.cursor.beyond == unbounded && c.mine && s != nil && s.no == c.cursor.batch {
+		return s.xid
+	}
+	return c.cursor.beyond
+}
+
+// settles notes that a batch was settled in.
+func (c *claimState) settles(no int64, xid string) {
+	if s := c.settled.Load(); s == nil || s.no < no {
+		c.settled.Store(&settledBatch{no, xid})
+	}
 }
 
 // knownBatches is the batches with numbers below next that were open: the others of them are
@@ -48,9 +73,13 @@ func (c *claimState) learn(k *claim) {
 		known.open = append(known.open, b.no)
 	}
 	c.known.Store(known)
-	c.cursor, c.name, c.topic, c.onDead = k.cursor, k.row.name, k.row.topic, k.row.onDead
+	c.cursor, c.name, c.topic, c.onDead, c.mine = k.cursor, k.row.name, k.row.topic, k.row.onDead, false
 	if len(k.batch.groups) > 0 { // it has moved the cursor
-		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, groups: k.batch.groups}
+		c.cursor = cursor{batch: k.batch.ref.No, high: k.batch.high, groups: k.batch.groups, beyond: unbounded}
+		c.mine = len(k.list) > 0
+		if k.batch.bounded {
+			c.cursor.beyond = k.xid
+		}
 	}
 }
 
@@ -79,7 +108,7 @@ func (k *claim) searchAhead() {
 	if !c.predicts() || k.request.Abandoned {
 		return
 	}
-	k.row.topic, k.row.onDead, k.lanes.mask = c.topic, c.onDead, maskAll
+	k.row.topic, k.row.onDead, k.lanes.mask, k.cursor.beyond = c.topic, c.onDead, maskAll, c.beyond()
 	k.ahead = k.search(c.cursor.groups)
 }
 
@@ -156,17 +185,22 @@ func (k *claim) lease() error {
 	if short > 0 {
 		fresh, groups, more = nil, within, true
 	}
-	if len(due) == 0 && len(fresh) == 0 && l.whole && !worthwhile(within, groups) {
+	if len(due) == 0 && len(fresh) == 0 && l.whole && !worthwhile(within, groups) && !k.bounds(l) {
 		k.claimed.More = more
 		t.quit = !k.lanes.changed
 		return nil
 	}
-	k.batch = newBatch{groups: merge(append(rest, groups...)), high: k.cursor.high}
+	k.batch = newBatch{groups: merge(append(rest, groups...)), high: k.cursor.high, bounded: l.early}
 	if err := k.file(due, messages, fresh); err != nil {
 		return err
 	}
 	k.claimed.More = more || moreDue
 	return k.deliver(fresh)
+}
+
+// bounds reports whether a claim of nothing is to tell, in the newest batch, who is not late: nobody else will. It does so once.
+func (k *claim) bounds(l *lookup) bool {
+	return l.early && k.cursor.beyond == unbounded && !slices.ContainsFunc(k.open, func(b openBatch) bool { return b.no == k.cursor.batch })
 }
 
 // worthwhile reports whether a cursor has moved so far, past messages of others' lanes, that

@@ -49,7 +49,8 @@ const (
 			from weir.batches b where b.queue = u.queue and b.no = u.no for update) b`
 	sqlSetBatch = `update weir.batches set open = $3, bits = $4, times = times || $5::bytea,
 			lanes = case when $3 = 0 then 0 else lanes end,
-			state = case when $3 = 0 then 2 else state end, done_us = case when $3 = 0 then $6::bigint end
+			state = case when $3 = 0 then 2 else state end, done_us = case when $3 = 0 then $6::bigint end,
+			beyond = coalesce(beyond, pg_current_xact_id())
 		where queue = $1 and no = $2`
 
 	// n: all that was ever recorded. What else happened is of since the last death: a
@@ -334,6 +335,21 @@ func (t *commit) writeBatches() {
 	}
 	for queue, c := range t.settled {
 		t.tallies.settled(queue, c.done, c.gone, c.died)
+	}
+}
+
+// keepBatches tells the store which batches the transaction has settled something of.
+func (t *commit) keepBatches(s *Store) {
+	for _, b := range t.batches {
+		if !b.dirty {
+			continue
+		}
+		if b.open == 0 {
+			s.watched.drop(b.ref)
+		}
+		if one, ok := s.claiming.Load(b.ref.Queue); ok {
+			one.(*claimState).settles(b.ref.No, t.xid)
+		}
 	}
 }
 

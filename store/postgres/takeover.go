@@ -10,7 +10,7 @@ import (
 const (
 	sqlBatch    = `select epoch, owner, state, open, claimed_us, manifest, bits, length(times) from weir.batches where queue = $1 and no = $2 for update`
 	sqlTakeOver = `update weir.batches set epoch = $3, owner = $4, state = $5::smallint, open = $6, bits = $7, lanes = $8,
-		done_us = case when $5::smallint = 2 then $9::bigint end, owners = owners || $10::bytea where queue = $1 and no = $2`
+		done_us = case when $5::smallint = 2 then $9::bigint end, beyond = coalesce(beyond, pg_current_xact_id()), owners = owners || $10::bytea where queue = $1 and no = $2`
 
 	sqlOldStarts = `select pos, process, started_us, lone from weir.starts where queue = $1 and pos = any($2::bigint[]) and process <> $3`
 	sqlHistory   = `select pos, n, attempt, coalesce(started_us, 0), verdict from weir.attempts

@@ -162,6 +162,7 @@ create view weir.queue_counts as
 -- The newest batch of a queue is its cursor; batch 0 is made with the queue. The cursor's columns
 -- are arrays of one length: for the lanes in masks[i], everything up to highs[i] that is visible
 -- in seens[i] has been claimed. See cursor.go for targets and uptos.
+-- beyond: transactions with this number or a higher one have drawn no positions up to high; null: it is not known.
 -- high: the highest of highs. span: the range of the positions that this batch was the first to
 -- claim; null for none. lanes: those of its messages that are not settled, at least.
 -- manifest: the leased positions; bits: which are settled; times: for those, start after claimed_us
@@ -179,6 +180,7 @@ create table weir.batches (
   seens      pg_snapshot[] not null,
   targets    pg_snapshot[] not null,
   uptos      bigint[] not null,
+  beyond     xid8,
   span       int8range,
   lanes      integer not null,
   open       integer not null,
