@@ -73,7 +73,7 @@ func (e *Engine) Check(ctx context.Context) ([]Finding, error) { return e.st.Rea
 // StoreInfo describes the store.
 func (e *Engine) StoreInfo() store.Info { return e.st.Info() }
 
-// Because is who acts and why. Both are required and kept in the audit.
+// Because is who acts and why. Both are required and kept in the audit: at most 512 bytes, and 8 KiB; longer ones are refused.
 type Because struct{ By, Why string }
 
 // PauseQueue stops handing out a queue's messages, in all processes, until it is resumed.

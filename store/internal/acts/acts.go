@@ -22,6 +22,7 @@ func Check(a store.Act) error {
 	if strings.TrimSpace(a.Why) == "" {
 		faults = append(faults, errors.New("the reason (Why) is required: the audit keeps it"))
 	}
+	faults = append(faults, long("who acts (By)", a.By, byMax), long("the reason (Why)", a.Why, store.MaxReason), long("what to match (Matching)", a.Matching, store.MaxReason))
 	if OfRuns(a.Verb) {
 		return errors.Join(append(faults, checkRun(a)...)...)
 	}
@@ -40,6 +41,17 @@ func Check(a store.Act) error {
 		faults = append(faults, errors.New("a body or headers are replaced only when one message, by ID, is retried"))
 	}
 	return errors.Join(faults...)
+}
+
+// byMax bounds a name, in bytes.
+const byMax = 512
+
+// long refuses a text that the audit would have to keep in full.
+func long(what, text string, most int) error {
+	if len(text) > most {
+		return fmt.Errorf("%s has %d bytes, at most %d", what, len(text), most)
+	}
+	return nil
 }
 
 func checkExchange(a store.Act) (faults []error) {
