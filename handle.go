@@ -34,7 +34,8 @@ func Answer[In, Out any](e *Engine, c Command[In, Out], h func(context.Context, 
 }
 
 // Subscribe registers a subscriber of an event, or of a request's replies, under a name of its own,
-// "wait-staff.bring-food", which must belong to a boundary of this engine. Each subscriber gets each event.
+// "wait-staff.bring-food", which must belong to a boundary of this engine. Each subscriber gets each event. A name that
+// the store does not know yet begins with the next event, or, with [FromEarliest], with the earliest that is kept.
 func Subscribe[T any](e *Engine, c Event[T], subscriber string, h func(context.Context, *Message[T]) error, o ...HandleOption) {
 	err := checkName("subscriber", subscriber)
 	if subscriber == c.topic.Name {

@@ -8,13 +8,13 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// Tx is a transaction of the user's database. An adapter makes and unwraps it:
-// sqlite.Tx and sqlite.SQL.
+// Tx is a transaction of the user's database. An adapter makes and unwraps it: sqlite.Tx and
+// sqlite.SQL; postgres.Tx, postgres.SQLTx, postgres.Pgx and postgres.SQL.
 type Tx = store.Tx
 
 // Message is a message in a handler's hand. As a [Sender] it sends together with
-// the handler's acknowledgement. It belongs to the handler's goroutine and is of
-// no use after the handler has returned.
+// the handler's acknowledgement, at most 10,000 messages. It belongs to the handler's goroutine; once
+// the handler has returned, or was written off, sends through it are refused.
 type Message[T any] struct {
 	ID          string // unique over all stores
 	Name        string // the contract's
@@ -33,7 +33,8 @@ type Message[T any] struct {
 // OnCommit adds f to the transaction of the acknowledgement: the rows it writes
 // commit with it, and with the messages sent, or not at all. f runs after the
 // handler has returned nil, may run again, has 5 seconds, and acts only through
-// tx. An error fails the attempt like the handler's own.
+// tx. An error fails the attempt like the handler's own. Several run in their order. By then what is
+// sent, and a reply, are made: f sends nothing (an error says so), and what it reads cannot be in them.
 func (m *Message[T]) OnCommit(f func(ctx context.Context, tx Tx) error) {
 	m.attempt.OnCommit(f)
 }

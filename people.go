@@ -10,16 +10,26 @@ import (
 
 // What people ask for, in the store's words.
 type (
+	// MessageQuery narrows [Engine.Messages]: by topic, key, time, and the page before an ID.
 	MessageQuery = store.MessageQuery
+	// MessageStory is a message with what each of its queues did with it.
 	MessageStory = store.MessageStory
-	MessageRow   = store.Message
-	QueueStory   = store.QueueStory
-	DeadQuery    = store.DeadQuery
-	DeadLetter   = store.DeadLetter
-	Process      = store.Process
-	AuditRow     = store.AuditRow
-	Finding      = store.Finding
-	Acted        = store.Acted
+	// MessageRow is a message as it was sent.
+	MessageRow = store.Message
+	// QueueStory is what one queue did with one message: its state, times, attempts.
+	QueueStory = store.QueueStory
+	// DeadQuery narrows [Engine.Dead]: by queue, a text in the reason, an ID, and the page after one.
+	DeadQuery = store.DeadQuery
+	// DeadLetter is a message that is not tried again by itself, with why.
+	DeadLetter = store.DeadLetter
+	// Process is a process that works the store, or did.
+	Process = store.Process
+	// AuditRow is an operator's act: who, when, on what, why, and what it changed.
+	AuditRow = store.AuditRow
+	// Finding is what [Engine.Check] found wrong, and what to do about it.
+	Finding = store.Finding
+	// Acted is how many an operator's act was about, and whether there are more.
+	Acted = store.Acted
 	// QueueFigures is a queue's state with its rates and times over a window.
 	QueueFigures = engine.QueueFigures
 	// Times are the quantiles of one duration.

@@ -8,16 +8,27 @@ import (
 
 // What people ask about runs, in the store's words.
 type (
-	RunRow     = store.RunRow
-	RunState   = store.RunState
-	RunQuery   = store.RunQuery
-	RunCount   = store.RunCount
-	RunStory   = store.RunStory
-	RunRecord  = store.Record
+	// RunRow is a run in a list: its state and why, without input and result.
+	RunRow = store.RunRow
+	// RunState is how a run stands: one of RunReady and so on, or how it ended.
+	RunState = store.RunState
+	// RunQuery narrows [Engine.Runs]: by workflow, state, the ID's beginning, and the page before a number.
+	RunQuery = store.RunQuery
+	// RunCount is how many runs of a workflow are in a state.
+	RunCount = store.RunCount
+	// RunStory is a run with all that happened to it.
+	RunStory = store.RunStory
+	// RunRecord is what is kept of one step.
+	RunRecord = store.Record
+	// RunAttempt is one attempt of a step that failed.
 	RunAttempt = store.StepAttempt
-	RunWait    = store.WaitRow
-	RunMail    = store.Mail
-	LockRow    = store.LockRow
+	// RunWait is a topic and key that a run waits for.
+	RunWait = store.WaitRow
+	// RunMail is what has come for a run and was not read by it yet.
+	RunMail = store.Mail
+	// LockRow is a named lock that a run holds.
+	LockRow = store.LockRow
+	// LockWaiter is a run in line for a lock.
 	LockWaiter = store.LockWaiter
 	// AmbiguousError is returned where a run was named by its ID alone and several
 	// workflows have one; Workflows says which.

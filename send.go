@@ -98,7 +98,14 @@ func (h Headers) applySend(o *outgoing) {
 
 // Send sends a command (or a request: its reply is an event, see [Command.Reply])
 // to the boundary that owns it. When it returns nil the message is durable, or
-// leaves with s's transaction. A full queue refuses it with a [*FullError].
+// leaves with s's transaction; whether anybody handles it is not asked. Else nothing was sent, and the error is or matches
+//
+//   - [*FullError]: the queue holds as much as it may; in a caller's transaction other work can go on
+//   - [*DuplicateError]: [Dedup] was given a key that another body had
+//   - [ErrInHandler]: s is the engine, and ctx a handler's, a step's or a run's
+//   - [ErrUnavailable], [ErrKeyHeld]: try again; [ErrUnresolved]: try again with a Dedup
+//   - [ErrClosed], ctx's error, the store's own
+//   - a mistake of the caller's, in words: an unknown boundary, a body or key beyond its bound
 func Send[In, Out any](ctx context.Context, s Sender, c Command[In, Out], body In, o ...SendOption) error {
 	return send(ctx, s, &c.contract, []In{body}, o)
 }
@@ -109,7 +116,9 @@ func SendAll[In, Out any](ctx context.Context, s Sender, c Command[In, Out], bod
 	return send(ctx, s, &c.contract, bodies, o)
 }
 
-// Publish publishes an event of a boundary that the engine owns.
+// Publish publishes an event of a boundary that the engine owns. That nobody subscribes is no error: it is kept
+// for those who come with [FromEarliest] while messages are kept. Its errors are those of [Send]; a full subscriber
+// refuses it only if its queue is Required.
 func Publish[T any](ctx context.Context, s Sender, e Event[T], body T, o ...SendOption) error {
 	if e.topic.Kind == store.KindReply {
 		return fmt.Errorf("weir: %s is a reply: it is sent by the handler given to Answer", e.topic.Name)

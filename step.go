@@ -124,7 +124,10 @@ func (r *Run) step(kind store.StepKind, name string, opts []StepOption) *engine.
 
 // Step does something and records what it gave: it is not done again. It fails only with
 // what [FailIf] or [Permanent] says, or past its [Within], or when a person settles it so;
-// out of retries the run is parked for a person, and the call does not return.
+// out of retries the run is parked for a person, and the call does not return. Its result is encoded by
+// [Config].Codec, at most Config.MaxBody (256 KiB), and the function gets it decoded again. Its error is a [*StepError].
+// A name is 1 to 200 bytes without control characters, # and /; of several steps of one name the second is "name#2"
+// and so on, in the order of the calls, unless a [Key] tells them apart.
 func Step[T any](r *Run, name string, f func(context.Context) (T, error), o ...StepOption) (T, error) {
 	c := r.step(store.KindStep, name, o)
 	c.Do = attempt(r, c, f)
@@ -267,7 +270,9 @@ type Branch struct {
 }
 
 // All runs branches in parallel, each with a [Run] of its own, and returns when all
-// have returned: their errors joined, in their order. At most 1,000.
+// have returned: their errors joined, in their order. At most 1,000, and 10 deep in each other.
+// One that fails does not stop the others. When a branch needs a person the others go on until they have ended or wait for
+// something; then the run is parked, and what they wait for is looked at when the branch is decided.
 func All(r *Run, name string, branches ...Branch) error {
 	list := make([]engine.Branch, len(branches))
 	for i, b := range branches {

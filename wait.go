@@ -93,7 +93,8 @@ func (s Signal[T]) awaited(run string) (*contract[T], string) { return &s.contra
 
 // WaitFor waits for an event, or for a signal to this run. Each call takes one
 // occurrence, the oldest since the run's start that no other call took: what came
-// before the call is not missed.
+// before the call is not missed. It fails only past its [Within], or when a person settles it so. An event of another
+// store comes here only if this program subscribes to it; else the run is parked, and says so.
 func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, error) {
 	c := r.wait(store.KindWaitFor, name, o)
 	contract, key := what.awaited(r.ID())
@@ -128,7 +129,9 @@ func received[T any](r *Run, name string, c *contract[T], got engine.Received) T
 }
 
 // Ask sends a request and waits for its reply. A reply that comes after [Within] is kept
-// in the journal and shown with the run. A full queue is waited for.
+// in the journal and shown with the run. A full queue is waited for. It fails only past its Within,
+// or when a person settles it so: a handler's errors are retried there, and a request that is dead
+// there is waited for until a person has retried it. What the caller is to decide on, say in the reply.
 func Ask[In, Out any](r *Run, name string, c Command[In, Out], in In, o ...WaitOption) (Out, error) {
 	call := r.wait(store.KindAsk, name, o)
 	eng := r.flow.eng
@@ -167,8 +170,11 @@ func message[T any](e *Engine, c *contract[T], body T) (*store.Message, error) {
 }
 
 // Call runs another workflow as this one's child and waits for its end. The child's ID is
-// this run's, a slash, and the step's name. It fails when the child does; when this run
-// is cancelled, a child that it waits for is too.
+// this run's, a slash, and the step's name as the run's story has it: "order-7/pay", in a loop with a
+// [Key] "order-7/pay[2]", in a branch of [All] "order-7/parts/left/pay". It fails with a [*StepError] when the child
+// does; that has the child's reason as text, so what the caller is to decide on is better in the child's result. When this run
+// is cancelled, a child that it waits for is too. A child that has completed stays so when this run fails
+// later: what undoes it is a [Compensate] of this run.
 func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...WaitOption) (Out, error) {
 	c := r.wait(store.KindChild, name, o)
 	start, err := prepare(r.flow.eng, w, "-", in, nil)

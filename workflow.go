@@ -332,7 +332,8 @@ func (e *RunError) Error() string {
 }
 
 // Tell sends a signal to the run with an ID: the next [WaitFor] of it there gets it, also
-// one that is reached later.
+// one that is reached later. A run that does not exist, or has ended, never hears it, which is no error; nor does one
+// that is started after it. Its errors are those of [Send].
 func Tell[T any](ctx context.Context, s Sender, c Signal[T], runID string, body T, o ...SendOption) error {
 	return send(ctx, s, &c.contract, []T{body}, append([]SendOption{Key(runID)}, o...))
 }
