@@ -103,6 +103,9 @@ func (s *Store) connect(ctx context.Context, dsn string, most int32, welcome fun
 	if !s.direct && !mentions(dsn, "default_query_exec_mode") {
 		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
+	if s.direct {
+		s.limitSession(c.ConnConfig.RuntimeParams)
+	}
 	c.AfterConnect = welcome
 	if s.name == "" {
 		s.name = fmt.Sprintf("%s:%d/%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.Database)

@@ -116,6 +116,9 @@ func (s *Store) underLock(ctx context.Context, f func(tx pgx.Tx) error) error {
 	}
 	defer c.Release()
 	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlNoLimitHere); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, sqlMigrationLock, s.lockNumber("schema")); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-go/weir/store/internal/batchrow"
 )
@@ -295,7 +296,7 @@ func (s *Store) gone(ctx context.Context, transactions []string) (gone bool, err
 // detach detaches a partition, outside of a transaction; done is false if it could not get
 // through in time.
 func (s *Store) detach(ctx context.Context, x part) (done bool, err error) {
-	c, err := s.acquire(ctx, s.aside) // it bounds itself, and is under no other limit
+	c, err := s.acquire(ctx, s.aside)
 	if err != nil {
 		return false, err
 	}
@@ -311,7 +312,7 @@ func (s *Store) detach(ctx context.Context, x part) (done bool, err error) {
 		case owner:
 			query = pruneDetach
 		}
-		_, err = c.Exec(short, s.text(x.query(query)), pgx.QueryExecModeSimpleProtocol)
+		err = s.unlimited(short, c, s.text(x.query(query))) // it bounds itself
 	}
 	if short.Err() != nil && ctx.Err() == nil {
 		return false, nil
@@ -323,6 +324,24 @@ func (s *Store) detach(ctx context.Context, x part) (done bool, err error) {
 }
 
 const objectNotReady = "55000"
+
+// unlimited runs a statement outside of a transaction, without the limits of the session.
+func (s *Store) unlimited(ctx context.Context, c *pgxpool.Conn, statement string) (err error) {
+	if s.direct { // else the session has none
+		if _, err := c.Exec(ctx, sqlNoLimit); err != nil {
+			return err
+		}
+		defer func() {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+			defer cancel()
+			if _, end := c.Exec(undo, sqlLimit); err == nil {
+				err = end
+			}
+		}()
+	}
+	_, err = c.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
 
 // dropDetached drops what was a partition. What has happened since it was prepared is made
 // up for: nobody sees it any more.

@@ -59,6 +59,24 @@ const (
 	sqlOurs   = sqlByIndex + ` || set_config('jit', 'off', true)`
 )
 
+// limitSession has sessions begin with the limits of transactions, in what they are told as they begin. A statement is made ready
+// before the transaction that it is for begins, and waits for whoever has its table locked, too. A pooler lets nobody tell that.
+func (s *Store) limitSession(parameters map[string]string) {
+	for _, limit := range []string{"statement_timeout", "lock_timeout"} {
+		parameters[limit] = s.limit()
+	}
+}
+
+// limit is how long a statement may take: a third of the lease, so that an owner that was stopped does not sit on its locks.
+func (s *Store) limit() string { return fmt.Sprintf("%dms", (s.lease / 3).Milliseconds()) }
+
+// For what bounds itself: a migration, a detaching.
+const (
+	sqlNoLimitHere = `select set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)`
+	sqlNoLimit     = `select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)`
+	sqlLimit       = `select set_config('statement_timeout', null, false), set_config('lock_timeout', null, false)` // as the session began
+)
+
 // session is what is known of a connection that stays ours.
 type session struct {
 	set    bool
@@ -119,15 +137,13 @@ func (t *tx) head(begin string, p purpose) {
 			keeps = int32(conn.PID())
 		}
 	}
-	// A third of the lease: an owner that was stopped does not sit on its locks.
-	limit := fmt.Sprintf("%dms", (t.s.lease / 3).Milliseconds())
 	t.ask(query, func(read scan) error {
 		var skip any
 		var backend int32
 		err := read(&t.now, &t.xid, &t.lost, &skip, &t.server, &backend, &skip)
 		t.settles = keeps != 0 && backend == keeps
 		return err
-	}, append(args, limit, keeps)...)
+	}, append(args, t.s.limit(), keeps)...)
 	if p == claiming {
 		t.do(sqlInOrder)
 	}
