@@ -10,7 +10,8 @@ import (
 )
 
 type (
-	// FullError refuses a send because the queue holds as much as it may. Branch
+	// FullError refuses a send because the queue holds as much as it may, or a start because its
+	// workflow (then Queue is its name, and Runs is set) has as many unfinished runs. Branch
 	// with errors.AsType[*weir.FullError](err); RetryAfter is when there should be
 	// room again at the measured drain rate (10 ms to 1 min).
 	FullError = store.FullError
