@@ -19,7 +19,7 @@ func (p *peer) runs(ctx context.Context, callers int, seconds float64) (float64,
 		number.Store(firstID)
 		began, end := time.Now(), lasting(seconds)
 		err := crew(ctx, callers, func(ctx context.Context) error {
-			for !end.over() {
+			for first := true; first || !end.over(); first = false {
 				if err := f.run(ctx, number.Add(1)); err != nil {
 					return err
 				}

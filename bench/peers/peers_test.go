@@ -61,6 +61,38 @@ func TestBacklog(t *testing.T) {
 	}
 }
 
+// late is a queue whose workers take long to begin.
+type late struct{ begin chan struct{} }
+
+func (late) send(context.Context, int64, int) error { return nil }
+func (late) close() error                           { return nil }
+
+func (q late) work(_ context.Context, handled func(int64)) (func() error, error) {
+	go func() {
+		<-q.begin
+		handled(firstID)
+	}()
+	return func() error { return nil }, nil
+}
+
+// A machine that is too slow for a phase's time gives a figure all the same.
+func TestSlowMachine(t *testing.T) {
+	q := late{make(chan struct{})}
+	p := &peer{batch: 1, queue: func(context.Context, int) (queue, error) { return q, nil }}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := newLoad(q, 1, 0).flood(over, newCounter(), 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("flood, told to end = %v, want that", err)
+	}
+	if rate, err := p.single(t.Context(), 0, 0); err != nil || rate <= 0 {
+		t.Errorf("single in no time = %v, %v, want a rate", rate, err)
+	}
+	close(q.begin)
+	if rate, err := p.work(t.Context(), 0, 1, 0); err != nil || rate <= 0 {
+		t.Errorf("work in no time = %v, %v, want a rate", rate, err)
+	}
+}
+
 func TestMedian(t *testing.T) {
 	for _, c := range []struct {
 		values []float64
