@@ -48,7 +48,8 @@ func at(us int64) time.Time {
 
 // prepare returns the statement with this text, reset and with all parameters NULL.
 func (c *conn) prepare(query string) (*sqlite.Stmt, error) {
-	return c.c.Prepare(query)
+	st, err := c.c.Prepare(query)
+	return st, advise(err)
 }
 
 func (c *conn) bind(query string, args []any) (*sqlite.Stmt, error) {
@@ -88,7 +89,7 @@ func (c *conn) exec(query string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	return finish(st)
+	return advise(finish(st))
 }
 
 // query calls row for each row; what the statement's columns hold is valid only during the call.
@@ -205,7 +206,7 @@ func (c *conn) begin(ctx context.Context) error {
 	for {
 		err := c.exec(sqlImmediate)
 		if err == nil || sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
-			return err
+			return advise(err)
 		}
 		timer := time.NewTimer(wait)
 		select {

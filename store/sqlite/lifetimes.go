@@ -18,7 +18,8 @@ var lifetimes sync.RWMutex
 func openLibrary(path string, flags sqlite.OpenFlags) (*sqlite.Conn, error) {
 	lifetimes.RLock()
 	defer lifetimes.RUnlock()
-	return sqlite.OpenConn(path, flags)
+	c, err := sqlite.OpenConn(path, flags)
+	return c, advise(err)
 }
 
 // closeLibrary closes what openLibrary has opened.
