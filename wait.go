@@ -173,7 +173,8 @@ func message[T any](e *Engine, c *contract[T], body T) (*store.Message, error) {
 // this run's, a slash, and the step's name as the run's story has it: "order-7/pay", in a loop with a
 // [Key] "order-7/pay[2]", in a branch of [All] "order-7/parts/left/pay". It fails with a [*StepError] when the child
 // does; that has the child's reason as text, so what the caller is to decide on is better in the child's result. When this run
-// is cancelled, a child that it waits for is too. A child that has completed stays so when this run fails
+// is cancelled, a child that it waits for is too. A child whose call is past its [Within] runs on: its parent waits for
+// it no more. Children nest as deep as their IDs, at most 512 bytes, allow. A child that has completed stays so when this run fails
 // later: what undoes it is a [Compensate] of this run. One whose call is past its [Within] runs on: its parent waits
 // for it no more. Children nest as deep as their IDs, at most 512 bytes, allow.
 func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...WaitOption) (Out, error) {
