@@ -291,6 +291,7 @@ const (
 	MaxAttempts     = 10_000    // failed attempts in a run's story, of those that are kept
 	MaxRunID        = 512       // bytes of a run's ID
 	MaxClaimRecords = 50_000    // records loaded by one claim, beyond its first run
+	MaxClaimBytes   = 16 << 20  // and of these records' values, names, headers and reasons
 	MaxLocks        = 100       // acts on locks in one update
 	MaxWaits        = 1_000     // waits of one run at a time
 )

@@ -13,14 +13,16 @@ const (
 	sqlWorkflowID = `select id from weir.workflows where name = $1`
 
 	// What others are claiming is passed over. Each part is one range of the index.
-	sqlReadyRuns = `select no, wake, crashes,
-			(select count(*) from (select 1 from weir.steps s where s.run = c.no limit 50001) s)
+	sqlReadyRuns = `select no, wake, crashes, n.records, n.bytes
 		from (
 			select * from (select no, wake, crashes from weir.runs where workflow = $1 and wake >= $2 and wake <= $3
 				order by wake, no limit $6 for no key update skip locked) a
 			union all
 			select * from (select no, wake, crashes from weir.runs where workflow = $1 and wake >= $4 and wake <= $5
-				order by wake, no limit $6 for no key update skip locked) b) c`
+				order by wake, no limit $6 for no key update skip locked) b) c
+		cross join lateral (select count(*) as records, coalesce(sum(s.size), 0)::bigint as bytes from (
+			select octet_length(coalesce(s.value, '')) + octet_length(coalesce(s.name, '')) + octet_length(coalesce(s.headers, ''))
+				+ octet_length(coalesce(s.reason, '')) as size from weir.steps s where s.run = c.no limit 50001) s) n`
 	sqlCountReady = `select (select count(*) from (select 1 from weir.runs where workflow = $1 and wake >= $2 and wake <= $3 limit $6) a)
 		+ (select count(*) from (select 1 from weir.runs where workflow = $1 and wake >= $4 and wake <= $5 limit $6) b)`
 	sqlNextWake = `select min(w) from (
@@ -53,7 +55,7 @@ type runClaim struct {
 }
 
 // runCandidate is a run that is ready, its row locked.
-type runCandidate struct{ no, wake, crashes, records int64 }
+type runCandidate struct{ no, wake, crashes, records, bytes int64 }
 
 // claimRuns is Claim for a workflow. What has come about meanwhile is seen to first: runs of
 // processes that are gone, and messages of callers' transactions.
@@ -135,7 +137,7 @@ func (k *runClaim) look() error {
 	if k.request.Max > 0 {
 		t.ask(sqlReadyRuns, func(read scan) error {
 			var c runCandidate
-			err := read(&c.no, &c.wake, &c.crashes, &c.records)
+			err := read(&c.no, &c.wake, &c.crashes, &c.records, &c.bytes)
 			k.candidates = append(k.candidates, c)
 			return err
 		}, k.workflow, ready.From, ready.To, due.From, due.To, k.request.Max)
@@ -173,12 +175,13 @@ func (k *runClaim) choose() []int64 {
 		return by
 	})
 	list := k.candidates[:min(len(k.candidates), k.request.Max)]
-	records := int64(0)
+	records, bytes := int64(0), int64(0)
 	for i := range list {
 		if i > 0 {
 			records += list[i].records
+			bytes += list[i].bytes
 		}
-		if records > store.MaxClaimRecords {
+		if records > store.MaxClaimRecords || bytes > store.MaxClaimBytes {
 			list = list[:i]
 			break
 		}

@@ -145,7 +145,7 @@ func (k *runClaim) cut() {
 // load reads the candidates with their records and mail, as many as fit.
 func (k *runClaim) load(c *conn) error {
 	post := &postman{c: c, lives: k.s.lives()}
-	records := 0
+	records, bytes := 0, 0
 	for i := range k.candidates {
 		cand := &k.candidates[i]
 		if err := k.loadRun(c, cand); err != nil {
@@ -157,8 +157,9 @@ func (k *runClaim) load(c *conn) error {
 		}
 		if i > 0 {
 			records += len(cand.run.Records)
+			bytes += weight(cand.run.Records)
 		}
-		if records > store.MaxClaimRecords {
+		if records > store.MaxClaimRecords || bytes > store.MaxClaimBytes {
 			k.candidates, k.more = k.candidates[:i], true
 			break
 		}
@@ -176,6 +177,15 @@ func (k *runClaim) load(c *conn) error {
 		k.cut()
 	}
 	return nil
+}
+
+// weight is how many bytes records hold.
+func weight(records []*store.Record) int {
+	n := 0
+	for _, r := range records {
+		n += len(r.Value) + len(r.Name) + len(r.Headers) + len(r.Reason)
+	}
+	return n
 }
 
 func (k *runClaim) loadRun(c *conn, cand *candidate) error {

@@ -21,6 +21,7 @@ func runClaimLaws() []Law {
 		{"run-claim/next-due", "NextDue is when the next waiting run's time comes; zero when none waits for a time.", runClaimNextDue},
 		{"run-claim/due", "A run that waits for a time is claimed when it has come, and not before.", runClaimDue},
 		{"run-claim/clock-back", "A clock that is set back keeps no ready run from being claimed, and none that waits for a time comes before it.", runClaimClockBack},
+		{"run-claim/bytes", "A claim loads at most MaxClaimBytes of records beyond its first run, and says that there is more; a larger run comes first in a claim.", runClaimBytes},
 		{"run-claim/records", "A claim loads at most MaxClaimRecords records beyond its first run, and says that there is more.", runClaimRecords},
 		{"run-claim/concurrent", "Of concurrent claims no two get the same run, and together they get all.", runClaimConcurrent},
 		{"run-claim/in-turn", "Of concurrent claims of a run that is released again and again each finds what the one before has left.", runClaimInTurn},
@@ -287,6 +288,27 @@ func runClaimRecords(s *scene) {
 		}
 	}
 	s.Errorf("Claim() %d times: %d runs are left, want none", n, len(left))
+}
+
+func runClaimBytes(s *scene) {
+	const each = 1 << 20 // a record's value
+	value := make([]byte, each)
+	records := make([]*store.Record, store.MaxClaimBytes/each+1)
+	for i := range records {
+		records[i] = &store.Record{N: i + 1, Kind: store.KindStep, State: store.StepDone, Value: value}
+	}
+	for i, n := range []int{1, len(records) - 1, 0, len(records)} {
+		u := sleeping(s.leased(fmt.Sprint("r", i)), s.clock.Now())
+		u.Records = records[:n]
+		s.update(u)
+		s.clock.move(time.Second)
+	}
+	for _, want := range []string{"r0 r1 r2", "r3", ""} {
+		got := s.lookRuns(store.ClaimRequest{Max: 9})
+		if idsOf(got.Runs) != want || got.More != (want == "r0 r1 r2") {
+			s.Errorf("Claim() = %q, more %t, want %q", idsOf(got.Runs), got.More, want)
+		}
+	}
 }
 
 func runClaimConcurrent(s *scene) {

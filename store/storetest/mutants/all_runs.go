@@ -183,6 +183,7 @@ func runClaimers() []Mutant {
 		{"takes more runs than asked for", "run-claim/once", asks(func(r *store.ClaimRequest) { r.Max = min(r.Max+1, store.MaxBatch) })},
 		{"raises no epoch", "run-claim/epoch", eachRun(func(r *store.Run) { r.Epoch = 1 })},
 		{"mixes up records", "run-update/records", eachRun(func(r *store.Run) { slices.Reverse(r.Records) })},
+		{"loads all that is ready", "run-claim/bytes", finding(func(c *store.Claimed, _ store.ClaimRequest, _ *Memory) { c.More = false })},
 		{"never says that more are ready", "run-claim/more", finding(func(c *store.Claimed, _ store.ClaimRequest, _ *Memory) { c.More = false })},
 		{"never says when the next is due", "run-claim/next-due", finding(func(c *store.Claimed, _ store.ClaimRequest, _ *Memory) { c.NextDue = time.Time{} })},
 		{"forgets crashes of runs", "run-crash/counted", eachRun(func(r *store.Run) { r.Crashes = 0 })},
