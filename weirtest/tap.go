@@ -165,10 +165,13 @@ func (s *tap) Commit(ctx context.Context, g *store.Group) error {
 
 // oneByOne commits a group's changes apart. Which of them meet in a group is chance: so
 // there is a crash between any two, and points have the same numbers in each trial.
-// For that nothing is claimed with it, either.
+// For that nothing is claimed with it, either, and no run leased: the engine asks for that only if it has just looked for others.
 func (s *tap) oneByOne(ctx context.Context, g *store.Group) error {
 	g.Claimed, g.Woken = nil, nil
 	for i, c := range g.Changes {
+		for _, r := range c.Runs {
+			r.Lease = false
+		}
 		one := store.Group{Changes: g.Changes[i : i+1]}
 		if i == len(g.Changes)-1 {
 			one.Figures = g.Figures
