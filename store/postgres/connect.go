@@ -72,24 +72,72 @@ func (s *Store) await(ctx context.Context, dsn string) (direct bool, err error) 
 	}
 }
 
-// first connects, looks at the server, and reports whether there is no pooler between us and
-// it: a pooler makes up the number of the backend that it tells its clients.
+// first connects, looks at the server, and reports whether there is no pooler between us and it. A DSN that
+// wants no named prepared statements says that there is one.
 func (s *Store) first(ctx context.Context, config *pgx.ConnConfig) (direct bool, err error) {
+	told := config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement
 	config = config.Copy()
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return false, outage(ctx, err)
 	}
-	var pid uint32
-	err = c.QueryRow(ctx, sqlBackend).Scan(&pid)
-	if err == nil {
-		err = s.greet(ctx, c)
+	if err = s.greet(ctx, c); err == nil && !told {
+		direct, err = stays(ctx, c, config)
 	}
-	return pid == c.PgConn().PID(), errors.Join(outage(ctx, err), c.Close(ctx))
+	return direct, errors.Join(outage(ctx, err), c.Close(ctx))
 }
 
 const sqlBackend = `select pg_backend_pid()`
+
+// stays reports whether a connection stays with the backend that it is told of. Most poolers make up what they tell.
+// For one that passes the server's numbers on, another connection has a transaction at the same time, which ends last: two
+// by turns are then lent the other's backend in one of the next two transactions, whether the pooler lends first what was given
+// back last or first.
+func stays(ctx context.Context, c *pgx.Conn, config *pgx.ConnConfig) (bool, error) {
+	if own, err := itself(ctx, c); err != nil || !own {
+		return false, err
+	}
+	other, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, err
+	}
+	own, err := besideEachOther(ctx, c, other)
+	for range 2 {
+		if err == nil && own {
+			own, err = itself(ctx, c)
+		}
+	}
+	return own, errors.Join(err, other.Close(ctx))
+}
+
+// besideEachOther is itself of two connections whose transactions overlap; the second's ends last.
+func besideEachOther(ctx context.Context, c, other *pgx.Conn) (own bool, err error) {
+	own = true
+	for _, x := range []*pgx.Conn{c, other} {
+		if _, err := x.Exec(ctx, sqlRead); err != nil {
+			return false, err
+		}
+		is, err := itself(ctx, x)
+		if err != nil {
+			return false, err
+		}
+		own = own && is
+	}
+	for _, x := range []*pgx.Conn{c, other} {
+		if _, err := x.Exec(ctx, sqlRollback); err != nil {
+			return false, err
+		}
+	}
+	return own, nil
+}
+
+// itself reports whether a connection is with the backend that it was told of.
+func itself(ctx context.Context, c *pgx.Conn) (bool, error) {
+	var pid uint32
+	err := c.QueryRow(ctx, sqlBackend).Scan(&pid)
+	return pid == c.PgConn().PID(), err
+}
 
 // connect makes a pool. Connections are opened by need, and welcomed.
 func (s *Store) connect(ctx context.Context, dsn string, most int32, welcome func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
