@@ -79,6 +79,7 @@ const (
 type Broker struct {
 	server *server.Server
 	voice  *voice
+	lock   *os.File // of the folder
 }
 
 // Start starts a broker and waits until it takes connections, or ctx is done. A member of a cluster
@@ -91,9 +92,13 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("transport/jetstream/broker: %w", err)
 	}
-	s, err := server.NewServer(o)
+	lock, err := take(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("transport/jetstream/broker: %w", err)
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("transport/jetstream/broker: %w", errors.Join(err, lock.Close()))
 	}
 	log := c.Log
 	if log == nil {
@@ -101,7 +106,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	}
 	v := &voice{log: log.With("broker", o.ServerName), fatal: make(chan string, 1)}
 	s.SetLoggerV2(v, false, false, false)
-	b := &Broker{server: s, voice: v}
+	b := &Broker{server: s, voice: v, lock: lock}
 	s.Start()
 	if err := b.ready(ctx, v.fatal); err != nil {
 		b.Close()
@@ -288,10 +293,12 @@ func (b *Broker) Settled() bool {
 	return b.server.Healthz(&server.HealthzOptions{JSEnabledOnly: false, JSMetaOnly: true}).Status == "ok"
 }
 
-// Close stops the broker and waits until its files are closed.
+// Close stops the broker and waits until its files are closed, but for a consumer's state that it is just writing: after 0.1 s
+// the server waits for that no longer, so on a slow disk a file may come later. Whoever removes Dir then tries again.
 func (b *Broker) Close() {
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
+	_ = b.lock.Close() // the last of it: the next one may have the folder
 }
 
 // Plan makes configurations for a cluster of n brokers on this machine, each with a folder below dir,
