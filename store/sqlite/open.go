@@ -167,6 +167,9 @@ func checkFile(path string, create bool) error {
 	if !info.Mode().IsRegular() {
 		return errors.New("is not a regular file")
 	}
+	if n := names(info); n > 1 {
+		return fmt.Errorf("has %d names (hard links): who opens it by another one locks another file and writes another WAL, which damages it; remove the other names (find -samefile shows them), or open a copy", n)
+	}
 	return nil
 }
 
