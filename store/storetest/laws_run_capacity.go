@@ -100,10 +100,10 @@ func runCapacityCounts(s *scene) {
 func runCapacityInside(s *scene) {
 	s.declareCook()
 	s.send(cook, "1")
-	b := s.claim(cook, 1, "1")
-	s.limit(1)
+	s.claim(cook, 1, "1")
+	s.limit(1) // a process begins
 	s.commit(starts("a"))
-	b = s.claim(cook, 1, "1")
+	b := s.claim(cook, 1, "1")
 	c := change(s.settle(b, "1", store.Done))
 	c.Runs = startings("b")
 	s.commit(c)
