@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,8 +24,15 @@ func TestMain(m *testing.M) {
 		child(path)
 		return
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
+
+// atOnce is how many tests run at once: on a slow disk all wait for it, most of the time, and it serves several at once.
+const atOnce = 6
 
 func child(path string) {
 	ctx := context.Background()
