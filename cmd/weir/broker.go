@@ -56,6 +56,9 @@ type brokerView struct {
 // Run runs the broker.
 func (c *brokerCmd) Run(a *app) error {
 	conf, err := c.config(slog.New(slog.NewTextHandler(a.err, nil)))
+	if err == nil {
+		err = conf.Check()
+	}
 	if err != nil {
 		return usageError(err)
 	}

@@ -152,5 +152,5 @@ func TestBrokerRefuses(t *testing.T) {
 	}
 	t.Setenv(envBrokerPassword, "")
 	cmdline(t, exitUsage, "", "broker", "--dir", t.TempDir(), "--user", "floor").complains("there is no password: give --password-file FILE, or set " + envBrokerPassword)
-	cmdline(t, exitError, "", "broker", "--dir", t.TempDir(), "--listen", "4222").complains(`Listen is "4222", want host:port`)
+	cmdline(t, exitUsage, "", "broker", "--dir", t.TempDir(), "--listen", "4222").complains(`Listen is "4222", want host:port`)
 }

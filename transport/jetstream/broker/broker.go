@@ -82,6 +82,12 @@ type Broker struct {
 	lock   *os.File // of the folder
 }
 
+// Check is what is wrong with the configuration: all of it, each with its value and bound. Start checks, too.
+func (c Config) Check() error {
+	_, err := c.options()
+	return err
+}
+
 // Start starts a broker and waits until it takes connections, or ctx is done. A member of a cluster
 // works once most of its peers run; Start does not wait for that.
 func Start(ctx context.Context, c Config) (*Broker, error) {

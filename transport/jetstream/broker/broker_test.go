@@ -59,6 +59,28 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// Two servers in the same files would each write what the other reads.
+func TestOneBrokerHasAFolder(t *testing.T) {
+	c := broker.Config{Dir: t.TempDir(), Log: quiet()}
+	first, err := broker.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := broker.Start(t.Context(), c)
+	if err == nil {
+		second.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "another broker works in "+c.Dir) {
+		t.Errorf("Start in a folder that is taken = %v, want it refused", err)
+	}
+	first.Close()
+	third, err := broker.Start(t.Context(), c)
+	if err != nil {
+		t.Fatalf("Start in a folder that is free again = %v, want nil", err)
+	}
+	third.Close()
+}
+
 // The ports of a plan are of those that the system gives to nobody, or a broker that was killed might find another program
 // on its own.
 func TestPlanHasPortsOfItsOwn(t *testing.T) {
