@@ -83,13 +83,17 @@ type Store struct {
 	senders  senders
 	bounds   sync.Map     // which of the depths of a topic's queues senders have to know, as last seen; of name to bounds
 	reach    atomic.Int64 // the partitions known to be there reach up to this seq
-	newest   atomic.Int64 // the highest seq that this process has committed
-	known    atomic.Pointer[lives.Lives]
-	reached  atomic.Int64 // a seq of the newest life known
+	// roomTried is when a partition was last tried to be made; nil: it was made.
+	roomTried atomic.Pointer[time.Time]
+	newest    atomic.Int64 // the highest seq that this process has committed
+	known     atomic.Pointer[lives.Lives]
+	reached   atomic.Int64 // a seq of the newest life known
 
 	era atomic.Int64 // raised when connections of before are in doubt
 	// life is the cluster and database that the store was opened in; "" until then.
 	life atomic.Value
+	// strange: the journal was restored, or failed over, and nobody has begun another life of it since.
+	strange atomic.Bool
 }
 
 func open(ctx context.Context, dsn string, options []Option) (*Store, error) {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 )
 
 // The journal's partitions are ranges of 1 << partitionBits of seq. One is made ahead as
@@ -17,16 +18,29 @@ const (
 	sqlPartitioner  = `select pg_advisory_xact_lock($1)`
 )
 
+// roomPause is how long no sender tries to make a partition after one has not succeeded, or while one is at it: there is time,
+// and each would wait. Heartbeats try all the same.
+const roomPause = 5 * time.Second
+
 // makeRoom makes the next partition if the newest is half used. seq is the newest known, 0: ask.
 func (s *Store) makeRoom(ctx context.Context, seq int64) error {
 	const half = 1 << (partitionBits - 1)
-	if seq > 0 && seq+half < s.reach.Load() {
-		return nil
+	if seq > 0 {
+		tried := s.roomTried.Load()
+		if seq+half < s.reach.Load() || tried != nil && time.Since(*tried) < roomPause {
+			return nil
+		}
 	}
-	return s.write(ctx, func(t *tx) error {
+	now := time.Now()
+	s.roomTried.Store(&now)
+	err := s.write(ctx, func(t *tx) error {
 		t.again = true
 		return t.makeRoom()
 	})
+	if err == nil {
+		s.roomTried.Store(nil)
+	}
+	return err
 }
 
 func (t *tx) makeRoom() error {

@@ -55,8 +55,23 @@ func (s *Store) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.describe(ctx, tx, meta)
+		return s.describe(ctx, tx, meta, !s.existing)
 	})
+}
+
+// adopt begins another life of a journal that is strange, unless somebody else has.
+func (s *Store) adopt(ctx context.Context) error {
+	err := s.underLock(ctx, func(tx pgx.Tx) error {
+		meta, err := s.readMeta(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return s.describe(ctx, tx, meta, true)
+	})
+	if err == nil {
+		err = s.makeRoom(ctx, 0)
+	}
+	return err
 }
 
 // readMeta is the store's facts; nil when the schema holds no journal.
@@ -78,8 +93,8 @@ func (s *Store) readMeta(ctx context.Context, tx pgx.Tx) (map[string]string, err
 	return meta, err
 }
 
-// describe notes what the store is, and where it lives.
-func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string) error {
+// describe notes what the store is, and where it lives. begins: if that is another place than before, a new life begins.
+func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string, begins bool) error {
 	t := s.within(ctx, own)
 	t.askLives()
 	var now server
@@ -87,7 +102,7 @@ func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string
 		return err
 	}
 	life := now.life
-	if meta["life"] != life && !s.existing {
+	if meta["life"] != life && begins {
 		if meta["life"] != "" {
 			if _, err := t.rebirth(); err != nil {
 				return fmt.Errorf("begin a new life, as the database was restored or failed over: %w", err)
@@ -101,6 +116,7 @@ func (s *Store) describe(ctx context.Context, own pgx.Tx, meta map[string]string
 	}
 	s.reached.Store(s.lives().Current().First)
 	s.life.Store(life)
+	s.strange.Store(meta["life"] != life && !begins)
 	return nil
 }
 

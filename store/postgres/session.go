@@ -37,6 +37,11 @@ func (s *Store) Begin(ctx context.Context, p *store.Process) error {
 	if err := s.checkOpen(); err != nil {
 		return err
 	}
+	if s.strange.Load() { // who opened only what exists may look at it; who works it does not go on with it
+		if err := s.adopt(ctx); err != nil {
+			return err
+		}
+	}
 	if p.PID == 0 {
 		p.PID = os.Getpid()
 	}

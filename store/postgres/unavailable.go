@@ -36,6 +36,9 @@ const (
 	outOfMemory        = "53200"
 	tooManyConnections = "53300"
 
+	// Messages have no partition yet: what makes them ahead was held up. Heartbeats make it.
+	checkViolation = "23514"
+
 	// It is reached, but was slow, or others were in the way, for longer than it waits for them: one that was
 	// stopped may hold what we need, until the server ends its transaction. That a statement of ours would never
 	// be done in time cannot be told from that; to stop for it would stop for every disk that is slow for some
@@ -46,8 +49,9 @@ const (
 
 // errBusy and errLacking say what of ErrUnavailable it is, where the server does answer.
 var (
-	errBusy    = fmt.Errorf("%w: it was slow, or others were in the way, for longer than is waited for", store.ErrUnavailable)
-	errLacking = fmt.Errorf("%w: the server lacks room", store.ErrUnavailable)
+	errBusy        = fmt.Errorf("%w: it was slow, or others were in the way, for longer than is waited for", store.ErrUnavailable)
+	errNoPartition = fmt.Errorf("%w: the next partition of the messages could not be made yet: somebody has the table locked (ANALYZE, CREATE INDEX CONCURRENTLY)", store.ErrUnavailable)
+	errLacking     = fmt.Errorf("%w: the server lacks room", store.ErrUnavailable)
 )
 
 // outage makes an error of the driver match store.ErrUnavailable if it means that the
@@ -78,6 +82,10 @@ func reason(err error) error {
 			return store.ErrUnavailable
 		case diskFull, outOfMemory, tooManyConnections:
 			return errLacking
+		case checkViolation:
+			if fault.TableName == "messages" && fault.ConstraintName == "" {
+				return errNoPartition
+			}
 		case queryCanceled, serializationFailure, deadlockDetected, lockNotAvailable:
 			return errBusy
 		}

@@ -14,8 +14,9 @@ create table weir.lives (
   base        bigint not null
 );
 
--- seq is store-wide. It is drawn while the locks of the sends' keys are held, and never cached ahead.
-create sequence weir.seq as bigint cache 1;
+-- seq is store-wide. It is drawn while the locks of the sends' keys are held, and never cached ahead. It
+-- ends before it would run into the topic of a position.
+create sequence weir.seq as bigint maxvalue 1099511627775 cache 1;
 create sequence weir.process_id as bigint;
 create sequence weir.run_no as bigint;
 create sequence weir.mail_no as bigint;  -- of mail, of places in line, and of locks' fences
