@@ -14,8 +14,8 @@
 // Behaviour is registered per engine, with [Handle], [Answer] and [Subscribe];
 // handlers are plain functions or methods. Everything that can send is a
 // [Sender]: the [Engine] (a commit of its own), the [Message] in hand (leaves
-// with its acknowledgement, or not at all), or the caller's own transaction
-// ([Engine.In]).
+// with its acknowledgement, or not at all), the [Run] of a workflow (once, whatever
+// is replayed), or the caller's own transaction ([Engine.In]).
 //
 // # Promises
 //
@@ -55,7 +55,8 @@
 //  5. Waiting and cancelling unwind the function by [runtime.Goexit]: deferred functions
 //     run, and must have no effects.
 //  6. A [Run] belongs to one goroutine; parallel work is for [All]. Misuse is noticed, and
-//     parks the run. Inside a handler or a step, sending through the engine is refused.
+//     parks the run. Inside a handler, a step or a workflow's function, sending through the
+//     engine is refused, as far as the context tells: hand on the one that you are given.
 //  7. Functions given to [Message.OnCommit] and [StepTx] are short, may run again, and act
 //     only through their transaction.
 //  8. Messages with a key are worked in their order. A command whose owner nobody knows is

@@ -18,7 +18,8 @@ import (
 )
 
 // Engine is a [weir.Engine] for tests: a real one, on a SQLite file of its own, that
-// lives in fake time. It is a [weir.Sender], as any engine.
+// lives in fake time. It is a [weir.Sender], as any engine; what wants a *weir.Engine, such as
+// weir.Find, gets e.Engine.
 type Engine struct {
 	*weir.Engine
 

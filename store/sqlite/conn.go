@@ -214,7 +214,7 @@ func (c *conn) begin(ctx context.Context) error {
 			wait = min(2*wait, busyWaitMax)
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("wait for the file's write lock: %w", context.Cause(ctx))
+			return fmt.Errorf("wait for the file's write lock, which another transaction holds: %w", context.Cause(ctx))
 		}
 	}
 }
