@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -77,7 +78,24 @@ func (c *benchQueueCmd) check() error {
 	if c.Latency < 0.1 || c.Latency > 600 {
 		return fmt.Errorf("--latency is %v, want 0.1 to 600 seconds", c.Latency)
 	}
+	for _, p := range c.only() {
+		if !slices.Contains(queuePhases(), p) {
+			return fmt.Errorf("--only has %q, want some of %s", p, strings.Join(queuePhases(), ", "))
+		}
+	}
 	return nil
+}
+
+func queuePhases() []string {
+	return []string{"raw", "send_batch", "work", "send", "both", "both_single", "latency"}
+}
+
+// only are the phases asked for; none: all.
+func (c *benchQueueCmd) only() []string {
+	if c.Only == "" {
+		return nil
+	}
+	return strings.Split(c.Only, ",")
 }
 
 // Run measures and prints.

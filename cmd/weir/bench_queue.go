@@ -72,7 +72,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"raw", &b.result.RawLimit, b.raw},
 	}
 	for _, p := range phases {
-		if b.Only != "" && !slices.Contains(strings.Split(b.Only, ","), p.name) {
+		if only := b.only(); len(only) > 0 && !slices.Contains(only, p.name) {
 			continue
 		}
 		b.plot = b.ground.plot()

@@ -62,3 +62,13 @@ func TestBenchWorkflowUsage(t *testing.T) {
 		cmdline(t, exitUsage, "", append([]string{"bench", "workflow"}, strings.Fields(c.args)...)...).complains(c.complaint)
 	}
 }
+
+func TestBenchQueueUsage(t *testing.T) {
+	for _, c := range []struct{ args, complaint string }{
+		{"--messages 5", "want 10000 to"},
+		{"--latency 0", "want 0.1 to 600"},
+		{"--only walk", "want some of raw, send_batch"},
+	} {
+		cmdline(t, exitUsage, "", append([]string{"bench", "queue"}, strings.Fields(c.args)...)...).complains(c.complaint)
+	}
+}
