@@ -120,11 +120,11 @@ func timersAtOnce(t *testing.T, open func(now func() time.Time) store.Opener) {
 
 	off.Store(int64(3 * time.Hour)) // that nobody was there
 	second := runProgram(t, at, works)
-	for range many + early {
+	for i := range many + early {
 		select {
 		case <-seen:
 		case <-time.After(patience):
-			t.Fatalf("%d of %d have come", len(came)-1, many+early)
+			t.Fatalf("%d of %d have come", i, many+early)
 		}
 	}
 	quiet(t, second.eng, second.over)

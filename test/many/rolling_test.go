@@ -66,7 +66,9 @@ func TestRollingRestarts(t *testing.T) {
 	select {
 	case <-all:
 	case <-time.After(patience):
+		mu.Lock()
 		t.Errorf("%d of %d are done", len(done), n)
+		mu.Unlock()
 	}
 	quiet(t, crew[0].eng, crew[0].over)
 	dead, err := crew[0].eng.Dead(t.Context(), weir.DeadQuery{})
