@@ -60,7 +60,7 @@ func TestMigrate(t *testing.T) {
 		cmdline(t, code, "", append(strings.Fields(verb), "--store", eyes)...)
 	}
 	cmdline(t, 1, "", "queue", "pause", "kitchen.cook", "--why", "x", "--store", eyes).complains("permission denied")
-	cmdline(t, 1, "", "migrate", "up", "--schema", "third", "--store", eyes).complains("let the owner of weir's schema run weir migrate up")
+	cmdline(t, 1, "", "migrate", "up", "--schema", "third", "--store", eyes).complains("migrate schema third: ", "let the owner of weir's schema run weir migrate up")
 	cmdline(t, 0, "", "status", "--store", at, "--schema", "other").has("No queues yet")
 	cmdline(t, 1, "", "status", "--store", at, "--schema", "third").complains("holds no journal")
 	cmdline(t, 1, "", "status", "--store", strings.Replace(at, "/postgres?", "/none?", 1)).complains(`database "none" does not exist`)

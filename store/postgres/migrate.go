@@ -83,7 +83,7 @@ func migration(ctx context.Context, dsn string, options []Option, act func(m *mi
 		return act(m)
 	})
 	if err != nil {
-		return Migration{}, fmt.Errorf("migrate: %w", advise(err))
+		return Migration{}, fmt.Errorf("migrate schema %s: %w", s.schema, advise(err))
 	}
 	return Migration{Schema: s.schema, From: m.have, To: len(s.steps), SQL: m.script()}, nil
 }

@@ -23,7 +23,7 @@ const (
 	sqlSupersede  = `update weir.processes set lost_us = coalesce(lost_us, $2), ended_us = $2 where id = $1 and ended_us is null`
 	sqlEnd        = `update weir.processes set beat_us = $2, ended_us = $2 where id = $1`
 	sqlNoStarts   = `delete from weir.starts where process = $1`
-	sqlHandBack   = `update weir.batches set state = 1, beyond = coalesce(beyond, pg_current_xact_id()) where owner = $1 and state = 0`
+	sqlHandBack   = `update weir.batches set state = 1 where owner = $1 and state = 0`
 	sqlLeaveLanes = `update weir.lanes set owner = null where owner = $1`
 	sqlLeaveWork  = `delete from weir.workers where process = $1`
 	// Those of processes that are gone.
