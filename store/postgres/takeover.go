@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	sqlBatch    = `select epoch, owner, state, open, claimed_us, manifest, bits, length(times) from weir.batches where queue = $1 and no = $2 for update`
+	sqlBatch = `select epoch, owner, state, open, claimed_us, manifest, bits, length(times) from weir.batches where queue = $1 and no = $2 for update`
 	// beyond: the batch was seen before the transaction has got its number, which a claim gets with its first lock of a row.
 	// Where that is not so, as when a process ends, nothing may be said: a commit of its own may be under way still.
 	sqlTakeOver = `update weir.batches set epoch = $3, owner = $4, state = $5::smallint, open = $6, bits = $7, lanes = $8,
