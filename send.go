@@ -150,7 +150,7 @@ func send[T any](ctx context.Context, s Sender, c *contract[T], bodies []T, opts
 		return fmt.Errorf("weir: %s: headers are %d bytes encoded, want at most %d", c.topic.Name, len(headers), maxHeaders)
 	}
 	if o.delay > 0 {
-		o.due = time.Now().Add(o.delay)
+		o.due = eng.core.Now().Add(o.delay)
 	}
 	rows := p.room(len(bodies))
 	for i := range bodies {

@@ -258,7 +258,7 @@ func prepare[In, Out any](e *Engine, w Workflow[In, Out], id string, in In, opts
 		return nil, fmt.Errorf("weir: start %s: headers are %d bytes encoded, want at most %d", name, len(headers), maxHeaders)
 	}
 	start := &store.RunStart{Workflow: name, ID: id, Version: w.version, Input: body, Headers: headers, At: st.at}
-	now := time.Now()
+	now := e.core.Now()
 	if st.delay > 0 {
 		start.At = now.Add(st.delay)
 	}

@@ -175,7 +175,7 @@ func (a *Attempt) stopped() bool { return a.q.e.work.Err() != nil }
 func (a *Attempt) conclude(v verdict) {
 	a.settle[0] = store.Settlement{
 		Batch: a.ref, Index: a.index, Pos: a.Message.Pos, Key: a.Message.Key,
-		Verdict: v.Verdict, Attempt: a.Number, Started: a.started, Took: a.took,
+		Verdict: v.Verdict, Attempt: a.Number, Started: a.q.e.stored(a.started), Took: a.took,
 		Due: v.due, Reason: v.reason, Stack: v.stack, Quarantined: v.quarantined,
 	}
 	a.change = store.Change{Settle: a.settle[:]}

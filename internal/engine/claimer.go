@@ -28,7 +28,7 @@ func (q *queue) claim(ctx context.Context) error {
 		if err := q.fill(ctx); err != nil {
 			return err
 		}
-		timer.Reset(q.sleep(time.Now()))
+		timer.Reset(q.sleep(q.e.Now()))
 	}
 }
 
@@ -46,7 +46,7 @@ func (q *queue) sleep(now time.Time) time.Duration {
 func (q *queue) fill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		q.mu.Lock()
-		due := !q.due.IsZero() && !q.due.After(time.Now())
+		due := !q.due.IsZero() && !q.due.After(q.e.Now())
 		q.stale = q.stale || due // without room a worker comes back to it
 		room := q.room()
 		if room == 0 || !q.stale {

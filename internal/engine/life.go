@@ -111,18 +111,6 @@ func (e *Engine) leaveBehind(ctx context.Context, why error) error {
 	return err
 }
 
-// clockTolerance is far beyond what clocks differ by that are set by NTP.
-const clockTolerance = time.Second
-
-// clockAhead is how far this machine's clock is at least ahead of the store's, which told its time between two moments;
-// negative when it is behind.
-func clockAhead(asked, told, answered time.Time) time.Duration {
-	if told.Before(asked) {
-		return asked.Sub(told)
-	}
-	return min(0, answered.Sub(told))
-}
-
 // begin takes the store and makes the queues known.
 func (l *life) begin(ctx context.Context) error {
 	host, _ := os.Hostname()
@@ -130,20 +118,21 @@ func (l *life) begin(ctx context.Context) error {
 	for _, w := range l.workflows {
 		p.Limits = append(p.Limits, store.RunLimit{Workflow: w.settings.Name, Max: w.settings.MaxUnfinished})
 	}
-	asked := time.Now()
-	if err := l.patiently(ctx, func(ctx context.Context) error { return l.st.Begin(ctx, &p) }); err != nil {
+	var asked time.Time
+	err := l.patiently(ctx, func(ctx context.Context) error {
+		asked = time.Now()
+		return l.st.Begin(ctx, &p)
+	})
+	if err != nil {
 		return err
 	}
-	if ahead := clockAhead(asked, p.StartedAt, time.Now()); ahead.Abs() > clockTolerance {
-		l.log.Error("this machine's clock is not the database's: what is delayed, retried or asleep comes early or late by as much, and may be asked for all that time; have both set by NTP",
-			"store", l.st.Info().Name, "ahead", ahead.Round(time.Millisecond).String())
-	}
+	l.setClock(ctx, asked, p.StartedAt)
 	topics, queues := make([]store.Topic, len(l.queues)), make([]store.Queue, len(l.queues))
 	for i, q := range l.queues {
 		topics[i], queues[i] = q.settings.Queue.Topic, q.settings.Queue
 	}
 	var states []store.QueueState
-	err := l.patiently(ctx, func(ctx context.Context) (err error) {
+	err = l.patiently(ctx, func(ctx context.Context) (err error) {
 		states, err = l.st.Declare(ctx, topics, queues)
 		return err
 	})

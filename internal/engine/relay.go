@@ -205,7 +205,7 @@ func (r *relay) claims(ctx context.Context) error {
 		}
 		for ctx.Err() == nil {
 			r.mu.Lock()
-			due := !r.due.IsZero() && !r.due.After(time.Now())
+			due := !r.due.IsZero() && !r.due.After(r.x.l.Now())
 			room := r.window.room()
 			wanted := room > 0 && (r.stale || due)
 			if wanted {
@@ -261,7 +261,7 @@ func (r *relay) settles(ctx context.Context) error {
 		now := time.Now()
 		changes := make([]*store.Change, len(done))
 		for i, s := range done {
-			changes[i] = &store.Change{Settle: s.settlements(now)}
+			changes[i] = &store.Change{Settle: s.settlements(r.x.l.stored(now))}
 		}
 		if err := r.x.l.commit(ctx, changes); err != nil {
 			return err

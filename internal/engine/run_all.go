@@ -169,7 +169,7 @@ func (p *parallel) conclude() {
 func (p *parallel) next() {
 	var due <-chan time.Time
 	if at := p.nextDue(); !at.IsZero() {
-		timer := time.NewTimer(max(time.Until(at), 0))
+		timer := time.NewTimer(max(p.st.s.w.e.until(at), 0))
 		defer timer.Stop()
 		due = timer.C
 	}
@@ -208,7 +208,7 @@ func (p *parallel) mayGoOn(b *branch) bool {
 	if s.ending != nil && !p.st.compensating && (s.ending.Force || !b.cancelled()) {
 		return true // to be told
 	}
-	now := time.Now()
+	now := s.w.e.Now()
 	for _, w := range b.st.blocks {
 		if w.rec.settled() || w.rec.met || w.parked != "" && w.rec.get().State != store.StepParked ||
 			w.parked == "" && !w.due.IsZero() && !now.Before(w.due) {

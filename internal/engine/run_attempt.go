@@ -122,7 +122,8 @@ func (st *Strand) attempt(c *Call, name string, number int) attempted {
 // try runs f under a step's context. A panic is an error with its stack.
 func (st *Strand) try(c *Call, name string, number int, kept bool, f func(context.Context, *attempted)) attempted {
 	ctx := &stepContext{st: st, call: c, name: name, number: number, started: time.Now(), timeout: c.Timeout, kept: kept}
-	a := attempted{number: number, first: ctx.started, started: ctx.started}
+	a := attempted{number: number, started: st.s.w.e.stored(ctx.started)}
+	a.first = a.started
 	st.s.mu.Lock()
 	if st.s.retired != nil || !kept && !st.compensating && st.s.ending != nil {
 		st.s.mu.Unlock() // it came after the last look, and there was nothing to interrupt yet
@@ -183,7 +184,7 @@ func (s *slice) reap(now time.Time) bool {
 		ctx.writtenOff = true
 		err := &writtenOffError{now.Sub(ctx.started)}
 		s.w.e.log.Error("a step ignores its context and is written off", keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, "step", ctx.name)
-		due := now.Add(writtenOffPause)
+		due := s.w.e.stored(now).Add(writtenOffPause)
 		if rec := s.writeOff(ctx, now, err, due); rec.get().State == store.StepParked {
 			s.leave(store.Parked, parkedReason(rec))
 		} else {
@@ -203,13 +204,13 @@ func (s *slice) writeOff(ctx *stepContext, now time.Time, err error, due time.Ti
 	c := ctx.call
 	rec := s.ledger.find(ctx.name)
 	if rec == nil {
-		rec = s.ledger.begin(store.Record{N: s.ledger.last + 1, Kind: c.Kind, Name: ctx.name, StartedAt: ctx.started, Headers: c.Headers})
+		rec = s.ledger.begin(store.Record{N: s.ledger.last + 1, Kind: c.Kind, Name: ctx.name, StartedAt: s.w.e.stored(ctx.started), Headers: c.Headers})
 	}
 	if rec.settled() {
 		return rec
 	}
 	r := *rec.get()
-	a := attempted{number: ctx.number, first: r.StartedAt, started: ctx.started, took: now.Sub(ctx.started), err: err}
+	a := attempted{number: ctx.number, first: r.StartedAt, started: s.w.e.stored(ctx.started), took: now.Sub(ctx.started), err: err}
 	v := stepVerdict{reason: err.Error()}
 	switch c.Kind {
 	case store.KindOnce:

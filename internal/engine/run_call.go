@@ -172,11 +172,11 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 		st.checkpoint()
 		st.await()
 		number := 1
-		first := time.Now()
+		first := st.s.w.e.Now()
 		if rec != nil {
 			number, first = rec.get().Attempt+1, rec.get().StartedAt
 		}
-		a := st.attempt(c.within(first), name, number)
+		a := st.attempt(c.within(st.s.w.e.since(first)), name, number)
 		if a.stopped {
 			st.checkpoint() // cancelled, or lost
 			st.unwind(endStopped)
@@ -189,9 +189,9 @@ func (st *Strand) attempts(c *Call, name string, rec *record) ([]byte, error) {
 	}
 }
 
-// within is the call with what is left of its time for one attempt.
-func (c *Call) within(first time.Time) *Call {
-	left := c.Within - time.Since(first)
+// within is the call with what is left of its time for one attempt, of which some is spent.
+func (c *Call) within(spent time.Duration) *Call {
+	left := c.Within - spent
 	if c.Within <= 0 || left >= c.Timeout {
 		return c
 	}
@@ -223,7 +223,7 @@ func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record
 // lost keeps a strand of a retired slice going until its next checkpoint.
 func (st *Strand) lost(rec *record, c *Call, name string) *record {
 	if rec == nil {
-		rec = nowhere(&store.Record{Name: name, Kind: c.Kind, Due: time.Now()})
+		rec = nowhere(&store.Record{Name: name, Kind: c.Kind, Due: st.s.w.e.Now()})
 	}
 	return rec
 }
@@ -285,7 +285,7 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		s.mu.Unlock()
 		return kept
 	}
-	a.err, a.took = err, time.Since(a.started)
+	a.err, a.took = err, s.w.e.since(a.started)
 	v := judgeStep(c, a)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -89,7 +89,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	r := rec.get()
 	r.State, r.Due, r.Reason = store.StepIntent, time.Time{}, ""
 	r.Attempt++
-	made := time.Now()
+	made := s.w.e.Now()
 	most := c.Timeout + intentCommit
 	r.Value = intent{At: made, Timeout: most}.encode()
 	number := r.Attempt
@@ -98,9 +98,9 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	st.await()
 	// Another process that takes over believes that it has not happened from twice that time
 	// after the intent was made on. So a commit that took long takes from the call's own time.
-	a := attempted{number: number, first: r.StartedAt, started: time.Now(), err: errIntentLate}
-	if left := most - time.Since(made); left > 0 {
-		call := *c.within(r.StartedAt)
+	a := attempted{number: number, first: r.StartedAt, started: s.w.e.Now(), err: errIntentLate}
+	if left := most - s.w.e.since(made); left > 0 {
+		call := *c.within(s.w.e.since(r.StartedAt))
 		call.Timeout = min(call.Timeout, left)
 		a = st.attempt(&call, name, number)
 	}
@@ -223,7 +223,7 @@ func (st *Strand) change(rec *record, v stepVerdict) {
 	}
 	r := *rec.get()
 	r.State, r.Value, r.Reason, r.Due = v.state, v.value, v.reason, v.due
-	r.Took = time.Since(r.StartedAt)
+	r.Took = s.w.e.since(r.StartedAt)
 	s.progress = true
 	s.replace(rec, &r)
 }

@@ -81,10 +81,10 @@ func newSlice(w *workflow, run *store.Run) *slice {
 // start runs the function; workers counts it.
 func (s *slice) start() {
 	s.mu.Lock()
-	s.receive(s.run.Mail, time.Now())
+	s.receive(s.run.Mail, s.w.e.Now())
 	s.run.Mail, s.run.Records = nil, nil
 	if d := s.run.Deadline; !d.IsZero() && s.ending == nil {
-		if left := time.Until(d); left > 0 {
+		if left := s.w.e.until(d); left > 0 {
 			s.deadline = time.AfterFunc(left, s.pastDeadline)
 		} else {
 			s.endWith(s.tooLate())
@@ -225,7 +225,7 @@ func (s *slice) suspend(blocks []block) {
 			return
 		}
 		if b.rec.met || b.rec.settled() {
-			wake = time.Now() // mail has come since
+			wake = s.w.e.Now() // mail has come since
 		} else if due := b.due; !due.IsZero() && (wake.IsZero() || due.Before(wake)) {
 			wake = due
 		}
@@ -268,7 +268,7 @@ func (s *slice) noteDrift() {
 // note adds a record of what happened to the run.
 func (s *slice) note(name string, value []byte, reason string) {
 	rec := s.ledger.add(&store.Record{
-		N: s.ledger.last + 1, Kind: store.KindNote, State: store.StepDone, Name: name, StartedAt: time.Now(),
+		N: s.ledger.last + 1, Kind: store.KindNote, State: store.StepDone, Name: name, StartedAt: s.w.e.Now(),
 		Value: value, Reason: clip(reason, store.MaxReason),
 	})
 	rec.asked = true
@@ -359,7 +359,7 @@ func (s *slice) compensated(st *Strand, returned bool, panicked any) {
 	case returned && s.cancelChildren():
 		s.conclude(s.finish)
 	case returned: // else nobody would tell them any more
-		soon := block{rec: nowhere(&store.Record{}), due: time.Now().Add(childrenPause)}
+		soon := block{rec: nowhere(&store.Record{}), due: s.w.e.Now().Add(childrenPause)}
 		s.conclude(func() { s.suspend([]block{soon}) })
 	case st.end == endBlocked:
 		s.conclude(func() { s.suspend(st.blocks) })

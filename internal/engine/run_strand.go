@@ -105,7 +105,7 @@ func (st *Strand) Park(reason string) {
 // Rest releases the run for a time, without a record.
 func (st *Strand) Rest(reason string, d time.Duration) {
 	st.s.w.e.log.Warn("a run is left for later", keyWorkflow, st.s.w.settings.Name, keyRun, st.s.run.ID, "why", reason)
-	st.block(block{rec: nowhere(&store.Record{}), due: time.Now().Add(d)})
+	st.block(block{rec: nowhere(&store.Record{}), due: st.s.w.e.Now().Add(d)})
 }
 
 // enter begins a call on the run: one at a time, by the goroutine that it was given to.
@@ -198,7 +198,7 @@ func (st *Strand) awaitAlone(fill func(*chapter)) error {
 //
 // kept: a cancellation does not end the pause, since an outcome must be known first.
 func (st *Strand) pause(rec *record, kept bool) bool {
-	left := time.Until(rec.get().Due)
+	left := st.s.w.e.until(rec.get().Due)
 	if left <= 0 {
 		return true
 	}
@@ -320,7 +320,7 @@ func (st *Strand) begin(c *Call, name string, state store.StepState) *record {
 	s := st.s
 	st.givePlace()
 	return s.ledger.begin(store.Record{
-		N: s.ledger.last + 1, Kind: c.Kind, State: state, Name: name, StartedAt: time.Now(), Headers: c.Headers,
+		N: s.ledger.last + 1, Kind: c.Kind, State: state, Name: name, StartedAt: s.w.e.Now(), Headers: c.Headers,
 	})
 }
 

@@ -28,7 +28,7 @@ func (st *Strand) Sleep(c *Call, d time.Duration) {
 			st.block(block{rec: rec, due: rec.get().Due})
 		}
 		st.checkpoint()
-		if !time.Now().Before(rec.get().Due) {
+		if !st.s.w.e.Now().Before(rec.get().Due) {
 			st.change(rec, stepVerdict{state: store.StepDone})
 		}
 	}
@@ -139,7 +139,7 @@ func (st *Strand) limit(c *Call, from time.Time) time.Time {
 // past reports whether a call is past its Within.
 func (st *Strand) past(c *Call, rec *record) bool {
 	limit := st.limit(c, rec.get().StartedAt)
-	return !limit.IsZero() && !time.Now().Before(limit)
+	return !limit.IsZero() && !st.s.w.e.Now().Before(limit)
 }
 
 // blockWithin blocks until the record is met, or fails it when its time is over.
@@ -175,7 +175,7 @@ func (st *Strand) giveUp(c *Call, rec *record) {
 	r := *rec.get()
 	r.State, r.Value, r.Due = store.StepFailed, encodeFailed(failed{Within: true}), time.Time{}
 	r.Reason = clip("not done within "+c.Within.String()+": "+r.Reason, store.MaxReason)
-	r.Took = time.Since(r.StartedAt)
+	r.Took = s.w.e.since(r.StartedAt)
 	s.replace(rec, &r)
 	u := &s.open().update
 	switch c.Kind {
@@ -315,7 +315,7 @@ func (st *Strand) dispatch(c *Call, name string, rec *record, fill func(*chapter
 	r.State, r.Attempt, r.Reason = store.StepParked, 0, err.Error()
 	if full, ok := errors.AsType[*store.FullError](err); ok {
 		pause := retryAfter(full, st.s.w.e.drainRate(context.Background(), full.Queue))
-		r.State, r.Due = store.StepPending, time.Now().Add(pause)
+		r.State, r.Due = store.StepPending, st.s.w.e.Now().Add(pause)
 		if limit := st.limit(c, r.StartedAt); !limit.IsZero() && limit.Before(r.Due) {
 			r.Due = limit
 		}
@@ -452,9 +452,10 @@ func (st *Strand) asked(c *Call, name string, rec *record, a attempted, v stepVe
 	case rec.settled() && waits:
 		ch.update.Unwait = append(ch.update.Unwait, rec.get().N)
 	case !rec.settled():
-		// From before it was asked: what changed while it was must not be missed.
+		// From before it was asked: what changed while it was must not be missed. A message has the time at which its
+		// transaction began, by a clock that may differ a bit from this machine's. One that has come is not met again.
 		rec.met = false
-		ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.get().N, a.started, rec.after))
+		ch.update.Waits = append(ch.update.Waits, st.wait(c, rec.get().N, a.started.Add(-clockTolerance), rec.after))
 	}
 	return rec
 }

@@ -189,7 +189,7 @@ func (w *workflow) released(s *slice, c *chapter, err error) {
 	}
 	if c != nil && err == nil && c.update.Verdict == store.Ended {
 		w.e.results.tell(w.settings.Name, store.RunEnd{
-			No: s.run.No, ID: s.run.ID, Outcome: c.update.Outcome, Result: c.update.Result, Reason: c.update.Reason, EndedAt: time.Now(),
+			No: s.run.No, ID: s.run.ID, Outcome: c.update.Outcome, Result: c.update.Result, Reason: c.update.Reason, EndedAt: w.e.Now(),
 		})
 	}
 }
@@ -264,7 +264,7 @@ func (w *workflow) dispatch(ctx context.Context) error {
 		if err := w.fill(ctx); err != nil {
 			return err
 		}
-		timer.Reset(w.sleep(time.Now()))
+		timer.Reset(w.sleep(w.e.Now()))
 	}
 }
 
@@ -283,7 +283,7 @@ func (w *workflow) sleep(now time.Time) time.Duration {
 func (w *workflow) fill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		if !w.due.IsZero() && !w.due.After(time.Now()) {
+		if !w.due.IsZero() && !w.due.After(w.e.Now()) {
 			w.stale = true
 		}
 		room := min(w.settings.Concurrency-w.kept-w.taken, claimRuns)
@@ -356,7 +356,7 @@ func (w *workflow) deliver(mail []store.Mail) {
 		w.mu.Unlock()
 		if s != nil {
 			s.mu.Lock()
-			s.receive(mail[:n], time.Now())
+			s.receive(mail[:n], w.e.Now())
 			s.mu.Unlock()
 		}
 		mail = mail[n:]

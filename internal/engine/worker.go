@@ -53,7 +53,7 @@ func (a *Attempt) begin(now time.Time) {
 	a.mu.Lock()
 	a.started = now
 	if a.firstAt.IsZero() {
-		a.firstAt = now
+		a.firstAt = a.q.e.stored(now)
 	}
 	a.mu.Unlock()
 }
@@ -84,7 +84,7 @@ func (q *queue) call(a *Attempt) (err error) {
 // conclude judges how an attempt ended and has it settled.
 func (q *queue) conclude(a *Attempt, err error) {
 	v := judge(ended{
-		err: err, attempt: a.Number, firstAt: a.firstAt, now: a.started.Add(a.took),
+		err: err, attempt: a.Number, firstAt: a.firstAt, now: q.e.stored(a.started).Add(a.took),
 		luck: rand.Float64(), stopping: a.stopped(),
 	}, q.settings.Retry)
 	if v.Verdict == 0 {

@@ -2,6 +2,7 @@ package many
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -17,7 +18,8 @@ import (
 	"github.com/weir-go/weir/store/sqlite"
 )
 
-// A machine whose clock is not the database's says so when it begins to work, and one whose clock is says nothing.
+// A machine whose clock is not the database's says so when it begins to work, and one whose clock is says nothing. What is
+// delayed, retried or asleep takes its time on each.
 func TestClocksApart(t *testing.T) {
 	t.Parallel()
 	dsn := dsnOf(t)
@@ -27,7 +29,7 @@ func TestClocksApart(t *testing.T) {
 	}{
 		"the same":     {0, ""},
 		"hour ahead":   {-time.Hour, "ahead=1h0m"},
-		"hour behind":  {time.Hour, "ahead=-59m59"},
+		"hour behind":  {time.Hour, "ahead=-1h0m"},
 		"a bit behind": {300 * time.Millisecond, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,8 +46,14 @@ func TestClocksApart(t *testing.T) {
 			}
 			ctx, stop := context.WithCancel(t.Context())
 			over := make(chan error, 1)
+			takeTime := timesOn(t, eng)
 			go func() { over <- eng.Run(ctx) }()
 			<-eng.Ready()
+			if c.want == "" {
+				takeTime(c.off) // clocks that differ by so little are taken for the same
+			} else {
+				takeTime(0)
+			}
 			stop()
 			if err := <-over; err != nil {
 				t.Errorf("Run() = %v, want nil", err)
@@ -58,6 +66,70 @@ func TestClocksApart(t *testing.T) {
 				t.Errorf("the log says so: %t, want %q:\n%s", got, c.want, log)
 			}
 		})
+	}
+}
+
+var (
+	dawdle = weir.NewWorkflow[string, string]("house.dawdle")
+	rung   = weir.NewEvent[string]("house.rung")
+)
+
+// timesOn registers what is late on an engine; the function that it returns has it done, and wants that each takes its time, but for what it may be early.
+func timesOn(t *testing.T, eng *weir.Engine) (takeTime func(early time.Duration)) {
+	const short, long = 400 * time.Millisecond, 700 * time.Millisecond
+	var came, failed, slept atomic.Int32
+	began := make(chan time.Time, 10)
+	weir.Handle(eng, forward, func(_ context.Context, m *weir.Message[task]) error {
+		began <- time.Now()
+		if m.Body.Name == "one" && came.Add(1) == 1 {
+			return weir.NotYet("too early", short)
+		}
+		return nil
+	})
+	weir.Register(eng, dawdle, func(r *weir.Run, _ string) (string, error) {
+		weir.Sleep(r, "short", short)
+		err := weir.Do(r, "retried", func(context.Context) error {
+			if failed.Add(1) < 3 {
+				return errors.New("not so fast")
+			}
+			return nil
+		}, weir.Retry{Base: time.Millisecond, Cap: 10 * time.Millisecond}, weir.Timeout(time.Minute), weir.Within(10*time.Minute))
+		if err != nil {
+			return "", err
+		}
+		if _, err := weir.WaitFor(r, "nothing", rung.For("never"), weir.Within(long)); err == nil { // it is released meanwhile
+			return "", errors.New("something came")
+		}
+		slept.Add(1)
+		return "awake", nil
+	})
+	return func(early time.Duration) {
+		asked := time.Now()
+		run, err := weir.Start(t.Context(), eng, dawdle, "one", "", weir.Deadline(10*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := weir.Send(t.Context(), eng, forward, task{Name: "one"}, weir.Delay(short)); err != nil {
+			t.Fatal(err)
+		}
+		last := asked
+		for n := range 2 {
+			select {
+			case at := <-began:
+				if took := at.Sub(last); took < short-early {
+					t.Errorf("attempt %d after %v, want no less than %v", n+1, took, short)
+				}
+				last = at
+			case <-time.After(patience):
+				t.Fatalf("attempt %d has not come", n+1)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		got, err := run.Result(ctx)
+		if took := time.Since(asked); err != nil || got != "awake" || took < short+long-2*early || failed.Load() != 3 || slept.Load() != 1 {
+			t.Errorf("Result() = %q, %v after %v, %d attempts and %d awakenings, want awake after %v or more, 3 and 1", got, err, took, failed.Load(), slept.Load(), short+long)
+		}
 	}
 }
 

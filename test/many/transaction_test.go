@@ -123,3 +123,39 @@ func sendByPgx(t *testing.T, e *weir.Engine, config *pgx.ConnConfig) {
 }
 
 var errUndone = errors.New("undone")
+
+// A run is brought what a caller's transaction sends after the run has started, though the transaction began before.
+func TestTransactionOlderThanTheRun(t *testing.T) {
+	t.Parallel()
+	dsn := dsnOf(t)
+	pool, schema := poolOf(t, dsn)
+	p := runProgram(t, postgres.DB(dsn, postgres.Schema(schema)), func(eng *weir.Engine) {
+		weir.Register(eng, dawdle, func(r *weir.Run, _ string) (string, error) {
+			return weir.WaitFor(r, "rung", rung.For("door"))
+		})
+	})
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "select 1"); err != nil { // it begins
+		t.Fatal(err)
+	}
+	run, err := weir.Start(t.Context(), p.eng, dawdle, "one", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := weir.Publish(t.Context(), p.eng.In(postgres.Tx(tx)), rung, "the bell", weir.Key("door")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if got, err := run.Result(ctx); err != nil || got != "the bell" {
+		t.Errorf("Result() = %q, %v, want the bell", got, err)
+	}
+	p.end(false)
+}
