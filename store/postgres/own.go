@@ -155,7 +155,7 @@ func (s *Store) AppendIn(ctx context.Context, tx store.Tx, ch *store.Change) err
 }
 
 const (
-	sqlLife        = `select ` + lifeNow
+	sqlLife = `select ` + lifeNow
 	// What is sent has the time of its sending: the transaction may have begun long ago, before the run that waits for it.
 	sqlCallersHead = `select coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
 		coalesce((select lost_us is not null or ended_us is not null from weir.processes where id = $2), $2 <> 0),
