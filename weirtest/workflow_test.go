@@ -200,7 +200,7 @@ func TestCrashesOfRuns(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		process process
-		commits int // the same however slow the disk is: a crash before the fourth is one before the same commit each time
+		commits int // at least, however slow the disk is; one more when the run's end did not come in time to leave with its last step
 		want    []string
 	}{
 		{"right", right, 7, nil},
@@ -236,8 +236,8 @@ func TestCrashesOfRuns(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			report := weirtest.CrashReport(t, fulfilling(c.process))
 			t.Log(report)
-			if report.Commits != c.commits || len(report.Faults) != len(c.want) {
-				t.Fatalf("%d commits, %d faults, want %d, %d", report.Commits, len(report.Faults), c.commits, len(c.want))
+			if more := report.Commits - c.commits; more < 0 || more > 1 || len(report.Faults) != len(c.want) {
+				t.Fatalf("%d commits, %d faults, want %d or one more, %d", report.Commits, len(report.Faults), c.commits, len(c.want))
 			}
 			for i, want := range c.want {
 				if got := report.Faults[i].String(); !strings.HasPrefix(got, want) {
