@@ -6,8 +6,8 @@ import (
 )
 
 // Where many machines work a store, times that it keeps are by its own clock: it judges what is due. A machine's clock
-// is taken for the same as long as the two differ by no more than clockTolerance. If they do, the engine counts from
-// the store's time, as it was when the life began; timers and the contexts of attempts go by the machine's all the same.
+// is taken for the same as long as the two differ by no more than clockTolerance. Where they differ by more the engine
+// counts from the store's time, as it was when the life began; timers and the contexts of attempts go by the machine's all the same.
 
 // clockTolerance is far beyond what clocks differ by that are set by NTP.
 const clockTolerance = time.Second

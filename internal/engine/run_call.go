@@ -142,13 +142,13 @@ func (st *Strand) Compensate(c *Call) {
 	_, c.name = st.lookUp(c)
 	st.s.mu.Lock()
 	full := len(st.s.comps) >= compensationsMax
+	if !full {
+		st.s.comps = append(st.s.comps, c)
+	}
 	st.s.mu.Unlock()
 	if full {
 		st.Park(fmt.Sprintf("more than %d compensations in one run: register one for several steps, or give parts of the work to child runs", compensationsMax))
 	}
-	st.s.mu.Lock()
-	st.s.comps = append(st.s.comps, c)
-	st.s.mu.Unlock()
 }
 
 // attempts tries until the step is settled, parked or has to wait for long.

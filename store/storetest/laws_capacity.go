@@ -165,30 +165,7 @@ func capacityConcurrent(s *scene) {
 	const room, eachAtOnce = 10, 2
 	s.declare(store.Queue{Name: cook, Capacity: room})
 	other := s.open()
-	var all sync.WaitGroup
-	outcome := make(chan error, 40)
-	for i := range 2 * eachAtOnce {
-		st := s.store
-		if i%2 == 1 {
-			st = other
-		}
-		all.Go(func() {
-			for n := range 8 {
-				c := outside(cook, fmt.Sprint(i*8+n))
-				outcome <- errors.Join(st.Commit(s.ctx(), &store.Group{Changes: []*store.Change{c}}), c.Err)
-			}
-		})
-	}
-	all.Wait()
-	close(outcome)
-	taken := 0
-	for err := range outcome {
-		if _, full := errors.AsType[*store.FullError](err); err == nil {
-			taken++
-		} else if !full {
-			s.Errorf("Commit() beside others = %v, want nil or a FullError", err)
-		}
-	}
+	taken := s.takenAtOnce(other, 2*eachAtOnce, 8, func(i, n int) *store.Change { return outside(cook, fmt.Sprint(i*8+n)) })
 	most := room
 	if s.store.Info().Loose {
 		most += eachAtOnce // the other process's commits
@@ -197,4 +174,34 @@ func capacityConcurrent(s *scene) {
 		s.Errorf("32 concurrent sends into a capacity of %d: %d taken, want %d to %d", room, taken, room, most)
 	}
 	s.holds(cook, int64(taken), 0)
+}
+
+// takenAtOnce is how many changes are taken of those that goroutines commit at once, each some one after another; every other of them through
+// another process's store. What is not taken is to be refused as full.
+func (s *scene) takenAtOnce(other store.Store, goroutines, each int, change func(i, n int) *store.Change) (taken int) {
+	s.Helper()
+	var all sync.WaitGroup
+	outcome := make(chan error, goroutines*each)
+	for i := range goroutines {
+		st := s.store
+		if i%2 == 1 {
+			st = other
+		}
+		all.Go(func() {
+			for n := range each {
+				c := change(i, n)
+				outcome <- errors.Join(st.Commit(s.ctx(), &store.Group{Changes: []*store.Change{c}}), c.Err)
+			}
+		})
+	}
+	all.Wait()
+	close(outcome)
+	for err := range outcome {
+		if _, full := errors.AsType[*store.FullError](err); err == nil {
+			taken++
+		} else if !full {
+			s.Errorf("Commit() beside others = %v, want nil or a FullError", err)
+		}
+	}
+	return taken
 }

@@ -3,7 +3,6 @@ package storetest
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -183,30 +182,7 @@ func runCapacityConcurrent(s *scene) {
 	const room, starters, processes = 20, 4, 2
 	s.limit(room)
 	other := s.open()
-	var all sync.WaitGroup
-	outcome := make(chan error, 100)
-	for i := range starters {
-		st := s.store
-		if i%processes == 1 {
-			st = other
-		}
-		all.Go(func() {
-			for n := range 16 {
-				c := starts(fmt.Sprint("r", i, "-", n))
-				outcome <- errors.Join(st.Commit(s.ctx(), &store.Group{Changes: []*store.Change{c}}), c.Err)
-			}
-		})
-	}
-	all.Wait()
-	close(outcome)
-	taken := 0
-	for err := range outcome {
-		if _, full := errors.AsType[*store.FullError](err); err == nil {
-			taken++
-		} else if !full {
-			s.Errorf("Commit() beside others = %v, want nil or a FullError", err)
-		}
-	}
+	taken := s.takenAtOnce(other, starters, 16, func(i, n int) *store.Change { return starts(fmt.Sprint("r", i, "-", n)) })
 	most := room
 	if s.store.Info().Loose {
 		most += starters - 1 + processes*(room/16) // see Info

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
-	"github.com/weir-go/weir/store/postgres"
-	"github.com/weir-go/weir/store/sqlite"
 )
 
 // hostile are texts that some database, driver or program has stumbled over.
@@ -140,16 +137,7 @@ func handleHostile(ctx context.Context, m *weir.Message[task]) error {
 // about ends, or is with a person. The engine works on, and people can look at all of it: no text stops anything else.
 func TestHostileTexts(t *testing.T) {
 	t.Parallel()
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		hostileStore(t, sqlite.File(filepath.Join(t.TempDir(), "weir.db")))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		dsn := dsnOf(t)
-		_, schema := poolOf(t, dsn)
-		hostileStore(t, postgres.DB(dsn, postgres.Schema(schema)))
-	})
+	onEachStore(t, hostileStore)
 }
 
 func hostileStore(t *testing.T, open store.Opener) {

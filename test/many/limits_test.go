@@ -2,31 +2,19 @@ package many
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
-	"github.com/weir-go/weir/store/postgres"
-	"github.com/weir-go/weir/store/sqlite"
 )
 
 // One more than a limit is refused at every entry, with the limit or what is wrong in the error, and leaves nothing. What people
 // say, and what failures say, is kept as far as there is room for it.
 func TestOneMoreThanTheLimit(t *testing.T) {
 	t.Parallel()
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		oneMore(t, sqlite.File(filepath.Join(t.TempDir(), "weir.db")))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		dsn := dsnOf(t)
-		_, schema := poolOf(t, dsn)
-		oneMore(t, postgres.DB(dsn, postgres.Schema(schema)))
-	})
+	onEachStore(t, oneMore)
 }
 
 func oneMore(t *testing.T, open store.Opener) {

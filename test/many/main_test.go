@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +21,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
+	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/postgres"
 	"github.com/weir-go/weir/store/postgres/pgtest"
+	"github.com/weir-go/weir/store/sqlite"
 )
 
 const (
@@ -181,4 +185,19 @@ func (c *child) signal(s os.Signal) {
 	if err := c.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		c.t.Error(err)
 	}
+}
+
+// onEachStore runs a test on a new SQLite file, and in a schema of its own on PostgreSQL.
+func onEachStore(t *testing.T, f func(*testing.T, store.Opener)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, sqlite.File(filepath.Join(t.TempDir(), "weir.db")))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		dsn := dsnOf(t)
+		_, schema := poolOf(t, dsn)
+		f(t, postgres.DB(dsn, postgres.Schema(schema)))
+	})
 }

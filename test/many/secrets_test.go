@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
-	"github.com/weir-go/weir/store/postgres"
-	"github.com/weir-go/weir/store/sqlite"
 )
 
 // canary is in all bodies, inputs, results, values and headers, and nowhere else.
@@ -63,16 +60,7 @@ func (s *spool) String() string {
 // failures, and bodies that cannot be decoded among them.
 func TestSecretsAreNotTold(t *testing.T) {
 	t.Parallel()
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		keepSecrets(t, sqlite.File(filepath.Join(t.TempDir(), "weir.db")))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		dsn := dsnOf(t)
-		_, schema := poolOf(t, dsn)
-		keepSecrets(t, postgres.DB(dsn, postgres.Schema(schema)))
-	})
+	onEachStore(t, keepSecrets)
 }
 
 func keepSecrets(t *testing.T, open store.Opener) {
