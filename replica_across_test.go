@@ -282,7 +282,7 @@ func TestReplicaAfterAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		p := newTandem(t, wires(t))
-		p.beat, p.capacity = 50*time.Millisecond, 5
+		p.beat, p.capacity = 200*time.Millisecond, 5 // a first page may come two seconds late, and is asked for again after 30 beats
 		p.begin()
 		put(t, p.owner.own, p.owner.engine, guest{"gone", "", 1}, guest{"changed", "", 1}, guest{"kept", "", 1})
 		p.converged()

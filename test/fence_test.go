@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ type duel struct {
 	file         string
 	zombie, heir *shop
 	heirStore    atomic.Pointer[heirStore]
+	succession   sync.RWMutex // no call of the zombie's is under way while the heir takes over
 	relay        bool
 	tamper       func(*store.Change, store.BatchRef)
 }
@@ -107,11 +109,7 @@ func (d *duel) fight(t *testing.T) {
 	if err := os.Remove(d.file + ".lock"); err != nil { // the only thing that keeps the heir out
 		t.Fatal(err)
 	}
-	d.heir = d.open(t, 2, func(s store.Store) store.Store {
-		h := &heirStore{Store: s}
-		d.heirStore.Store(h)
-		return h
-	})
+	d.succeed(t)
 	d.heir.serve()
 	arrival(t, d.heir.gate)
 	if !d.relay {
@@ -135,6 +133,18 @@ func (d *duel) fight(t *testing.T) {
 	if err := d.heir.close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// succeed opens the heir, which takes the store over.
+func (d *duel) succeed(t *testing.T) {
+	t.Helper()
+	d.succession.Lock()
+	defer d.succession.Unlock()
+	d.heir = d.open(t, 2, func(s store.Store) store.Store {
+		h := &heirStore{Store: s}
+		d.heirStore.Store(h)
+		return h
+	})
 }
 
 func arrival(t *testing.T, g *gate) context.Context {
@@ -169,15 +179,18 @@ type zombieStore struct {
 	duel *duel
 }
 
-func (s *zombieStore) relayed() *heirStore {
+// relayed gives the store that is to do what the zombie's would, if any, and what ends the call.
+func (s *zombieStore) relayed() (*heirStore, func()) {
+	s.duel.succession.RLock()
 	if !s.duel.relay {
-		return nil
+		return nil, s.duel.succession.RUnlock
 	}
-	return s.duel.heirStore.Load()
+	return s.duel.heirStore.Load(), s.duel.succession.RUnlock
 }
 
 func (s *zombieStore) Commit(ctx context.Context, g *store.Group) error {
-	h := s.relayed()
+	h, done := s.relayed()
+	defer done()
 	if h == nil {
 		return s.Store.Commit(ctx, g)
 	}
@@ -191,21 +204,27 @@ func (s *zombieStore) Commit(ctx context.Context, g *store.Group) error {
 }
 
 func (s *zombieStore) Claim(ctx context.Context, r store.ClaimRequest) (store.Claimed, error) {
-	if s.relayed() != nil {
+	h, done := s.relayed()
+	defer done()
+	if h != nil {
 		return store.Claimed{}, nil
 	}
 	return s.Store.Claim(ctx, r)
 }
 
 func (s *zombieStore) Heartbeat(ctx context.Context) error {
-	if s.relayed() != nil {
+	h, done := s.relayed()
+	defer done()
+	if h != nil {
 		return nil
 	}
 	return s.Store.Heartbeat(ctx)
 }
 
 func (s *zombieStore) End(ctx context.Context) error {
-	if s.relayed() != nil {
+	h, done := s.relayed()
+	defer done()
+	if h != nil {
 		return nil
 	}
 	return s.Store.End(ctx)
