@@ -4,12 +4,15 @@
 //
 //	go test -json ./... 2>&1 | go run ./internal/verdict
 //
-// Its exit code is 0 whatever failed: that is for go test's to tell.
+// Its exit code is 0 whatever failed: that is for go test's to tell. With -unsteady FILE it writes to FILE, if at most three
+// tests failed, each by what it checks, a line for each of them: the package, a space, and the test. So whoever wants can find out
+// whether they fail again. Where anything else failed, a build, a data race, a panic, a test that never ended, nothing is written.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +21,13 @@ import (
 )
 
 func main() {
-	if err := report(os.Stdin, os.Stdout); err != nil {
+	unsteady := flag.String("unsteady", "", "the `FILE` for the names of few tests that failed by what they check")
+	flag.Parse()
+	s, err := report(os.Stdin, os.Stdout)
+	if err == nil && *unsteady != "" {
+		err = os.WriteFile(*unsteady, []byte(s.unsteady()), 0o644)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "verdict:", err)
 		os.Exit(1)
 	}
@@ -31,6 +40,8 @@ const (
 	shortForm = 12
 	shownMost = 20  // tests that are shown each time
 	namesMost = 100 // names of others
+
+	unsteadyMost = 3 // tests that may be unsteady: of more, something is broken
 )
 
 // event is a line of go test -json: see go doc test2json.
@@ -61,12 +72,13 @@ type unit struct {
 type test struct {
 	name   string
 	failed bool // or else it goes on
+	raced  bool // the race detector found something
 	passed bool // so it said: what it says later is a panic of others, or of the package
 	said   excerpt
 }
 
 // report reads r to its end.
-func report(r io.Reader, w io.Writer) error {
+func report(r io.Reader, w io.Writer) (*suite, error) {
 	s := &suite{w: w, packages: map[string]*unit{}}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, lineMost)
@@ -79,7 +91,7 @@ func report(r io.Reader, w io.Writer) error {
 		s.take(e)
 	}
 	s.conclude()
-	return lines.Err()
+	return s, lines.Err()
 }
 
 func (s *suite) say(format string, args ...any) { fmt.Fprintf(s.w, format+"\n", args...) }
@@ -140,6 +152,7 @@ func (s *suite) output(u *unit, e event) {
 	case strings.HasPrefix(trimmed, "=== "), strings.HasPrefix(trimmed, "--- "), text == "PASS", text == "FAIL", text == "":
 		// Other events say so.
 	case i >= 0 && !u.tests[i].passed:
+		u.tests[i].raced = u.tests[i].raced || strings.Contains(text, "race detected") || strings.Contains(text, "DATA RACE")
 		u.tests[i].said.add(text)
 	default:
 		u.said.add(text)
@@ -214,6 +227,28 @@ func (s *suite) conclude() {
 		}
 	}
 	s.say("passed %d, skipped %d, packages failed %d", s.passed, s.skipped, len(s.failed))
+}
+
+// unsteady names the tests that failed, if they are few and nothing else did.
+func (s *suite) unsteady() string {
+	var names []string
+	for _, u := range s.failed {
+		if len(u.tests) == 0 {
+			return "" // it was not built, or ended by itself
+		}
+		for _, t := range u.tests {
+			if !t.failed || t.raced {
+				return ""
+			}
+			if !strings.Contains(t.name, "/") {
+				names = append(names, u.name+" "+t.name+"\n")
+			}
+		}
+	}
+	if len(names) > unsteadyMost {
+		return ""
+	}
+	return strings.Join(names, "")
 }
 
 // excerpt is the beginning and the end of a text.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -42,7 +43,7 @@ func TestReport(t *testing.T) {
 		"build-output c - c.go:1: undefined: x", "build-fail c -",
 	)
 	var out strings.Builder
-	if err := report(strings.NewReader(in), &out); err != nil {
+	if _, err := report(strings.NewReader(in), &out); err != nil {
 		t.Fatal(err)
 	}
 	got := out.String()
@@ -85,7 +86,7 @@ func TestReportIsBounded(t *testing.T) {
 	}
 	lines = append(lines, "fail a TestLong", "fail a -")
 	var out strings.Builder
-	if err := report(strings.NewReader(script(t, lines...)), &out); err != nil {
+	if _, err := report(strings.NewReader(script(t, lines...)), &out); err != nil {
 		t.Fatal(err)
 	}
 	got := out.String()
@@ -101,5 +102,39 @@ func TestReportIsBounded(t *testing.T) {
 		if len(line) > widthMost+1_000 {
 			t.Errorf("a line of %d bytes is shown", len(line))
 		}
+	}
+}
+
+// Tests that failed by what they check may be tried again, if they are few and nothing else failed.
+func TestUnsteady(t *testing.T) {
+	bad := func(pkg string, names ...string) (lines []string) {
+		for _, name := range names {
+			lines = append(lines, "run "+pkg+" "+name, "output "+pkg+" "+name+"     x_test.go:1: got 1, want 2", "fail "+pkg+" "+name)
+		}
+		return append(lines, "output "+pkg+" - FAIL\t"+pkg+"\t1.0s", "fail "+pkg+" -")
+	}
+	for name, c := range map[string]struct {
+		lines []string
+		want  string
+	}{
+		"nothing failed":         {lines: []string{"run a TestGood", "pass a TestGood", "pass a -"}},
+		"one, of two parts":      {bad("a", "TestBad/one", "TestBad/two", "TestBad"), "a TestBad\n"},
+		"in two packages":        {append(bad("a", "TestA"), bad("b", "TestB", "TestC")...), "a TestA\nb TestB\nb TestC\n"},
+		"many":                   {lines: bad("a", "TestA", "TestB", "TestC", "TestD")},
+		"not built":              {lines: append(bad("a", "TestA"), "build-output c - c.go:1: undefined: x", "build-fail c -")},
+		"a panic":                {lines: append([]string{"run a TestPanics", "output a TestPanics panic: x"}, bad("a", "TestA")...)},
+		"a race":                 {lines: append([]string{"run a TestA", "output a TestA     testing.go:1: race detected during execution of test"}, bad("a", "TestA")...)},
+		"an end by itself":       {lines: []string{"run a TestA", "pass a TestA", "output a - exit status 3", "fail a -"}},
+		"a race while it passed": {lines: append([]string{"run a TestR", "output a TestR WARNING: DATA RACE", "fail a TestR"}, bad("a", "TestA")...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := report(strings.NewReader(script(t, c.lines...)), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.unsteady(); got != c.want {
+				t.Errorf("unsteady = %q, want %q", got, c.want)
+			}
+		})
 	}
 }
