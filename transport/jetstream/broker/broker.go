@@ -104,7 +104,7 @@ func Start(ctx context.Context, c Config) (*Broker, error) {
 	}
 	s, err := server.NewServer(o)
 	if err != nil {
-		return nil, fmt.Errorf("transport/jetstream/broker: %w", errors.Join(err, lock.Close()))
+		return nil, fmt.Errorf("transport/jetstream/broker: %w", errors.Join(err, release(lock)))
 	}
 	log := c.Log
 	if log == nil {
@@ -304,7 +304,7 @@ func (b *Broker) Settled() bool {
 func (b *Broker) Close() {
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
-	_ = b.lock.Close() // the last of it: the next one may have the folder
+	_ = release(b.lock) // the last of it: the next one may have the folder
 }
 
 // Plan makes configurations for a cluster of n brokers on this machine, each with a folder below dir,

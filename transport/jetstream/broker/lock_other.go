@@ -11,3 +11,6 @@ import (
 func take(dir string) (*os.File, error) {
 	return os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 }
+
+// release closes it.
+func release(f *os.File) error { return f.Close() }

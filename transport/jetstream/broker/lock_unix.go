@@ -30,3 +30,9 @@ func take(dir string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 }
+
+// release gives the folder back. To close the file is not enough: a child that this process is just starting has it open,
+// too, until it becomes its program, and the lock is everybody's who has the file.
+func release(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
