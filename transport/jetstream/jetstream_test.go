@@ -78,6 +78,22 @@ func send(t *testing.T, w *jetstream.Transport, ps []transport.Packet) {
 	}
 }
 
+// insist sends until a stream that is being made anew has all.
+func insist(t *testing.T, w *jetstream.Transport, ps []transport.Packet) {
+	t.Helper()
+	for {
+		kept, err := w.Send(t.Context(), "kitchen", ps)
+		if err == nil && kept == len(ps) {
+			return
+		}
+		if !errors.Is(err, transport.ErrUnknown) && !errors.Is(err, transport.ErrUnavailable) {
+			t.Errorf("Send() = %d, %v, want it to pass", kept, err)
+			return
+		}
+		pause(t.Context(), 10*time.Millisecond)
+	}
+}
+
 // reads wants packets from..to for the first time in order, and acknowledges all it gets.
 func reads(t *testing.T, in transport.Inlet, from, to int) {
 	t.Helper()
@@ -160,15 +176,25 @@ func TestDeletedUnderway(t *testing.T) {
 		t.Errorf("Send() without its stream = %v, want ErrUnknown", err)
 	}
 	all.Go(func() { reads(t, in, 20, 30) })
-	for {
-		if kept, err := w.Send(t.Context(), "kitchen", places(20, 30)); err == nil && kept == 10 {
-			break
-		} else if !errors.Is(err, transport.ErrUnknown) && !errors.Is(err, transport.ErrUnavailable) {
-			t.Errorf("Send() = %d, %v, want it to pass", kept, err)
-			break
-		}
-		pause(t.Context(), 10*time.Millisecond)
+	insist(t, w, places(20, 30))
+	all.Wait()
+	empties(t, js)
+}
+
+// A stream that is made anew, and has as much acknowledged as the one before it, makes room as that did.
+func TestMadeAnewToTheSameFloor(t *testing.T) {
+	t.Parallel()
+	w, js := open(t, nil)
+	in := receive(t, w)
+	send(t, w, places(0, 10))
+	reads(t, in, 0, 10)
+	empties(t, js)
+	if err := js.DeleteStream(t.Context(), "weir-kitchen"); err != nil {
+		t.Fatal(err)
 	}
+	var all sync.WaitGroup
+	all.Go(func() { reads(t, in, 10, 20) })
+	insist(t, w, places(10, 20))
 	all.Wait()
 	empties(t, js)
 }

@@ -66,21 +66,21 @@ func (in *inlet) over() bool {
 func (in *inlet) sweepOnce(ctx context.Context) bool {
 	ctx, cancel := in.t.asking(ctx)
 	defer cancel()
+	s, err := in.t.js.Stream(ctx, streamOf(in.boundary)) // first: the floor is not one of a stream before this one
+	if err != nil {
+		return false
+	}
 	c, err := in.t.js.Consumer(ctx, streamOf(in.boundary), consumerName)
 	if err != nil {
 		return false
 	}
 	floor := c.CachedInfo().AckFloor.Stream
-	if floor != in.floor && floor > 0 { // lower: the stream was made anew
-		s, err := in.t.js.Stream(ctx, streamOf(in.boundary))
-		if err == nil {
-			err = s.Purge(ctx, jetstream.WithPurgeSequence(floor+1))
-		}
-		if err != nil {
+	// What the stream has tells, not what we deleted last: a stream that was made anew counts from 1, and comes to the same floor.
+	if floor > 0 && floor >= s.CachedInfo().State.FirstSeq {
+		if err := s.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 			return false
 		}
 	}
-	in.floor = floor
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.highest <= floor
