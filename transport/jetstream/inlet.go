@@ -50,7 +50,7 @@ type inlet struct {
 	known   bool            // the consumer was there, on this connection
 	lost    <-chan struct{} // closed when this connection is lost
 	pending int             // packets that the request under way may still bring; 0: there is none
-	due     time.Time       // when it should have said something
+	quiet   time.Duration   // for how much longer it may say nothing while somebody listens
 
 	mu      sync.Mutex
 	hands   map[string]hold // handed out, by handle
@@ -58,7 +58,6 @@ type inlet struct {
 
 	acked chan struct{} // something is to be swept
 	swept chan struct{} // closed when sweep has ended
-	floor uint64        // sweep's: what it has deleted up to
 }
 
 // hold is a packet in our hands.
@@ -141,10 +140,11 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 				return nil, err
 			}
 		}
-		wait := max(time.Until(in.due), 0)
+		wait := in.quiet
 		if len(got) > 0 {
 			wait = lastOnes
 		}
+		began := time.Now()
 		timer := time.NewTimer(wait)
 		select {
 		case m := <-in.come:
@@ -167,11 +167,15 @@ func (in *inlet) pull(ctx context.Context, most int) ([]*nats.Msg, error) {
 			}
 			continue
 		case <-timer.C:
+			if len(in.come) > 0 {
+				continue // it has spoken, and we were slow to listen
+			}
 		case <-ctx.Done():
 		case <-in.done:
 		case <-in.lost:
 		}
 		timer.Stop()
+		in.quiet -= time.Since(began)
 		if len(got) > 0 {
 			return got, nil
 		}
@@ -237,7 +241,7 @@ func (in *inlet) ask(ctx context.Context, max int) error {
 		return in.t.outcome(ctx, err)
 	}
 	in.pending = max
-	in.due = time.Now().Add(silence)
+	in.quiet = silence
 	return nil
 }
 
@@ -268,7 +272,7 @@ func isPacket(m *nats.Msg) bool { return m.Reply != "" && m.Header.Get("Status")
 
 // hear notes what a message means for the request under way.
 func (in *inlet) hear(m *nats.Msg) error {
-	in.due = time.Now().Add(silence)
+	in.quiet = silence
 	current := m.Subject == in.prefix+strconv.FormatInt(in.request, 10)
 	if !current {
 		return nil // of a request that was given up
