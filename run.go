@@ -45,7 +45,11 @@ func (r *Run) Context() context.Context { return engine.InRun() }
 func (r *Run) engine() *Engine { return r.flow.eng }
 
 func (r *Run) send(_ context.Context, o *outgoing) error {
-	return r.strand.Send(r.call(store.KindSend, "send "+o.messages[0].Topic), o.messages, o.states)
+	c := r.call(store.KindSend, "send "+o.messages[0].Topic)
+	if len(o.messages) == 1 {
+		c.Key = o.messages[0].Key // so that sends of other keys may come between in another program
+	}
+	return r.strand.Send(c, o.messages, o.states)
 }
 
 func (r *Run) start(_ context.Context, start *store.RunStart) error {

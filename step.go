@@ -35,7 +35,8 @@ type (
 	Timeout time.Duration
 	// Every is how often [Until] asks. Default 1 minute, 1 ms to 30 days.
 	Every time.Duration
-	// Was is an earlier name of a step, so that what is recorded under it is found.
+	// Was is an earlier name of a step, so that what is recorded under it is found. With a slash it is the way from
+	// the run's root as its history shows it: "all/branch/pay" for a step that has left a branch, "/pay" for one that is in a branch now.
 	Was string
 
 	doneIf []error
@@ -267,6 +268,9 @@ func Compensate(r *Run, name string, f func(context.Context) error, o ...StepOpt
 type Branch struct {
 	Name string // unlike the others'
 	Do   func(*Run) error
+	// Was are earlier names of the branch, so that what is recorded in it is found: a name, if the All has kept its own, or
+	// else the way from the run's root as its history shows it, "all/branch". At most 100.
+	Was []string
 }
 
 // All runs branches in parallel, each with a [Run] of its own, and returns when all
@@ -276,11 +280,14 @@ type Branch struct {
 func All(r *Run, name string, branches ...Branch) error {
 	list := make([]engine.Branch, len(branches))
 	for i, b := range branches {
-		list[i] = engine.Branch{Name: b.Name, Do: func(st *engine.Strand) error {
+		list[i] = engine.Branch{Name: b.Name, Was: b.Was, Do: func(st *engine.Strand) error {
 			return b.Do(&Run{strand: st, flow: r.flow})
 		}}
 		if b.Do == nil {
 			r.strand.Park(fmt.Sprintf("All %s: branch %q has no function", name, b.Name))
+		}
+		if len(b.Was) > maxNamed {
+			r.strand.Park(fmt.Sprintf("All %s: branch %q was %d names, want at most %d", name, b.Name, len(b.Was), maxNamed))
 		}
 	}
 	return r.strand.All(name, list)

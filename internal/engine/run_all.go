@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -12,6 +13,7 @@ import (
 // Branch is one of All's.
 type Branch struct {
 	Name string
+	Was  []string // earlier names, or ways from the run's root
 	Do   func(*Strand) error
 }
 
@@ -100,6 +102,7 @@ func (p *parallel) start(b *branch, prefix string) {
 	s := p.st.s
 	b.st = s.strand(prefix+b.Name+"/", p.st.now)
 	b.st.compensating, b.st.depth = p.st.compensating, p.st.depth+1
+	b.st.was = p.st.earlier(b, strings.TrimPrefix(prefix, p.st.prefix))
 	b.running = true
 	p.running++
 	s.w.e.workers.Go(func() {
@@ -113,6 +116,24 @@ func (p *parallel) start(b *branch, prefix string) {
 		b.err = b.Do(b.st)
 		b.returned = true
 	})
+}
+
+// earlier is what the names of a branch's records may begin with that an earlier program wrote; all is the All's name, and a slash.
+func (st *Strand) earlier(b *branch, all string) []string {
+	var prefixes []string
+	for _, was := range st.was {
+		prefixes = append(prefixes, was+all+b.Name+"/")
+	}
+	for _, was := range b.Was {
+		if strings.Contains(was, "/") {
+			prefixes = append(prefixes, strings.TrimPrefix(was, "/")+"/")
+			continue
+		}
+		for _, outer := range append([]string{st.prefix}, st.was...) {
+			prefixes = append(prefixes, outer+all+was+"/")
+		}
+	}
+	return prefixes
 }
 
 // run lets branches run, and begin again, until all have returned or none can go on.

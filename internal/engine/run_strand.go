@@ -14,8 +14,9 @@ import (
 // A call that cannot return now unwinds the goroutine by runtime.Goexit.
 type Strand struct {
 	s            *slice
-	prefix       string // of its records' names: "all/branch/"
-	compensating bool   // runs compensations, so a run that ends does not stop it
+	prefix       string   // of its records' names: "all/branch/"
+	was          []string // what that was before, in the words of other programs
+	compensating bool     // runs compensations, so a run that ends does not stop it
 	counts       counter
 	now          time.Time // of the last record it was given
 	busy         atomic.Bool
@@ -272,18 +273,44 @@ func (st *Strand) lookUp(c *Call) (rec *record, name string) {
 	s := st.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rec = s.ledger.find(name)
-	for _, was := range c.Was {
-		if rec != nil {
-			break
-		}
-		rec = s.ledger.find(st.prefix + was + c.suffix() + name[len(base):])
+	if rec = s.ledger.find(name); rec == nil && len(c.Was)+len(st.was) > 0 {
+		rec = st.findEarlier(c, c.suffix()+name[len(base):])
 	}
 	if rec != nil {
 		rec.asked = true
 		name = rec.get().Name
 	}
 	return rec, name
+}
+
+// findEarlier finds the record of a call that had another name, or another place, in an earlier program. The caller holds s.mu.
+func (st *Strand) findEarlier(c *Call, suffix string) *record {
+	for _, prefix := range st.was {
+		if rec := st.s.ledger.find(prefix + c.Name + suffix); rec != nil {
+			return rec
+		}
+	}
+	for _, was := range c.Was {
+		for _, path := range st.paths(was) {
+			if rec := st.s.ledger.find(path + suffix); rec != nil {
+				return rec
+			}
+		}
+	}
+	return nil
+}
+
+// paths are what an earlier name may stand for: with a slash in it, the way from the run's root ("/pay" or "all/branch/pay"), else
+// a name in this branch, whatever that was called.
+func (st *Strand) paths(was string) []string {
+	if strings.Contains(was, "/") {
+		return []string{strings.TrimPrefix(was, "/")}
+	}
+	paths := []string{st.prefix + was}
+	for _, prefix := range st.was {
+		paths = append(paths, prefix+was)
+	}
+	return paths
 }
 
 func (c *Call) suffix() string {
