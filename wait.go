@@ -197,7 +197,7 @@ func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...Wai
 // which they came. The run keeps it while it waits, and over restarts, until f has returned or the run has
 // ended. fence is higher each time the lock changes hands: give it to outside systems,
 // so that they can refuse who has lost the lock. It is the run's: between its own branches it
-// keeps nothing apart. A lock's name has 1 to 512 bytes.
+// keeps nothing apart, and where one is inside of another, or in two branches, the last to finish releases it. A lock's name has 1 to 512 bytes.
 func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...WaitOption) error {
 	c := r.lock("lock", name)
 	for _, opt := range o {

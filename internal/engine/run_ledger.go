@@ -46,6 +46,7 @@ type ledger struct {
 	steps  int                // records that its function has begun
 	notes  int
 	bytes  int // of all records, and of the run's input
+	locks  map[string]*lockUse
 }
 
 // ledgerScan is up to how many records looking at each is cheaper than a map.
@@ -73,6 +74,9 @@ func (l *ledger) put(rec *record) *record {
 	case store.KindNote:
 		l.notes++
 	case store.KindCompensate:
+	case store.KindLock:
+		l.noteLock(rec)
+		l.steps++
 	default:
 		l.steps++
 	}

@@ -50,6 +50,10 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 		return
 	}
 	rec := s.ledger.byNumber(m.N)
+	if rec != nil && m.Kind == store.Locked {
+		s.granted(rec, m, now)
+		return
+	}
 	if rec == nil || rec.settled() {
 		return // too late: it is kept in the journal
 	}
@@ -68,8 +72,6 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 		}
 		r.State, r.Value, r.Pos, r.Reason = store.StepDone, m.Message.Body, m.Message.Pos, ""
 		r.Headers = messageHeaders(m.Message)
-	case store.Locked:
-		r.State, r.Value, r.Reason = store.StepDone, strconv.AppendInt(nil, m.Fence, 10), ""
 	case store.ChildEnded:
 		r.State, r.Value, r.Reason = store.StepDone, m.Child.Result, ""
 		if m.Child.Outcome != store.Completed {

@@ -182,6 +182,9 @@ func (st *Strand) giveUp(c *Call, rec *record) {
 	case store.KindWaitFor, store.KindAsk, store.KindUntil:
 		u.Unwait = append(u.Unwait, rec.get().N)
 	case store.KindLock:
+		if s.ledger.uses(c.Lock) > 0 {
+			return // another branch is in line, or has it
+		}
 		u.Locks = append(u.Locks, store.LockAct{N: rec.get().N, Name: c.Lock, Release: true})
 	}
 }
@@ -369,7 +372,7 @@ func (st *Strand) acquire(c *Call, name string, rec *record) *record {
 	return rec
 }
 
-// Unlock releases a lock, once.
+// Unlock releases a lock, once, unless other calls of the run have it.
 func (st *Strand) Unlock(c *Call) {
 	st.enter()
 	defer st.exit()
@@ -380,6 +383,9 @@ func (st *Strand) Unlock(c *Call) {
 	st.checkpoint()
 	st.register(c, name, func(ch *chapter, r *store.Record) {
 		r.State = store.StepDone
+		if st.s.ledger.uses(c.Lock) > 0 {
+			return // another branch has it, or the call around this one
+		}
 		ch.update.Locks = append(ch.update.Locks, store.LockAct{N: r.N, Name: c.Lock, Release: true})
 	})
 }
