@@ -317,47 +317,49 @@ func TestRetryAfterIsMeasured(t *testing.T) {
 // must give way, down to one at a time.
 func TestSourceOfAFullQueueIsSlowed(t *testing.T) {
 	t.Parallel()
-	e := openEngine(t, newFile(t), weir.Config{})
-	var running, begun, freely atomic.Int64
-	pulse := make(chan struct{})
-	weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
-		begun.Add(1)
-		if running.Add(1) > 1 {
-			freely.Add(1)
-		}
-		defer running.Add(-1)
-		select {
-		case <-pulse:
-			return weir.Send(ctx, m, clean, m.Body)
-		case <-ctx.Done():
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		var running, begun, freely atomic.Int64
+		pulse := make(chan struct{})
+		weir.Handle(e, prepare, func(ctx context.Context, m *weir.Message[ticket]) error {
+			begun.Add(1)
+			if running.Add(1) > 1 {
+				freely.Add(1)
+			}
+			defer running.Add(-1)
+			select {
+			case <-pulse:
+				return weir.Send(ctx, m, clean, m.Body)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, weir.Queue{Concurrency: 4})
+		weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
+			<-ctx.Done()
 			return ctx.Err()
+		}, weir.Queue{Capacity: 5, Concurrency: 1})
+		for n := range 400 {
+			send(t, e, prepare, ticket{N: n, Table: fmt.Sprint("table-", n)})
 		}
-	}, weir.Queue{Concurrency: 4})
-	weir.Handle(e, clean, func(ctx context.Context, _ *weir.Message[ticket]) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}, weir.Queue{Capacity: 5, Concurrency: 1})
-	for n := range 400 {
-		send(t, e, prepare, ticket{N: n, Table: fmt.Sprint("table-", n)})
-	}
-	run(t, e)
-	eventually(t, "the source runs four at a time before the queue is full", func() bool { return running.Load() == 4 })
-	beat := func() {
-		select {
-		case pulse <- struct{}{}:
-		case <-time.After(patience):
-			t.Fatal("the source stands still: it must go on, one at a time")
+		run(t, e)
+		eventually(t, "the source runs four at a time before the queue is full", func() bool { return running.Load() == 4 })
+		beat := func() {
+			select {
+			case pulse <- struct{}{}:
+			case <-time.After(patience):
+				t.Fatal("the source stands still: it must go on, one at a time")
+			}
 		}
-	}
-	for range 8 {
-		beat()
-	}
-	// From when it is slowed, no attempt begins beside another.
-	eventually(t, "the source runs one at a time", func() bool {
-		begunBefore, freelyBefore := begun.Load(), freely.Load()
-		for range 6 {
+		for range 8 {
 			beat()
 		}
-		return begun.Load() >= begunBefore+5 && freely.Load() == freelyBefore
+		// From when it is slowed, no attempt begins beside another.
+		eventually(t, "the source runs one at a time", func() bool {
+			begunBefore, freelyBefore := begun.Load(), freely.Load()
+			for range 6 {
+				beat()
+			}
+			return begun.Load() >= begunBefore+5 && freely.Load() == freelyBefore
+		})
 	})
 }

@@ -250,20 +250,22 @@ func TestSuccessAfterErrors(t *testing.T) {
 }
 
 func TestRetryEndsAfterElapsed(t *testing.T) {
-	e := openEngine(t, newFile(t), weir.Config{})
-	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error { return errors.New("never") },
-		weir.Queue{Retry: weir.Retry{Max: 10_000, Base: time.Millisecond, Cap: time.Millisecond, Elapsed: 30 * time.Millisecond}})
-	send(t, e, clean, ticket{N: 1})
-	run(t, e)
-	dead := deadLetters(t, e, clean.Name(), 1)[0]
-	if dead.Attempts < 2 {
-		t.Errorf("dead after %d attempts, want some within 30 ms", dead.Attempts)
-	}
-	for _, a := range dead.History {
-		if late := a.Due.Sub(dead.History[0].Started); late > 30*time.Millisecond {
-			t.Errorf("attempt %d was to follow %s after the first, want 30ms at most", a.No+1, late)
+	synctest.Test(t, func(t *testing.T) {
+		e := openEngine(t, newFile(t), weir.Config{})
+		weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error { return errors.New("never") },
+			weir.Queue{Retry: weir.Retry{Max: 10_000, Base: time.Millisecond, Cap: time.Millisecond, Elapsed: 30 * time.Millisecond}})
+		send(t, e, clean, ticket{N: 1})
+		run(t, e)
+		dead := deadLetters(t, e, clean.Name(), 1)[0]
+		if dead.Attempts < 2 {
+			t.Errorf("dead after %d attempts, want some within 30 ms", dead.Attempts)
 		}
-	}
+		for _, a := range dead.History {
+			if late := a.Due.Sub(dead.History[0].Started); late > 30*time.Millisecond {
+				t.Errorf("attempt %d was to follow %s after the first, want 30ms at most", a.No+1, late)
+			}
+		}
+	})
 }
 
 func TestPermanentGoesStraightToTheDead(t *testing.T) {

@@ -263,32 +263,34 @@ func TestOnceAfterCrash(t *testing.T) {
 	for what, made := range map[string]bool{"made": true, "not made": false} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			file := newFile(t)
-			b := &bank{}
-			calling := make(chan struct{})
-			first, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
-				return weir.Once(r, "charge", func(ctx context.Context) (plate, error) {
-					if made {
-						_, _ = b.charge(ctx)
-					}
-					close(calling)
-					<-ctx.Done() // by the timeout, or the stop
-					return plate{}, ctx.Err()
-				}, func(ctx context.Context) (plate, weir.Outcome, error) {
-					<-ctx.Done() // until the crash
-					return plate{}, weir.Unknown, ctx.Err()
-				}, weir.Timeout(10*time.Millisecond), weir.Retry{Max: 1000, Base: time.Millisecond})
+			synctest.Test(t, func(t *testing.T) {
+				file := newFile(t)
+				b := &bank{}
+				calling := make(chan struct{})
+				first, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
+					return weir.Once(r, "charge", func(ctx context.Context) (plate, error) {
+						if made {
+							_, _ = b.charge(ctx)
+						}
+						close(calling)
+						<-ctx.Done() // by the timeout, or the stop
+						return plate{}, ctx.Err()
+					}, func(ctx context.Context) (plate, weir.Outcome, error) {
+						<-ctx.Done() // until the crash
+						return plate{}, weir.Unknown, ctx.Err()
+					}, weir.Timeout(10*time.Millisecond), weir.Retry{Max: 1000, Base: time.Millisecond})
+				})
+				startRun(t, first, "7")
+				<-calling
+				crash()
+				e, _ := dining(t, file, b.pays(weir.Timeout(10*time.Millisecond), quick))
+				if got, err := result(t, weir.Find(e, dine, "7")); err != nil || made != (got.Table == "found") {
+					t.Errorf("results in %+v, %v, want what was found: %t", got, err, made)
+				}
+				if charges, finds := b.count(); charges != 1 || finds == 0 {
+					t.Errorf("%d charges, %d questions, want 1 charge, and to have asked", charges, finds)
+				}
 			})
-			startRun(t, first, "7")
-			<-calling
-			crash()
-			e, _ := dining(t, file, b.pays(weir.Timeout(10*time.Millisecond), quick))
-			if got, err := result(t, weir.Find(e, dine, "7")); err != nil || made != (got.Table == "found") {
-				t.Errorf("results in %+v, %v, want what was found: %t", got, err, made)
-			}
-			if charges, finds := b.count(); charges != 1 || finds == 0 {
-				t.Errorf("%d charges, %d questions, want 1 charge, and to have asked", charges, finds)
-			}
 		})
 	}
 }
@@ -296,25 +298,27 @@ func TestOnceAfterCrash(t *testing.T) {
 // Out of attempts it is known not to have happened, so a cancellation need not wait for a person.
 func TestOnceOutOfAttempts(t *testing.T) {
 	t.Parallel()
-	b := &bank{lose: true, answer: func(int) error { return errLost }}
-	e, _ := dining(t, newFile(t), b.pays(weir.Timeout(time.Millisecond), weir.Retry{Max: 2, Base: time.Millisecond}))
-	for _, id := range []string{"7", "8"} {
-		ref := startRun(t, e, id)
-		s := inState(t, e, id, weir.RunNeedsPerson)
-		if r := recordOf(t, s, "charge"); r.Attempt != 2 || !strings.Contains(r.Reason, "not happened") {
-			t.Errorf("parked as %+v, want it after two attempts, not happened", r)
+	synctest.Test(t, func(t *testing.T) {
+		b := &bank{lose: true, answer: func(int) error { return errLost }}
+		e, _ := dining(t, newFile(t), b.pays(weir.Timeout(time.Millisecond), weir.Retry{Max: 2, Base: time.Millisecond}))
+		for _, id := range []string{"7", "8"} {
+			ref := startRun(t, e, id)
+			s := inState(t, e, id, weir.RunNeedsPerson)
+			if r := recordOf(t, s, "charge"); r.Attempt != 2 || !strings.Contains(r.Reason, "not happened") {
+				t.Errorf("parked as %+v, want it after two attempts, not happened", r)
+			}
+			if id == "7" {
+				decided(t, ref.Cancel(t.Context(), "closed"))
+				ended(t, ref, "cancelled")
+				continue
+			}
+			b.mu.Lock()
+			b.lose, b.answer = false, nil
+			b.mu.Unlock()
+			decided(t, e.RetryRun(t.Context(), of(id), known))
+			completed(t, ref, 1)
 		}
-		if id == "7" {
-			decided(t, ref.Cancel(t.Context(), "closed"))
-			ended(t, ref, "cancelled")
-			continue
-		}
-		b.mu.Lock()
-		b.lose, b.answer = false, nil
-		b.mu.Unlock()
-		decided(t, e.RetryRun(t.Context(), of(id), known))
-		completed(t, ref, 1)
-	}
+	})
 }
 
 // A process that was stopped between the intent and the call makes no call when it goes on:

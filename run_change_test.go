@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/weir-go/weir"
 	"github.com/weir-go/weir/store"
@@ -240,23 +241,25 @@ func TestResultGainedOrLost(t *testing.T) {
 // What a newer program has started, an older one leaves alone; the newer reads what the older was given.
 func TestInputVersions(t *testing.T) {
 	t.Parallel()
-	file := newFile(t)
-	newer := weir.NewWorkflow[plate, plate](dine.Name(), weir.Upcast(1, func(in ticket) (plate, error) {
-		return plate{in.Table, in.N + 100}, nil
-	}))
-	e, stop := dining(t, file, gives)
-	if _, err := weir.Start(t.Context(), e, newer, "new", plate{N: 1}); err != nil {
-		t.Fatal(err)
-	}
-	inState(t, e, "new", weir.RunWaiting)
-	stop()
-	startRun(t, e, "old")
-	next := openEngine(t, file, weir.Config{})
-	weir.Register(next, newer, func(r *weir.Run, in plate) (plate, error) { return in, nil })
-	works(t, next)
-	completed(t, weir.Find(next, dine, "old"), 100)
-	// The run that was left is due in a minute: that it waits, and is not parked, is enough here.
-	if s := storyOf(t, next, "new"); s.Wake.IsZero() {
-		t.Errorf("the newer run is %s, due %s: want it to go on by itself", s.State, fmt.Sprint(s.Wake))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		newer := weir.NewWorkflow[plate, plate](dine.Name(), weir.Upcast(1, func(in ticket) (plate, error) {
+			return plate{in.Table, in.N + 100}, nil
+		}))
+		e, stop := dining(t, file, gives)
+		if _, err := weir.Start(t.Context(), e, newer, "new", plate{N: 1}); err != nil {
+			t.Fatal(err)
+		}
+		inState(t, e, "new", weir.RunWaiting)
+		stop()
+		startRun(t, e, "old")
+		next := openEngine(t, file, weir.Config{})
+		weir.Register(next, newer, func(r *weir.Run, in plate) (plate, error) { return in, nil })
+		works(t, next)
+		completed(t, weir.Find(next, dine, "old"), 100)
+		// The run that was left is due in a minute: that it waits, and is not parked, is enough here.
+		if s := storyOf(t, next, "new"); s.Wake.IsZero() {
+			t.Errorf("the newer run is %s, due %s: want it to go on by itself", s.State, fmt.Sprint(s.Wake))
+		}
+	})
 }

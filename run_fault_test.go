@@ -290,61 +290,61 @@ func TestOnceIgnoresItsContext(t *testing.T) {
 // A run that kills its process is parked after it has done so alone; its neighbours are not.
 func TestPoisonRunIsParked(t *testing.T) {
 	t.Parallel()
-	file := newFile(t)
-	const neighbours = 20
-	sender := openEngine(t, file, weir.Config{})
-	for n := range neighbours {
-		startRun(t, sender, fmt.Sprint(n))
-	}
-	startRun(t, sender, "poison")
-	crashes := 0
-	var beside atomic.Int64
-	for storyOf(t, sender, "poison").State != weir.RunNeedsPerson {
-		if crashes++; crashes > 10 {
-			t.Fatalf("the poison is not parked after %d crashes", crashes)
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		const neighbours = 20
+		sender := openEngine(t, file, weir.Config{})
+		for n := range neighbours {
+			startRun(t, sender, fmt.Sprint(n))
 		}
-		startRun(t, sender, fmt.Sprint("fresh-", crashes))
-		poisoned := make(chan struct{}, 1)
-		begun := time.Now()
-		e, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
-			if r.ID() == "poison" {
-				return plate{}, weir.Do(r, "kill", func(ctx context.Context) error {
-					select { // long enough for others to begin beside it
-					case <-time.After(50 * time.Millisecond):
-					case <-ctx.Done():
-					}
-					poisoned <- struct{}{}
-					<-ctx.Done()
-					return ctx.Err()
-				})
+		startRun(t, sender, "poison")
+		crashes := 0
+		var beside atomic.Int64
+		for storyOf(t, sender, "poison").State != weir.RunNeedsPerson {
+			if crashes++; crashes > 10 {
+				t.Fatalf("the poison is not parked after %d crashes", crashes)
 			}
-			// A suspect holds up all others for 5 s from when it begins: on a machine that needs longer to kill, they go on.
-			if crashes > 2 && crashes < 5 && len(poisoned) == 0 && time.Since(begun) < 5*time.Second {
-				beside.Add(1)
-			}
-			if crashes == 1 { // all are at work when it strikes first
-				return plate{}, weir.Do(r, "slow", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-			}
-			return plate{N: 1}, nil
-		})
-		eventually(t, "the poison strikes, or is parked", func() bool {
-			return len(poisoned) > 0 || storyOf(t, e, "poison").State == weir.RunNeedsPerson
-		})
-		crash()
-	}
-	s := storyOf(t, sender, "poison")
-	if crashes != 5 || !strings.Contains(s.Reason, "uncleanly 4 times") {
-		t.Errorf("parked at start %d because of %q, want at the 5th, after 4 crashes", crashes, s.Reason)
-	}
-	if beside.Load() != 0 {
-		t.Error("others began beside a run that had killed its process twice")
-	}
-	e, _ := dining(t, file, func(r *weir.Run, in ticket) (plate, error) { return plate{N: 1}, nil })
-	for n := range neighbours {
-		completed(t, weir.Find(e, dine, fmt.Sprint(n)), 1)
-	}
-	decided(t, e.RetryRun(t.Context(), of("poison"), known))
-	completed(t, weir.Find(e, dine, "poison"), 1)
+			startRun(t, sender, fmt.Sprint("fresh-", crashes))
+			poisoned := make(chan struct{}, 1)
+			e, crash := crashing(t, file, func(r *weir.Run, in ticket) (plate, error) {
+				if r.ID() == "poison" {
+					return plate{}, weir.Do(r, "kill", func(ctx context.Context) error {
+						select { // long enough for others to begin beside it
+						case <-time.After(50 * time.Millisecond):
+						case <-ctx.Done():
+						}
+						poisoned <- struct{}{}
+						<-ctx.Done()
+						return ctx.Err()
+					})
+				}
+				if crashes > 2 && crashes < 5 && len(poisoned) == 0 {
+					beside.Add(1)
+				}
+				if crashes == 1 { // all are at work when it strikes first
+					return plate{}, weir.Do(r, "slow", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+				}
+				return plate{N: 1}, nil
+			})
+			eventually(t, "the poison strikes, or is parked", func() bool {
+				return len(poisoned) > 0 || storyOf(t, e, "poison").State == weir.RunNeedsPerson
+			})
+			crash()
+		}
+		s := storyOf(t, sender, "poison")
+		if crashes != 5 || !strings.Contains(s.Reason, "uncleanly 4 times") {
+			t.Errorf("parked at start %d because of %q, want at the 5th, after 4 crashes", crashes, s.Reason)
+		}
+		if beside.Load() != 0 {
+			t.Error("others began beside a run that had killed its process twice")
+		}
+		e, _ := dining(t, file, func(r *weir.Run, in ticket) (plate, error) { return plate{N: 1}, nil })
+		for n := range neighbours {
+			completed(t, weir.Find(e, dine, fmt.Sprint(n)), 1)
+		}
+		decided(t, e.RetryRun(t.Context(), of("poison"), known))
+		completed(t, weir.Find(e, dine, "poison"), 1)
+	})
 }
 
 // Thousands of runs in flight are stopped and begun again, and stopped: nothing is lost, and

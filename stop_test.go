@@ -267,102 +267,107 @@ func (l logged) wait(t testing.TB, level slog.Level, text string) {
 // A process that ends without handing back leaves suspects: whichever killed it runs alone now.
 func TestAbandonedWorkRunsAloneAndOnce(t *testing.T) {
 	t.Parallel()
-	file := newFile(t)
-	db := openTable(t, file, effects)
-	first := openStore(t, abandon(file), weir.Config{})
-	const messages = 12
-	atWork := make(chan struct{}, messages)
-	weir.Handle(first, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
-		if m.Body.N <= 4 {
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		db := openTable(t, file, effects)
+		first := openStore(t, abandon(file), weir.Config{})
+		const messages = 12
+		atWork := make(chan struct{}, messages)
+		weir.Handle(first, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+			if m.Body.N <= 4 {
+				effect(m)
+				return nil
+			}
+			atWork <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		}, weir.Queue{Concurrency: 4})
+		send(t, first, clean, tickets("terrace", messages)...)
+		stop := run(t, first)
+		for range 4 {
+			receive(t, atWork)
+		}
+		eventually(t, "what was done is committed", func() bool { return len(took(t, db)["terrace"]) == 4 })
+		eventually(t, "all others are claimed", func() bool { return figures(t, first, clean.Name()).Leased == messages-4 }) // else they would be no suspects
+		stop()
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		second := openEngine(t, file, weir.Config{Log: slog.New(slog.DiscardHandler)})
+		var mu sync.Mutex
+		weir.Handle(second, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			if !mu.TryLock() {
+				t.Error("two suspects at once")
+			} else {
+				defer mu.Unlock()
+			}
+			if m.Attempt != 1 {
+				t.Errorf("message %d at attempt %d, want 1: the process ended, the message did not fail", m.Body.N, m.Attempt)
+			}
 			effect(m)
 			return nil
+		}, weir.Queue{Concurrency: 4})
+		run(t, second)
+		emptied(t, second, clean.Name())
+		got := took(t, db)["terrace"]
+		slices.Sort(got)
+		if !slices.Equal(got, upTo(messages)) {
+			t.Errorf("took effect %v, want 1 to %d once each", got, messages)
 		}
-		atWork <- struct{}{}
-		<-ctx.Done()
-		return ctx.Err()
-	}, weir.Queue{Concurrency: 4})
-	send(t, first, clean, tickets("terrace", messages)...)
-	stop := run(t, first)
-	for range 4 {
-		receive(t, atWork)
-	}
-	eventually(t, "what was done is committed", func() bool { return len(took(t, db)["terrace"]) == 4 })
-	stop()
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	second := openEngine(t, file, weir.Config{Log: slog.New(slog.DiscardHandler)})
-	var mu sync.Mutex
-	weir.Handle(second, clean, func(_ context.Context, m *weir.Message[ticket]) error {
-		if !mu.TryLock() {
-			t.Error("two suspects at once")
-		} else {
-			defer mu.Unlock()
-		}
-		if m.Attempt != 1 {
-			t.Errorf("message %d at attempt %d, want 1: the process ended, the message did not fail", m.Body.N, m.Attempt)
-		}
-		effect(m)
-		return nil
-	}, weir.Queue{Concurrency: 4})
-	run(t, second)
-	emptied(t, second, clean.Name())
-	got := took(t, db)["terrace"]
-	slices.Sort(got)
-	if !slices.Equal(got, upTo(messages)) {
-		t.Errorf("took effect %v, want 1 to %d once each", got, messages)
-	}
+	})
 }
 
 func TestMessageThatEndsItsProcessIsQuarantined(t *testing.T) {
 	t.Parallel()
-	file := newFile(t)
-	db := openTable(t, file, effects)
-	// crash works the file until the poison runs, then ends without handing back.
-	crash := func() {
-		e := openStore(t, abandon(file), weir.Config{Log: slog.New(slog.DiscardHandler)})
-		poisoned := make(chan struct{}, 1)
-		weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
-			if m.Body.N != 3 {
-				effect(m)
-				return nil
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		db := openTable(t, file, effects)
+		// crash works the file until the poison runs, then ends without handing back.
+		crash := func() {
+			e := openStore(t, abandon(file), weir.Config{Log: slog.New(slog.DiscardHandler)})
+			poisoned := make(chan struct{}, 1)
+			weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+				if m.Body.N != 3 {
+					effect(m)
+					return nil
+				}
+				poisoned <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			stop := run(t, e)
+			receive(t, poisoned)
+			stop()
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
 			}
-			poisoned <- struct{}{}
-			<-ctx.Done()
-			return ctx.Err()
+		}
+		sender := openEngine(t, file, weir.Config{})
+		send(t, sender, clean, tickets("terrace", 5)...)
+		for range 1 + store.CrashLimit { // the first crash had company
+			crash()
+		}
+		e := openEngine(t, file, weir.Config{Log: slog.New(slog.DiscardHandler)})
+		weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			if m.Body.N == 3 {
+				t.Error("the poison runs again")
+			}
+			effect(m)
+			return nil
 		})
-		stop := run(t, e)
-		receive(t, poisoned)
-		stop()
-		if err := e.Close(); err != nil {
-			t.Fatal(err)
+		run(t, e)
+		dead := deadLetters(t, e, clean.Name(), 1)[0]
+		if !dead.Quarantined || !strings.Contains(dead.Reason, "the process ended 3 times") {
+			t.Errorf("dead for %q, quarantined: %t, want quarantined after 3 crashes", dead.Reason, dead.Quarantined)
 		}
-	}
-	sender := openEngine(t, file, weir.Config{})
-	send(t, sender, clean, tickets("terrace", 5)...)
-	for range 1 + store.CrashLimit { // the first crash had company
-		crash()
-	}
-	e := openEngine(t, file, weir.Config{Log: slog.New(slog.DiscardHandler)})
-	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
-		if m.Body.N == 3 {
-			t.Error("the poison runs again")
+		emptied(t, e, clean.Name())
+		got := took(t, db)["terrace"]
+		slices.Sort(got)
+		if !slices.Equal(got, []int{1, 2, 4, 5}) {
+			t.Errorf("took effect %v, want [1 2 4 5] once each", got)
 		}
-		effect(m)
-		return nil
 	})
-	run(t, e)
-	dead := deadLetters(t, e, clean.Name(), 1)[0]
-	if !dead.Quarantined || !strings.Contains(dead.Reason, "the process ended 3 times") {
-		t.Errorf("dead for %q, quarantined: %t, want quarantined after 3 crashes", dead.Reason, dead.Quarantined)
-	}
-	emptied(t, e, clean.Name())
-	got := took(t, db)["terrace"]
-	slices.Sort(got)
-	if !slices.Equal(got, []int{1, 2, 4, 5}) {
-		t.Errorf("took effect %v, want [1 2 4 5] once each", got)
-	}
 }
 
 // A process that was only thought dead: its lock is gone, another has taken over,
