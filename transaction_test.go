@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -297,45 +298,48 @@ func TestMessagesCommitWithTheCallersTransaction(t *testing.T) {
 // holds everything up, and breaks nothing.
 func TestLongTransactionOfACallerBreaksNothing(t *testing.T) {
 	t.Parallel()
-	file := newFile(t)
-	db := openTable(t, file, effects)
-	e := openEngine(t, file, weir.Config{})
-	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
-		effect(m)
-		return nil
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		db := openTable(t, file, effects)
+		e := openEngine(t, file, weir.Config{})
+		weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+			effect(m)
+			return nil
+		})
+		run(t, e)
+		send(t, e, clean, ticket{"terrace", 1})
+		emptied(t, e, clean.Name())
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := weir.Send(t.Context(), e.In(sqlite.Tx(tx)), clean, ticket{"terrace", 2}); err != nil {
+			t.Fatal(err)
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- weir.Send(context.Background(), e, clean, ticket{"terrace", 3}) }()
+		synctest.Wait() // its group waits for the file: who comes now is not in it, and can give up
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := weir.Send(ctx, e, clean, ticket{"terrace", 4}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Send beside an open transaction = %v, want its context's end", err)
+		}
+		if len(sent) != 0 {
+			t.Errorf("Send beside an open transaction has returned %v", <-sent)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := receive(t, sent); err != nil {
+			t.Errorf("Send after the transaction = %v, want nil", err)
+		}
+		emptied(t, e, clean.Name())
+		got := took(t, db)["terrace"]
+		slices.Sort(got) // without a key they have no order
+		if !slices.Equal(got, upTo(3)) {
+			t.Errorf("took effect %v, want [1 2 3]", got)
+		}
 	})
-	run(t, e)
-	send(t, e, clean, ticket{"terrace", 1})
-	emptied(t, e, clean.Name())
-	tx, err := db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := weir.Send(t.Context(), e.In(sqlite.Tx(tx)), clean, ticket{"terrace", 2}); err != nil {
-		t.Fatal(err)
-	}
-	sent := make(chan error, 1)
-	go func() { sent <- weir.Send(context.Background(), e, clean, ticket{"terrace", 3}) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := weir.Send(ctx, e, clean, ticket{"terrace", 4}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Send beside an open transaction = %v, want its context's end", err)
-	}
-	if len(sent) != 0 {
-		t.Errorf("Send beside an open transaction has returned %v", <-sent)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := receive(t, sent); err != nil {
-		t.Errorf("Send after the transaction = %v, want nil", err)
-	}
-	emptied(t, e, clean.Name())
-	got := took(t, db)["terrace"]
-	slices.Sort(got) // without a key they have no order
-	if !slices.Equal(got, upTo(3)) {
-		t.Errorf("took effect %v, want [1 2 3]", got)
-	}
 }
 
 // What is refused inside the caller's transaction must not spoil it.
