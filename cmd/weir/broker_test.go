@@ -33,7 +33,10 @@ func startBroker(t *testing.T, weir string, args ...string) (*exec.Cmd, brokerVi
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() { // its directory is removed next: it must have ended
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // that it was killed, or has been waited for, is no news
+	})
 	var v brokerView
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err = errors.Join(err, json.Unmarshal([]byte(line), &v)); err != nil || v.URL == "" {

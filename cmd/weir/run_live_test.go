@@ -83,7 +83,7 @@ func (s *shop) serve(r *weir.Run, in ticket) (string, error) {
 		_, _ = weir.WaitFor(r, "fetched", fetched)
 		return "", err
 	}
-	weir.Sleep(r, "cool-off", time.Hour)
+	weir.Sleep(r, "cool-off", 90*time.Minute) // so many minutes after it began it is still one hour and more
 	return "slept", nil
 }
 
@@ -197,8 +197,8 @@ func TestPersonRetries(t *testing.T) {
 func TestPersonCancelsSleeper(t *testing.T) {
 	s := newShop(t)
 	ref := s.order("order-1", "sleep", weir.RunWaiting)
-	s.weir(0, "run", "why", "order-1").has("- waits until 2", "(in 1h00m): sleep cool-off")
-	s.weir(0, "run", "ls", "--state", "waiting").has("order-1", "in 59m")
+	s.weir(0, "run", "why", "order-1").has("- waits until 2", "(in 1h", "m): sleep cool-off")
+	s.weir(0, "run", "ls", "--state", "waiting").has("order-1", "in 1h")
 	s.weir(0, "run", "cancel", "order-1", "--why", "sold out", "--by", "anna")
 	_, err := s.result(ref)
 	if e, ok := errors.AsType[*weir.RunError](err); !ok || e.Outcome != "cancelled" || s.undone.Load() != 1 {

@@ -105,8 +105,8 @@ func (x till) day() {
 	x.leave(fulfil, "order-1", store.RunUpdate{Verdict: store.Ended, Outcome: store.Completed, Result: []byte(`{"invoice":"i-1"}`)})
 	x.leave(fulfil, "order-2", store.RunUpdate{Verdict: store.Ended, Outcome: store.Failed, Reason: "declined: " + hostile})
 	x.leave(fulfil, "order-3", store.RunUpdate{
-		Verdict: store.Waiting, Wake: time.Now().Add(time.Hour),
-		Records: []*store.Record{{N: 1, Kind: store.KindSleep, State: store.StepPending, Name: "cool-off", StartedAt: time.Now(), Due: time.Now().Add(time.Hour)}},
+		Verdict: store.Waiting, Wake: time.Now().Add(90 * time.Minute), // so many minutes after it began it is still one hour and more
+		Records: []*store.Record{{N: 1, Kind: store.KindSleep, State: store.StepPending, Name: "cool-off", StartedAt: time.Now(), Due: time.Now().Add(90 * time.Minute)}},
 	})
 	x.parked("order-4")
 	x.start(fulfil, "order-5")
@@ -121,7 +121,7 @@ func TestRunLs(t *testing.T) {
 	x.day()
 	x.weir(0, "run", "ls").has("AGE", "WORKFLOW", "ID", "STATE", "NEXT", "REASON",
 		"orders.ship", "order-6", "ready", "orders.fulfil", "order-6", "ready", "order-5", "running", "process 1",
-		"order-4", "needs-person", `outcome unknown: \x1b]0`, "order-3", "waiting", "in 59m", "order-2", "failed", "took", `declined: \x1b`, "order-1", "completed")
+		"order-4", "needs-person", `outcome unknown: \x1b]0`, "order-3", "waiting", "in 1h", "order-2", "failed", "took", `declined: \x1b`, "order-1", "completed")
 	x.weir(0, "run", "ls", "--workflow", ship).has("order-6").lacks("orders.fulfil")
 	x.weir(0, "run", "ls", "--prefix", "order-4").has("order-4").lacks("order-5")
 	x.weir(0, "run", "ls", "--prefix", "order-9").has("No runs.")

@@ -187,7 +187,7 @@ func (s *shop) settle(t *testing.T, who *checkout.Shoppers) {
 		unequal := []string{"not looked"}
 		if p.Settled(who.Carts) {
 			if unequal, err = checkout.Unequal(ctx, who, s.stores); err != nil {
-				t.Fatal(err)
+				unequal = []string{err.Error()} // ordering is still loading its replica, say
 			}
 		}
 		if len(unequal) == 0 {

@@ -56,7 +56,7 @@ func openDatabase(t *testing.T, w world) *database.Database {
 
 func openShop(t *testing.T, w world) *fulfilment.Shop {
 	t.Helper()
-	s, err := fulfilment.Open(t.Context(), fulfilment.Config{Database: openDatabase(t, w), Addresses: w.addresses, Log: slog.New(slog.DiscardHandler)})
+	s, err := fulfilment.Open(t.Context(), fulfilment.Config{Database: openDatabase(t, w), Addresses: w.addresses, AttemptMax: w.patience, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func openEngine(t *testing.T, file string) *weir.Engine {
 // Without trouble every order with a good line is fulfilled, and nothing is done in vain.
 func TestFulfilTheBook(t *testing.T) {
 	book := aBook(100)
-	w := openWorld(t, t.TempDir(), outside.Config{Restock: 300 * time.Millisecond})
+	w := openWorld(t, t.TempDir(), outside.Config{Restock: 300 * time.Millisecond, Patience: unhurried})
 	workAll(t, w, book)
 	c := countAll(t, w, book)
 	if c.Wrong() || c.Completed != 95 || c.Refused != 5 || c.ChargedOnce != 95 || c.LinesLeftOut != 12 || c.Omissions != 0 ||
@@ -142,7 +142,7 @@ func checkStory(t *testing.T, w world) {
 // A declined card fails its order, with the reason, and gives the stock back.
 func TestDeclinedOrders(t *testing.T) {
 	book := aBook(60)
-	w := openWorld(t, t.TempDir(), outside.Config{Declined: 0.5, Restock: 300 * time.Millisecond})
+	w := openWorld(t, t.TempDir(), outside.Config{Declined: 0.5, Restock: 300 * time.Millisecond, Patience: unhurried})
 	workAll(t, w, book)
 	c := countAll(t, w, book)
 	if c.Wrong() || c.Failed < 15 || c.Failed > 42 || c.Completed+c.Failed != 57 || c.ChargedOnce != c.Completed || c.Declines != c.Failed {

@@ -1,6 +1,7 @@
 package fulfilment
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -59,7 +60,9 @@ type Config struct {
 	Menu      Menu // default AnyItem
 	// AtATime is how many runs are worked at a time: the systems, too, have limits. Default 100.
 	AtATime int
-	Log     *slog.Logger
+	// AttemptMax is how long one attempt of a step may take. Default 1 s, and 0.4 s of a mail.
+	AttemptMax time.Duration
+	Log        *slog.Logger
 
 	// Takes says which orders this process takes, when several work the same book: each
 	// must be taken by one. Default: all.
@@ -76,6 +79,8 @@ type Shop struct {
 	menu  Menu
 	takes func(order int64) bool
 	log   *slog.Logger
+
+	attemptMax time.Duration // of Config; 0: the defaults
 }
 
 // Open opens the store, makes the tables if they are not there, and registers the workflow.
@@ -91,14 +96,14 @@ func Open(ctx context.Context, c Config) (*Shop, error) {
 	if c.AtATime == 0 {
 		c.AtATime = atATimeDefault
 	}
-	s := &Shop{eng: eng, db: c.Database, out: Connect(c.Addresses), menu: c.Menu, takes: c.Takes, log: c.Log}
+	s := &Shop{eng: eng, db: c.Database, out: Connect(c.Addresses), menu: c.Menu, takes: c.Takes, log: c.Log, attemptMax: c.AttemptMax}
 	if s.menu == nil {
 		s.menu = AnyItem
 	}
 	if s.takes == nil {
 		s.takes = func(int64) bool { return true }
 	}
-	weir.Register(eng, Fulfil, s.fulfil, weir.Runs{Concurrency: c.AtATime}, patient(), weir.Timeout(attemptMax))
+	weir.Register(eng, Fulfil, s.fulfil, weir.Runs{Concurrency: c.AtATime}, patient(), weir.Timeout(cmp.Or(s.attemptMax, attemptMax)))
 	return s, nil
 }
 
@@ -311,7 +316,7 @@ func (s *Shop) hearWarehouse(ctx context.Context) error {
 // watch asks the warehouse to call, until it has understood or ctx is done.
 func (s *Shop) watch(ctx context.Context, address string) {
 	for ctx.Err() == nil {
-		attempt, cancel := context.WithTimeout(ctx, attemptMax)
+		attempt, cancel := context.WithTimeout(ctx, cmp.Or(s.attemptMax, attemptMax))
 		err := s.out.Warehouse.Watch(attempt, address)
 		cancel()
 		if err == nil {

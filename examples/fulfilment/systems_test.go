@@ -23,7 +23,12 @@ type world struct {
 	orders    string // the shop's file
 	files     fulfilment.Files
 	addresses fulfilment.Addresses
+	patience  time.Duration // of the systems and of who asks them; 0: the defaults
 }
+
+// unhurried is a patience that no machine outlasts: where what was tried in vain is counted, nothing is to be tried again
+// because a disk was slow.
+const unhurried = time.Minute
 
 // openWorld opens the systems, all with the same settings, in dir.
 func openWorld(t *testing.T, dir string, c outside.Config) world {
@@ -50,7 +55,7 @@ func openWorld(t *testing.T, dir string, c outside.Config) world {
 		})
 		return "http://" + l.Addr().String(), c.File
 	}
-	var w world
+	w := world{patience: c.Patience}
 	w.orders = filepath.Join(dir, "orders.db")
 	w.addresses.Warehouse, w.files.Warehouse = at(outside.Warehouse)
 	w.addresses.Payments, w.files.Payments = at(outside.Payments)
@@ -71,7 +76,7 @@ var soup = fulfilment.Order{ID: "order-1", Card: "card-1", Items: []fulfilment.I
 // What the systems say comes through as what a workflow decides on.
 func TestClients(t *testing.T) {
 	ctx := t.Context()
-	s := connect(t, openWorld(t, t.TempDir(), outside.Config{}).addresses)
+	s := connect(t, openWorld(t, t.TempDir(), outside.Config{Patience: unhurried}).addresses)
 	if n, err := s.Warehouse.Free(ctx, "Onion Soup/hot"); n < 10 || err != nil {
 		t.Errorf("Free = %d, %v, want 10 or more", n, err)
 	}
@@ -107,7 +112,7 @@ func TestClients(t *testing.T) {
 
 func TestClientsTellRefusals(t *testing.T) {
 	ctx := t.Context()
-	s := connect(t, openWorld(t, t.TempDir(), outside.Config{Declined: 1}).addresses)
+	s := connect(t, openWorld(t, t.TempDir(), outside.Config{Declined: 1, Patience: unhurried}).addresses)
 	if _, err := s.Payments.Charge(ctx, "k", soup); !errors.Is(err, fulfilment.ErrDeclined) || !strings.Contains(err.Error(), "the card's bank has declined") {
 		t.Errorf("Charge = %v, want ErrDeclined with the reason", err)
 	}
@@ -116,7 +121,7 @@ func TestClientsTellRefusals(t *testing.T) {
 	if err := s.Warehouse.Reserve(ctx, many); !errors.Is(err, fulfilment.ErrOutOfStock) || !strings.Contains(err.Error(), "need 5000000 of x") {
 		t.Errorf("Reserve of 5,000,000 = %v, want ErrOutOfStock with the reason", err)
 	}
-	broken := connect(t, openWorld(t, t.TempDir(), outside.Config{Trouble: outside.Trouble{Fail: 0.9}, Seed: 3}).addresses)
+	broken := connect(t, openWorld(t, t.TempDir(), outside.Config{Trouble: outside.Trouble{Fail: 0.9}, Seed: 3, Patience: unhurried}).addresses)
 	failed := 0
 	for range 20 {
 		if _, err := broken.Billing.Create(ctx, "k", soup); err != nil && strings.Contains(err.Error(), "billing: POST /invoices: 500 Internal Server Error") {

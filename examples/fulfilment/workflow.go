@@ -1,6 +1,7 @@
 package fulfilment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (s *Shop) deliver(r *weir.Run, o Order) (Receipt, error) {
 	}
 	mailed := weir.Try(r, "send-mail", func(ctx context.Context) error {
 		return s.out.Mail.Send(ctx, o.ID, fmt.Sprintf("Thank you for %s: invoice %s.", o.ID, invoice.Number))
-	}, weir.Retry{Max: 3, Base: 50 * time.Millisecond, Cap: 200 * time.Millisecond}, weir.Timeout(mailMax))
+	}, weir.Retry{Max: 3, Base: 50 * time.Millisecond, Cap: 200 * time.Millisecond}, weir.Timeout(cmp.Or(s.attemptMax, mailMax)))
 	return Receipt{Charge: charge.ID, Invoice: invoice.Number, Cents: charge.Cents, Mailed: mailed}, nil
 }
 

@@ -13,7 +13,7 @@ import (
 
 func openPayments(t *testing.T) *System {
 	t.Helper()
-	s, err := Open(t.Context(), Payments, Config{File: filepath.Join(t.TempDir(), "payments.db"), Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), Payments, Config{File: filepath.Join(t.TempDir(), "payments.db"), Patience: time.Hour, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

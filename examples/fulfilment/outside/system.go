@@ -51,14 +51,16 @@ type Config struct {
 	// Restock is the time from one delivery of scarce dishes to the warehouse to the
 	// next. Zero: 3 s.
 	Restock time.Duration
-	Log     *slog.Logger
+	// Patience is how late the system acts on a request at the most. Zero: 0.9 s.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 const (
 	restockDefault = 3 * time.Second
 	bodyBytesMax   = 64 << 10
-	// patience is how late a system acts on a request at the most.
-	patience = 900 * time.Millisecond
+	// patienceDefault is less than callers wait, who get an answer then.
+	patienceDefault = 900 * time.Millisecond
 	// silentMax bounds how long a request may go without an answer.
 	silentMax = 10 * time.Second
 	stopMax   = 2 * time.Second
@@ -87,6 +89,9 @@ func Open(ctx context.Context, name Name, c Config) (*System, error) {
 	}
 	if c.Restock == 0 {
 		c.Restock = restockDefault
+	}
+	if c.Patience == 0 {
+		c.Patience = patienceDefault
 	}
 	db, err := sqlite.OpenDB(c.File)
 	if err != nil {
@@ -200,8 +205,8 @@ func (r *request) into(v any) error {
 	return nil
 }
 
-// late says whether nobody counts on an answer any more.
-func (r *request) late() bool {
+// late says whether nobody counts on an answer any more, or too much time has gone by.
+func (r *request) late(patience time.Duration) bool {
 	if until, err := strconv.ParseInt(r.Header.Get(GiveUp), 10, 64); err == nil && time.Now().UnixMilli() >= until {
 		return true
 	}
@@ -234,7 +239,7 @@ func (s *System) writes(pattern string, f job) {
 	s.handle(pattern, func(r *request) (answer, error) {
 		s.writing.Lock()
 		defer s.writing.Unlock()
-		if r.late() {
+		if r.late(s.config.Patience) {
 			return answer{}, errLate
 		}
 		return s.transact(context.WithoutCancel(r.Context()), func(ctx context.Context, tx querier) (answer, error) { return f(ctx, tx, r) })

@@ -34,7 +34,7 @@ func start(t *testing.T, name outside.Name, c outside.Config) *running {
 	if c.File == "" {
 		c.File = filepath.Join(t.TempDir(), string(name)+".db")
 	}
-	c.Log = slog.New(slog.DiscardHandler)
+	c.Log, c.Patience = slog.New(slog.DiscardHandler), patience
 	s, err := outside.Open(t.Context(), name, c)
 	if err != nil {
 		t.Fatal(err)
