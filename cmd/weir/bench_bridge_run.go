@@ -269,7 +269,7 @@ func (b *bridgeBench) reads(r *weir.Replica[benchBody], ids []string) (float64, 
 	for g := range b.Batches {
 		all.Go(func() {
 			read := 0
-			for i := g; time.Since(began) < replicaReads; {
+			for i := g; read == 0 || time.Since(began) < replicaReads; { // who began late has read something, or there is no rate
 				for range batchSize { // looking at the clock costs more than reading
 					if e, err := r.Get(ids[i%len(ids)]); err != nil || e.Value.ID == 0 {
 						failed <- errors.Join(fmt.Errorf("entity %s is empty", ids[i%len(ids)]), err)

@@ -58,8 +58,9 @@ const (
 )
 
 const (
-	atOnce      = 8 // shoppers buy at a time
-	askMax      = 5 * time.Second
+	atOnce = 8 // shoppers buy at a time
+	// askMax guards against hanging: what is not waited for is not done, and where a disk is slow it would be asked in vain for ever.
+	askMax      = 30 * time.Second
 	askPause    = 50 * time.Millisecond
 	answerMax   = 64 << 10
 	idlePerHost = 2 * atOnce
