@@ -19,7 +19,7 @@ import (
 func TestReadsLittle(t *testing.T) {
 	const rounds, blocksMost = 800, 80
 	ctx := t.Context()
-	h := openHarness(t, nil).(*harness)
+	h := openUnused(t)
 	opened, err := h.Open(ctx)
 	if err != nil {
 		t.Fatal(err)
