@@ -144,7 +144,7 @@ func TestClaimAfterPause(t *testing.T) {
 				})
 				for query, blocks := range w.most {
 					if most := blocksMost + ran*blocksEach; blocks > most {
-						t.Errorf("%d blocks, want at most %d: %s", blocks, most, query)
+						t.Errorf("%d blocks, want at most %d beside %d transactions: %s\n%s", blocks, most, ran, query, w.plans[query])
 					}
 				}
 			})

@@ -81,7 +81,7 @@ func TestReadsLittle(t *testing.T) {
 	})
 	for query, blocks := range w.most {
 		if blocks > blocksMost {
-			t.Errorf("%d blocks, want at most %d: %s", blocks, blocksMost, query)
+			t.Errorf("%d blocks, want at most %d: %s\n%s", blocks, blocksMost, query, w.plans[query])
 		}
 	}
 	if len(w.most) < 10 {
@@ -134,7 +134,8 @@ func countBlocks(t *testing.T, s *Store, w *blockCounter, f func(*tx) error) {
 // blockCounter is a wire that has each query explained before it is carried.
 type blockCounter struct {
 	pgxWire
-	most map[string]int
+	most  map[string]int
+	plans map[string]string // of those
 }
 
 func (w *blockCounter) carry(ctx context.Context, questions []question) error {
@@ -167,8 +168,10 @@ func (w *blockCounter) count(ctx context.Context, q question) error {
 		return err
 	}
 	if w.most == nil {
-		w.most = map[string]int{}
+		w.most, w.plans = map[string]int{}, map[string]string{}
 	}
-	w.most[q.query] = max(w.most[q.query], plans[0].Plan.Hit+plans[0].Plan.Read)
+	if blocks := plans[0].Plan.Hit + plans[0].Plan.Read; blocks >= w.most[q.query] {
+		w.most[q.query], w.plans[q.query] = blocks, string(text)
+	}
 	return nil
 }
