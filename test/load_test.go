@@ -39,33 +39,43 @@ func (s *shop) calmLoad(ctx context.Context) error {
 	return s.load(ctx)
 }
 
-// pruned does what work does, while retention deletes as fast as it can what nobody needs any more.
+// pruned does what work does, while retention deletes as fast as it can what nobody needs any more, and then what is left.
 func pruned(work func(*shop, context.Context) error) func(*shop, context.Context) error {
 	return func(s *shop, ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
+		over := make(chan struct{})
 		var failed error
 		var group sync.WaitGroup
 		group.Go(func() {
-			if failed = s.prune(ctx); failed != nil {
+			if failed = s.prune(ctx, over); failed != nil {
 				cancel()
 			}
 		})
 		err := work(s, ctx)
-		cancel()
+		close(over)
 		group.Wait()
 		return errors.Join(err, failed)
 	}
 }
 
-func (s *shop) prune(ctx context.Context) error {
+// prune deletes until ctx is done, or it finds nothing more once over is closed.
+func (s *shop) prune(ctx context.Context, over <-chan struct{}) error {
 	for {
-		_, err := s.store.Prune(ctx, store.Retention{Max: 20})
-		if ctx.Err() != nil {
-			return nil
+		last := false
+		select {
+		case <-over:
+			last = true
+		default:
 		}
-		if err != nil {
+		done, err := s.store.Prune(ctx, store.Retention{Max: 20})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
 			return err
+		case last && done.Messages+done.Batches+done.Other == 0:
+			return nil
 		}
 	}
 }
