@@ -193,10 +193,11 @@ const rotten = "rotten: no attempt mends it"
 // do is what all handlers do: fail as they are told, or leave one row in effects.
 func (s *shop) do(ctx context.Context, m *weir.Message[job], queue string) error {
 	var err error
-	s.begun.Do(func() {
-		_, err = s.db.ExecContext(ctx, `insert into begun select ?, coalesce(max(id), 0) from effects`, s.life)
-	})
-	if err != nil {
+	s.begun.Do(func() { err = s.begin(ctx) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err() // a transaction that ends with it says otherwise
+	case err != nil:
 		return err
 	}
 	b := &m.Body
@@ -215,6 +216,35 @@ func (s *shop) do(ctx context.Context, m *weir.Message[job], queue string) error
 		return err
 	})
 	return nil
+}
+
+// begin notes that this process handles from now on.
+func (s *shop) begin(ctx context.Context) error {
+	tx, err := s.tx(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `insert into begun select ?, coalesce(max(id), 0) from effects`, s.life); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// tx begins a transaction of the shop's own, however long a commit holds the file: it takes as long as the disk does.
+func (s *shop) tx(ctx context.Context) (*sql.Tx, error) {
+	const busy = 5 // SQLITE_BUSY
+	for {
+		tx, err := s.db.BeginTx(ctx, nil)
+		if e, ok := errors.AsType[sqliteError](err); !ok || e.Code()&0xff != busy {
+			return tx, err
+		}
+	}
+}
+
+// sqliteError is an error of SQLite's.
+type sqliteError interface {
+	error
+	Code() int
 }
 
 // deed does to the process what a message is there to do.
@@ -385,7 +415,7 @@ func (s *shop) void(ctx context.Context, b job) error {
 }
 
 func (s *shop) inOwn(ctx context.Context, b job, end func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := s.tx(ctx)
 	if err != nil {
 		return ownError{err}
 	}
