@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
@@ -37,7 +36,7 @@ func TestFailedSendStops(t *testing.T) {
 	if err := command(t.Context(), s, clean, job{Tag: "c2"}); !errors.Is(err, disk) {
 		t.Errorf("Send on a failing disk = %v, want %v", err, disk)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := s.stopped(ctx); !errors.Is(err, disk) {
 		t.Errorf("Run = %v, want %v", err, disk)
