@@ -183,7 +183,7 @@ func TestForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
+	js, err := natsjs.New(nc, natsjs.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,10 +212,11 @@ func TestForeign(t *testing.T) {
 	tell("2", "kitchen.clean", "ce-time: yesterday")
 	tell("3", "kitchen.paint")
 	tell("4", "floor.clean")
+	var event *nats.Msg
 	select {
-	case m := <-heard:
-		if got := m.Header.Get("ce-type"); got != ready.Name() || string(m.Data) != `{"Table":"7","N":1}` || m.Header.Get("ce-source") != "/weir/kitchen" {
-			t.Errorf("heard %s with %q, headers %v, want %s with the plate", got, m.Data, m.Header, ready.Name())
+	case event = <-heard:
+		if got := event.Header.Get("ce-type"); got != ready.Name() || string(event.Data) != `{"Table":"7","N":1}` || event.Header.Get("ce-source") != "/weir/kitchen" {
+			t.Errorf("heard %s with %q, headers %v, want %s with the plate", got, event.Data, event.Header, ready.Name())
 		}
 	case <-time.After(patience):
 		t.Fatal("the public event was not heard")
@@ -236,7 +237,9 @@ func TestForeign(t *testing.T) {
 			t.Errorf("no dead letter says %q: %+v", want, dead)
 		}
 	}
-	if len(heard) > 0 {
-		t.Errorf("%d more events were heard, want one: what came twice is done once", len(heard))
+	for len(heard) > 0 { // an event itself may be heard again: its sender sends what the broker was slow to confirm once more
+		if m := <-heard; m.Header.Get("ce-id") != event.Header.Get("ce-id") {
+			t.Errorf("another event was heard, %v, want one: what came twice is done once", m.Header)
+		}
 	}
 }

@@ -108,7 +108,7 @@ func sendHostile(t *testing.T, at store.Opener) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
+	js, err := natsjs.New(nc, natsjs.WithDefaultTimeout(patience)) // or what it was slow to confirm would be sent twice
 	if err != nil {
 		t.Fatal(err)
 	}
