@@ -24,8 +24,8 @@ import (
 const (
 	// env, in the environment, makes a test's program a broker. It is a node in JSON.
 	env = "WEIR_TEST_BROKER"
-	// patience is for what comes to its end by itself, on a machine that has much else to do.
-	patience = time.Minute
+	// patience is for what comes to its end by itself, on a machine that has much else to do. It only guards against hanging.
+	patience = 4 * time.Minute
 	// glance is how long one of a cluster may take to say who leads.
 	glance = 2 * time.Second
 )

@@ -56,6 +56,7 @@ type Server struct {
 func Serve(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: filepath.Join(t.TempDir(), "broker")}
+	t.Cleanup(s.Wipe) // before t does, who tries once
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
@@ -88,10 +89,18 @@ func (s *Server) Kill() {
 // Wipe takes away what is on its disk. It does not run.
 func (s *Server) Wipe() { wipe(s.t, s.dir) }
 
+// wipe tries again: a server of this process may still be at a file when it is closed, see [broker.Broker.Close].
 func wipe(t testing.TB, dir string) {
 	t.Helper()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Errorf("wipe of the broker's directory = %v, want nil", err)
+	for began := time.Now(); ; runtime.Gosched() {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		if time.Since(began) > patience {
+			t.Errorf("wipe of the broker's directory = %v, want nil", err)
+			return
+		}
 	}
 }
 

@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/weir-go/weir/internal/brokertest"
 )
 
@@ -46,7 +44,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	brokertest.Verify(m)
 }
 
 // live is a child's life: until it is told to stop, or its parent is gone.
