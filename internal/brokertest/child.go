@@ -94,10 +94,7 @@ func Cluster(t testing.TB, n int) []*Child {
 
 func begin(t testing.TB, n int) []*Child {
 	t.Helper()
-	plan, err := broker.Plan(t.TempDir(), n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := reserved(t, n)
 	all := make([]*Child, n)
 	for i, p := range plan {
 		c := &Child{t: t, node: node{Dir: p.Dir, Name: p.Name, Listen: p.Listen}}
@@ -109,6 +106,48 @@ func begin(t testing.TB, n int) []*Child {
 		all[i] = c
 	}
 	return all
+}
+
+// reserved is a plan with addresses that no other test's process takes for free, also while nobody listens there: each
+// holds them of UDP, which a broker has no use for.
+func reserved(t testing.TB, n int) []broker.Config {
+	t.Helper()
+	const tries = 100
+	dir := t.TempDir()
+	for range tries {
+		plan, err := broker.Plan(dir, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, err := hold(plan)
+		if err == nil {
+			t.Cleanup(func() { letGo(held) })
+			return plan
+		}
+		letGo(held)
+	}
+	t.Fatalf("no addresses for %d brokers in %d tries", n, tries)
+	return nil
+}
+
+// hold holds as many of a plan's addresses as it can.
+func hold(plan []broker.Config) (held []net.PacketConn, err error) {
+	for _, p := range plan {
+		for _, at := range []string{p.Listen, p.Cluster.Listen} {
+			c, err := net.ListenPacket("udp", at)
+			if err != nil {
+				return held, err
+			}
+			held = append(held, c)
+		}
+	}
+	return held, nil
+}
+
+func letGo(held []net.PacketConn) {
+	for _, c := range held {
+		_ = c.Close() // nothing was sent
+	}
 }
 
 // URL is where programs connect to.
