@@ -79,6 +79,14 @@ func TestLimitsOfRuns(t *testing.T) {
 			_, err := weir.Call(r, strings.Repeat("y", 190), wash, ticket{}, weir.Key(strings.Repeat("x", 400)))
 			return err
 		}, "1 to 512"},
+		"long key to wait for": {func(r *weir.Run) error {
+			_, err := weir.WaitFor(r, "s", ready.For(strings.Repeat("x", 513)))
+			return err
+		}, "bytes of the key is 513"},
+		"two events to ask again for": {func(r *weir.Run) error {
+			return weir.Until(r, "s", func(context.Context) (weir.Met, error) { return weir.When(true, ""), nil },
+				weir.WakeOn(ready.For("a")), weir.WakeOn(ready.For("b")))
+		}, "two WakeOn"},
 		"long lock": {func(r *weir.Run) error {
 			return weir.Locked(r, strings.Repeat("x", 600), func(*weir.Run, int64) error { return nil })
 		}, "bytes"},

@@ -42,9 +42,7 @@ type (
 	doneIf []error
 	failIf []error
 	wakeOn struct {
-		topic store.Topic
-		key   string
-		err   error
+		awaited func(run string) (topic store.Topic, key string, err error)
 	}
 )
 
@@ -70,12 +68,15 @@ func (k keyOption) applyWait(c *engine.Call) { c.Key = string(k) }
 func (d doneIf) applyStep(c *engine.Call)    { c.DoneIf = append(c.DoneIf, d...) }
 func (d failIf) applyStep(c *engine.Call)    { c.FailIf = append(c.FailIf, d...) }
 func (h Headers) applyStep(c *engine.Call)   { c.Headers, _ = encodeHeaders(h) } // strings: never fails
-func (w wakeOn) applyWait(c *engine.Call)    { c.Topic, c.On = w.topic, w.key }
+func (w wakeOn) applyWait(*engine.Call)      {}                                  // see Run.wake
 
-// WakeOn makes [Until] ask again as soon as something has come: an event by its key.
+// WakeOn makes [Until] ask again as soon as something has come: an event by its key, or a signal to the run. One of an
+// Until: for more, let it ask often enough ([Every]).
 func WakeOn[T any](what Awaited[T]) WaitOption {
-	c, key := what.awaited("")
-	return wakeOn{topic: c.topic, key: key, err: c.err}
+	return wakeOn{func(run string) (store.Topic, string, error) {
+		c, key := what.awaited(run)
+		return c.topic, key, c.err
+	}}
 }
 
 var (

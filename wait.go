@@ -16,15 +16,34 @@ func (r *Run) wait(kind store.StepKind, name string, opts []WaitOption) *engine.
 	for _, o := range opts {
 		o.applyWait(c)
 		if w, ok := o.(wakeOn); ok {
-			if err := errors.Join(w.err, r.flow.eng.unheard(w.topic)); err != nil {
-				r.strand.Park(name + ": " + err.Error())
-			}
+			r.wake(c, w)
 		}
 	}
 	if err := within(name+": Every", c.Every, time.Millisecond, 30*24*time.Hour); err != nil {
 		r.strand.Park(err.Error())
 	}
 	return r.check(c)
+}
+
+// wake has a call ask again when something comes.
+func (r *Run) wake(c *engine.Call, w wakeOn) {
+	topic, key, err := w.awaited(r.ID())
+	if c.Topic.Name != "" {
+		err = errors.Join(err, errors.New("two WakeOn: it asks again for one, so let it ask often enough for the other, with Every"))
+	}
+	c.Topic, c.On = topic, key
+	r.mayWait(c.Name, topic, key, err)
+}
+
+// mayWait parks the run when what it is to wait for cannot come.
+func (r *Run) mayWait(name string, topic store.Topic, key string, err error) {
+	err = errors.Join(err, r.flow.eng.unheard(topic))
+	if key == "" {
+		err = errors.Join(err, fmt.Errorf("waits for %s without a key", topic.Name))
+	}
+	if err = errors.Join(err, within("bytes of the key", len(key), 0, maxKey)); err != nil {
+		r.strand.Park(name + ": " + err.Error())
+	}
 }
 
 // Sleep waits for a time, at most 10 years. The run costs a row meanwhile.
@@ -98,15 +117,7 @@ func (s Signal[T]) awaited(run string) (*contract[T], string) { return &s.contra
 func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, error) {
 	c := r.wait(store.KindWaitFor, name, o)
 	contract, key := what.awaited(r.ID())
-	if contract.err != nil {
-		r.strand.Park(contract.err.Error())
-	}
-	if key == "" {
-		r.strand.Park(fmt.Sprintf("%s: waits for %s without a key", name, contract.topic.Name))
-	}
-	if err := r.flow.eng.unheard(contract.topic); err != nil {
-		r.strand.Park(name + ": " + err.Error())
-	}
+	r.mayWait(name, contract.topic, key, contract.err)
 	c.Topic, c.On = contract.topic, key
 	got, err := r.strand.WaitFor(c)
 	if err != nil {

@@ -233,26 +233,34 @@ func TestUntilFails(t *testing.T) {
 	})
 }
 
-// What comes while Until waits in memory wakes it at once, not when its time is over.
+// What comes while Until waits in memory, an event or a signal, wakes it at once, not when its time is over.
 func TestUntilWakesInMemory(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		e, _ := dining(t, newFile(t), func(r *weir.Run, in ticket) (plate, error) {
-			return plate{N: 1}, weir.Until(r, "stock", func(context.Context) (weir.Met, error) {
-				asked++
-				return weir.When(asked > 1, "no"), nil
-			}, weir.Every(4*time.Second), weir.WakeOn(ready.For("7")))
+	for what, c := range map[string]struct {
+		wake weir.WaitOption
+		send func(*testing.T, *weir.Engine)
+	}{
+		"event":  {weir.WakeOn(ready.For("7")), func(t *testing.T, e *weir.Engine) { publish(t, e, "7", 1) }},
+		"signal": {weir.WakeOn(approved), func(t *testing.T, e *weir.Engine) { tell(t, e, "7", 1) }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			e, _ := dining(t, newFile(t), func(r *weir.Run, in ticket) (plate, error) {
+				return plate{N: 1}, weir.Until(r, "stock", func(context.Context) (weir.Met, error) {
+					asked++
+					return weir.When(asked > 1, "no"), nil
+				}, weir.Every(4*time.Second), c.wake)
+			})
+			started := time.Now()
+			ref := startRun(t, e, "7")
+			time.Sleep(time.Second)
+			c.send(t, e)
+			completed(t, ref, 1)
+			if took := time.Since(started); took > 2*time.Second {
+				t.Errorf("woken by the %s after %s, want 1 s", what, took)
+			}
 		})
-		started := time.Now()
-		ref := startRun(t, e, "7")
-		time.Sleep(time.Second)
-		publish(t, e, "7", 1)
-		completed(t, ref, 1)
-		if took := time.Since(started); took > 2*time.Second {
-			t.Errorf("woken after %s, want 1 s", took)
-		}
-	})
+	}
 }
 
 // Waiting runs cost a row each, and no goroutine.
