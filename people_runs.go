@@ -108,7 +108,8 @@ type Settled struct {
 }
 
 // SettleRun tells a run that needs a person what came of its step: the function
-// gets that as the step's result. [ErrConflict] if it needs none.
+// gets that as the step's result. A step that is named may also be one that waits, of [Ask], [WaitFor] or [Sleep]: what it waits for
+// may never come, as when a request was discarded. [ErrConflict] if it needs none.
 func (e *Engine) SettleRun(ctx context.Context, s RunSelection, r Settled, b Because) error {
 	if err := within("SettleRun: bytes of the value", len(r.Value), 0, maxSettled); err != nil {
 		return err
@@ -121,7 +122,7 @@ func (e *Engine) SettleRun(ctx context.Context, s RunSelection, r Settled, b Bec
 const maxSettled = 1 << 20 // what a record's value may have
 
 // SkipRun lets a run that needs a person go on without the step, which is kept as
-// omitted: the function gets the zero value. [ErrConflict] if it needs none.
+// omitted: the function gets the zero value. Or without a wait, as with [Engine.SettleRun]. [ErrConflict] if it needs none.
 func (e *Engine) SkipRun(ctx context.Context, s RunSelection, b Because) error {
 	return e.operateRun(ctx, s.act(store.SkipRun, b))
 }

@@ -287,6 +287,9 @@ func (w *whyTeller) message(r *RunRecord) string {
 		what = strings.Join(waits, " or ")
 	}
 	text := fmt.Sprintf("waits for %s: %s %s", what, r.Kind, r.Name)
+	if r.Kind == store.KindAsk && r.Due.IsZero() {
+		text += "; should its request be dead or discarded, retry that, or settle this step"
+	}
 	if !r.Due.IsZero() {
 		text += fmt.Sprintf("; gives up at %s (%s)", whyTime(r.Due), w.until(r.Due))
 	}

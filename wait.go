@@ -142,7 +142,8 @@ func received[T any](r *Run, name string, c *contract[T], got engine.Received) T
 // Ask sends a request and waits for its reply. A reply that comes after [Within] is kept
 // in the journal and shown with the run. A full queue is waited for. It fails only past its Within,
 // or when a person settles it so: a handler's errors are retried there, and a request that is dead
-// there is waited for until a person has retried it. What the caller is to decide on, say in the reply.
+// there is waited for until a person has retried it; when it is discarded no reply comes, and a person settles or skips this step,
+// too ([Engine.SettleRun]). What the caller is to decide on, say in the reply.
 func Ask[In, Out any](r *Run, name string, c Command[In, Out], in In, o ...WaitOption) (Out, error) {
 	call := r.wait(store.KindAsk, name, o)
 	eng := r.flow.eng

@@ -136,6 +136,10 @@ func (s *slice) decide(m *store.Mail, now time.Time) {
 			continue
 		}
 		if r.State >= store.StepDone {
+			if rec.get().State == store.StepPending && (r.Kind == store.KindAsk || r.Kind == store.KindWaitFor) {
+				u := &s.open().update
+				u.Unwait = append(u.Unwait, r.N)
+			}
 			r.Took, r.Due = now.Sub(r.StartedAt), time.Time{}
 		}
 		s.replace(rec, &r)

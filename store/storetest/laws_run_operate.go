@@ -13,7 +13,7 @@ func runOperateLaws() []Law {
 	return []Law{
 		{"run-operate/cancel", "A cancellation is mail with who and why; it wakes a run that waits or is parked, and reaches one that is leased.", runOperateCancel},
 		{"run-operate/decide", "A person's decision about a parked run is mail with all that was said, and makes it ready.", runOperateDecide},
-		{"run-operate/step", "A decision may be about a step that needs a person while its run waits, or works.", runOperateStep},
+		{"run-operate/step", "A decision may be about a step that needs a person while its run waits, or works; settle and skip also about a step that waits.", runOperateStep},
 		{"run-operate/conflict", "A decision about a run, or a step, that needs none, and any about an ended run, is refused with ErrConflict.", runOperateConflict},
 		{"run-operate/which-step", "Without a name the decision is about the one step that needs a person; where several do it is refused.", runOperateWhichStep},
 		{"run-operate/not-found", "An act on a run that is not there is refused with ErrNotFound; without a workflow, on an ID that several have, it is refused too.", runOperateNotFound},
@@ -119,6 +119,17 @@ func runOperateStep(s *scene) {
 		s.Fatalf("Claim() = %q, mail %q, want a, and \"skip pay[7]\" for b", idsOf(got.Runs), letters(got.Mail))
 	}
 	s.mailed(got.Runs[0], "settle pay")
+	for i, kind := range []store.StepKind{store.KindAsk, store.KindWaitFor, store.KindSleep} {
+		id := string(rune('c' + i))
+		u := waiting(s.leased(id), awaits(1, "k"))
+		u.Records = []*store.Record{step(1, "rest", store.StepPending)}
+		u.Records[0].Kind = kind
+		s.update(u)
+		s.undecided(store.Act{Verb: store.RetryRun, ID: id, Step: "rest"}, store.ErrConflict)
+		s.undecided(store.Act{Verb: store.SkipRun, ID: id}, store.ErrConflict)
+		s.operate(store.Act{Verb: store.SkipRun, ID: id, Step: "rest"})
+		s.mailed(s.claimRun(id), "skip rest")
+	}
 }
 
 func runOperateConflict(s *scene) {

@@ -113,6 +113,12 @@ func MailOf(v store.Verb) store.MailKind {
 // OfRuns reports whether a verb is of a run or of a lock.
 func OfRuns(v store.Verb) bool { return v == store.BreakLock || MailOf(v) != 0 }
 
+// waits reports whether a step does nothing but wait: a person may say what has come of it, for what is waited for may
+// never come.
+func waits(r *store.Record) bool {
+	return r.State == store.StepPending && (r.Kind == store.KindAsk || r.Kind == store.KindWaitFor || r.Kind == store.KindSleep)
+}
+
 // StepOf refuses an act on a run that the run's state does not allow, and says which of its
 // steps the act is for; steps are asked for only when that depends on them.
 func StepOf(a store.Act, run *store.RunRow, steps func() ([]*store.Record, error)) (string, error) {
@@ -146,6 +152,10 @@ func StepOf(a store.Act, run *store.RunRow, steps func() ([]*store.Record, error
 		return a.Step, nil
 	case a.Step != "" && run.State == store.RunParked && len(parked) == 0 && slices.ContainsFunc(list, named):
 		return a.Step, nil
+	case a.Verb == store.SettleRun || a.Verb == store.SkipRun:
+		if slices.ContainsFunc(list, func(r *store.Record) bool { return named(r) && waits(r) }) {
+			return a.Step, nil
+		}
 	}
 	what := fmt.Sprintf("run %s of %s is %s and needs no person", run.ID, run.Workflow, run.State)
 	if a.Step != "" {
