@@ -350,3 +350,96 @@ func TestOnceIntentTooOld(t *testing.T) {
 		}
 	})
 }
+
+// stuck is a bank's charge whose first call goes on for long whatever its context says, and then charges, or is lost.
+type stuck struct {
+	*bank
+	lost     bool
+	ignores  func() // what goes on for long
+	calls    atomic.Int64
+	returned time.Time // the first call
+	again    time.Time // when the second one began
+}
+
+func (s *stuck) charge(ctx context.Context) (plate, error) {
+	if s.calls.Add(1) > 1 {
+		s.again = time.Now()
+	} else {
+		s.ignores()
+		s.returned = time.Now()
+		if s.lost {
+			return plate{}, errLost
+		}
+	}
+	return s.bank.charge(ctx)
+}
+
+const stuckFor = 30 * time.Hour
+
+// While the function of an earlier call still runs here, past its time, it is not called again: that it has not
+// happened is believed only when it has returned, and its Timeout later.
+func TestOnceStillRuns(t *testing.T) {
+	t.Parallel()
+	often := weir.Retry{Max: 10_000, Base: time.Minute, Cap: time.Minute}
+	for lost, calls := range map[bool]int64{false: 1, true: 2} {
+		t.Run(fmt.Sprint("lost ", lost), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := &stuck{bank: &bank{}, lost: lost, ignores: func() { time.Sleep(stuckFor) }}
+				e := ignored(t, func(r *weir.Run, in ticket) (plate, error) {
+					return weir.Once(r, "charge", b.charge, b.find, weir.Timeout(time.Hour), often)
+				})
+				completedLate(t, startRun(t, e, "7"), 1)
+				time.Sleep(stuckFor) // all that were stuck return
+				if n := b.calls.Load(); n != calls || len(b.charges) != 1 {
+					t.Errorf("called %d times, charged %d times, want %d and 1", n, len(b.charges), calls)
+				}
+				if pause := b.again.Sub(b.returned); lost && pause < time.Hour {
+					t.Errorf("called again %s after the return, want at least its Timeout", pause)
+				}
+			})
+		})
+	}
+}
+
+// Nor is it called again when a person has the run retried meanwhile, with a verification or without.
+func TestOnceStillRunsAndIsRetried(t *testing.T) {
+	t.Parallel()
+	for verified, calls := range map[bool]int64{true: 1, false: 2} {
+		t.Run(fmt.Sprint("verified ", verified), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := &stuck{bank: &bank{}, lost: !verified, ignores: func() { time.Sleep(stuckFor) }}
+				find := b.find
+				if !verified {
+					find = nil
+				}
+				e := ignored(t, func(r *weir.Run, in ticket) (plate, error) {
+					return weir.Once(r, "charge", b.charge, find, weir.Timeout(time.Hour), quick)
+				})
+				ref := startRun(t, e, "7")
+				for range 3 {
+					time.Sleep(stuckFor / 4)
+					if s := storyOf(t, e, "7"); s.State != weir.RunNeedsPerson {
+						t.Errorf("while its call runs the run is %s because of %q, want it parked", s.State, s.Reason)
+					}
+					decided(t, e.RetryRun(t.Context(), of("7"), known))
+				}
+				time.Sleep(time.Hour)
+				if s := storyOf(t, e, "7"); s.State != weir.RunNeedsPerson || !strings.Contains(s.Reason, "still runs") {
+					t.Errorf("retried while its call runs the run is %s because of %q, want that it still runs", s.State, s.Reason)
+				}
+				if n := b.calls.Load(); n != 1 {
+					t.Errorf("called %d times while the first call runs, want 1", n)
+				}
+				time.Sleep(stuckFor / 2)
+				decided(t, e.RetryRun(t.Context(), of("7"), known))
+				completedLate(t, ref, 1)
+				time.Sleep(stuckFor)
+				if n := b.calls.Load(); n != calls || len(b.charges) != 1 {
+					t.Errorf("called %d times, charged %d times, want %d and 1", n, len(b.charges), calls)
+				}
+			})
+		})
+	}
+}

@@ -128,6 +128,8 @@ func (r *Run) step(kind store.StepKind, name string, opts []StepOption) *engine.
 // what [FailIf] or [Permanent] says, or past its [Within], or when a person settles it so;
 // out of retries the run is parked for a person, and the call does not return. Its result is encoded by
 // [Config].Codec, at most Config.MaxBody (256 KiB), and the function gets it decoded again. Its error is a [*StepError].
+// f is done at least once, and is to honour its context: an attempt that goes on is given up 5 s after its [Timeout] and
+// the next one may run beside it, with the same [IdempotencyKey]; what it returns then is not recorded.
 // A name is 1 to 200 bytes without control characters, # and /; of several steps of one name the second is "name#2"
 // and so on, in the order of the calls, unless a [Key] tells them apart.
 func Step[T any](r *Run, name string, f func(context.Context) (T, error), o ...StepOption) (T, error) {
@@ -226,7 +228,7 @@ type Outcome = engine.Outcome
 const (
 	Unknown     = engine.Unknown     // nobody can tell: asked again, then a person
 	Happened    = engine.Happened    // with its result
-	NotHappened = engine.NotHappened // believed from twice the attempt's Timeout, and 2 s, after its beginning
+	NotHappened = engine.NotHappened // believed from twice the attempt's Timeout, and 2 s, after its beginning, once it has returned
 )
 
 // Once does something that must not happen twice. Its intent is durable before f is
@@ -234,6 +236,11 @@ const (
 // error, or a crash, the outcome is not known: verify is asked before anything is tried
 // again, with the same [IdempotencyKey]. What cannot be told, or without a verify (nil),
 // goes to a person: weir run settle, retry or abandon.
+//
+// f must honour its context and have ended, with all that it began, when it is done by [Timeout]. One that goes on is given up 5 s later,
+// and its outcome is unknown. While it still runs in this process, and for its Timeout after, [NotHappened] is not
+// believed and f not called again, whoever asks: once verify was asked as often as [Retry] says, the run needs a person. Another
+// process that takes the run over, or this one begun anew, does not see it.
 func Once[T any](r *Run, name string, f func(context.Context) (T, error), verify func(context.Context) (T, Outcome, error), o ...StepOption) (T, error) {
 	c := r.step(store.KindOnce, name, o)
 	c.Do = attempt(r, c, f)

@@ -68,6 +68,7 @@ type Engine struct {
 	commits committer
 	results results
 	outage  outage
+	calls   underWay
 	ahead   atomic.Int64 // nanoseconds that the machine's clock is ahead of the store's; see clock.go
 
 	intervals Intervals

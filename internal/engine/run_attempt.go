@@ -48,7 +48,10 @@ func (c *stepContext) Value(key any) any {
 	return c.st.s.w.e.work.Value(key)
 }
 
-func (c *stepContext) idempotencyKey() string { return c.st.Reference() + "/" + c.name }
+func (c *stepContext) idempotencyKey() string { return c.st.idempotencyKey(c.name) }
+
+// idempotencyKey is that of the run's step of a name.
+func (st *Strand) idempotencyKey(name string) string { return st.Reference() + "/" + name }
 
 func (c *stepContext) real() context.Context {
 	c.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/weir-go/weir/store"
@@ -43,9 +44,45 @@ func encodeFailed(f failed) []byte {
 	return data
 }
 
+// underWay are the calls of Once whose functions have not returned, by idempotency key. The engine keeps them: a
+// function that ignores its context goes on when its run has left memory, and when a life has ended.
+type underWay struct {
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+func (u *underWay) begin(key string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.calls == nil {
+		u.calls = map[string]int{}
+	}
+	u.calls[key]++
+}
+
+func (u *underWay) end(key string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.calls[key]--; u.calls[key] == 0 {
+		delete(u.calls, key)
+	}
+}
+
+func (u *underWay) has(key string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.calls[key] > 0
+}
+
+// stillRuns is why a call is not made again, whatever its verification or a person says.
+const stillRuns = "the function of an earlier call ignores its context and still runs in this process: what it does may happen yet. " +
+	"Retry when it has returned, or this process has ended"
+
 // once makes a call that must not be made twice. The intent is durable before the
 // call; after it, anything but success or a failure that the caller knows to be one
 // is an outcome that is not known, and that is found out before anything is tried again.
+//
+// While a call's function still runs here, nobody is believed that it has not happened.
 //
 //	(none) ─▶ intent ─call─▶ done | failed
 //	   ▲          │ any other error, or a crash
@@ -79,6 +116,10 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	}
 	st.checkpoint()
 	s := st.s
+	if rec != nil && s.w.e.calls.has(st.idempotencyKey(name)) { // others have found that it has not happened: they know nothing of it
+		st.change(rec, stepVerdict{state: store.StepUnknown, reason: "outcome unknown: " + stillRuns})
+		return rec
+	}
 	s.mu.Lock()
 	if rec == nil {
 		rec = st.begin(c, name, store.StepIntent)
@@ -102,7 +143,7 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 	if left := most - s.w.e.since(made); left > 0 {
 		call := *c.within(s.w.e.since(r.StartedAt))
 		call.Timeout = min(call.Timeout, left)
-		a = st.attempt(&call, name, number)
+		a = st.callOnce(&call, name, number, most)
 	}
 	if a.stopped {
 		st.unwind(endStopped) // the intent stands: the next process finds out
@@ -117,6 +158,21 @@ func (st *Strand) intend(c *Call, name string, rec *record) *record {
 		s.recordAttempt(rec, a, v)
 	}
 	return rec
+}
+
+// callOnce makes the call, which is under way until its function has returned. One that returns too late counts for
+// as long again as it had time: what it has asked for last may still land after an answer "no".
+func (st *Strand) callOnce(c *Call, name string, number int, margin time.Duration) attempted {
+	calls, key, began := &st.s.w.e.calls, st.idempotencyKey(name), time.Now()
+	calls.begin(key)
+	defer func() {
+		if time.Since(began) <= c.Timeout {
+			calls.end(key)
+			return
+		}
+		time.AfterFunc(margin, func() { calls.end(key) })
+	}()
+	return st.attempt(c, name, number)
 }
 
 // judgeOnce decides what the end of a call that must not be made twice means.
@@ -147,12 +203,16 @@ func (st *Strand) resolve(c *Call, rec *record) {
 		}
 		st.block(block{rec: rec, parked: parkedReason(rec)})
 	}
+	key := st.idempotencyKey(rec.get().Name)
 	if c.Verify == nil {
-		if i.Retried {
-			st.change(rec, stepVerdict{reason: "retried by a person"})
-			return
+		v := stepVerdict{state: store.StepParked, value: rec.get().Value, reason: unknownReason(rec)}
+		switch {
+		case st.s.w.e.calls.has(key):
+			v.reason = "outcome unknown: " + stillRuns
+		case i.Retried:
+			v = stepVerdict{reason: "retried by a person"}
 		}
-		st.change(rec, stepVerdict{state: store.StepParked, value: rec.get().Value, reason: unknownReason(rec)})
+		st.change(rec, v)
 		return
 	}
 	if !st.pause(rec, true) {
@@ -160,6 +220,7 @@ func (st *Strand) resolve(c *Call, rec *record) {
 	}
 	st.alive()
 	st.await()
+	runs := st.s.w.e.calls.has(key) // looked at before it is asked: what happens meanwhile is not in the answer
 	a := st.try(c, rec.get().Name, rec.get().Attempt, true, func(ctx context.Context, a *attempted) {
 		a.value, a.outcome, a.err = c.Verify(ctx)
 	})
@@ -167,7 +228,7 @@ func (st *Strand) resolve(c *Call, rec *record) {
 		st.unwind(endStopped)
 	}
 	a.first, a.number = rec.get().StartedAt, rec.get().Attempt
-	st.change(rec, judgeVerified(c, a, i, rec))
+	st.change(rec, judgeVerified(c, a, i, rec, runs))
 }
 
 func unknownReason(rec *record) string {
@@ -177,8 +238,8 @@ func unknownReason(rec *record) string {
 	return rec.get().Reason
 }
 
-// judgeVerified decides what a verification means. It reads no clock.
-func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
+// judgeVerified decides what a verification means. It reads no clock. runs: the call's function had not returned.
+func judgeVerified(c *Call, a attempted, i intent, rec *record, runs bool) stepVerdict {
 	now := a.started.Add(a.took)
 	if a.err == nil && a.outcome == Happened {
 		return stepVerdict{state: store.StepDone, value: a.value, reason: "verified: it had happened"}
@@ -189,6 +250,8 @@ func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
 			return stepVerdict{state: store.StepUnknown, value: i.encode(), due: believed,
 				reason: "verified: it had not happened so far; believed from " + believed.UTC().Format(time.RFC3339Nano)}
 		}
+	}
+	if a.err == nil && a.outcome == NotHappened && !runs {
 		v := stepVerdict{due: now.Add(c.Retry.pause(rec.get().Attempt, rand.Float64())), reason: "verified: it had not happened"}
 		switch {
 		case c.Within > 0 && v.due.Sub(rec.get().StartedAt) > c.Within:
@@ -202,8 +265,11 @@ func judgeVerified(c *Call, a attempted, i intent, rec *record) stepVerdict {
 	}
 	i.Verifies++
 	reason := "nobody can tell yet whether it has happened"
-	if a.err != nil {
+	switch {
+	case a.err != nil:
 		reason = "outcome unknown, verification failed: " + a.err.Error()
+	case a.outcome == NotHappened:
+		reason = "verified: it had not happened so far, but " + stillRuns
 	}
 	v := stepVerdict{state: store.StepUnknown, value: i.encode(), reason: clip(reason, store.MaxReason),
 		due: now.Add(c.Retry.pause(i.Verifies, rand.Float64()))}
