@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
@@ -176,6 +178,25 @@ func TestRuleRunBelongsToOneGoroutine(t *testing.T) {
 		"the outer one in a branch": func(outer *weir.Run) error {
 			return weir.All(outer, "hall", weir.Branch{Name: "a", Do: func(*weir.Run) error { return weir.Do(outer, "inner", ok) }})
 		},
+		"another's, one at a time": func(r *weir.Run) error {
+			return elsewhere(func() error { return weir.Do(r, "charge", func(context.Context) error { return errBusy }, quick) })
+		},
+		"another's, asleep": func(r *weir.Run) error {
+			return elsewhere(func() error { weir.Sleep(r, "month", 30*24*time.Hour); return nil })
+		},
+		"another's, in a branch": func(r *weir.Run) error {
+			return weir.All(r, "hall", weir.Branch{Name: "a", Do: func(r *weir.Run) error {
+				return elsewhere(func() error { weir.Sleep(r, "month", 30*24*time.Hour); return nil })
+			}})
+		},
+		"another's, not waited for": func(r *weir.Run) error {
+			begun := make(chan struct{})
+			go func() {
+				_ = weir.Do(r, "outer", func(ctx context.Context) error { close(begun); <-ctx.Done(); return ctx.Err() })
+			}()
+			<-begun
+			return nil
+		},
 		"sent through in a step": func(r *weir.Run) error {
 			return weir.Do(r, "outer", func(ctx context.Context) error { return weir.Send(ctx, r, clean, ticket{}) })
 		},
@@ -197,6 +218,51 @@ func TestRuleRunBelongsToOneGoroutine(t *testing.T) {
 	for what := range bad {
 		decided(t, e.RetryRun(t.Context(), of(what), known))
 		completed(t, weir.Find(e, dine, what), 1)
+	}
+}
+
+// elsewhere calls f in a goroutine of its own, and waits for it.
+func elsewhere(f func() error) (err error) {
+	var work sync.WaitGroup
+	work.Go(func() { err = f() })
+	work.Wait()
+	return err
+}
+
+// A function that waits for ever for another goroutine, which a call on the run has unwound, is noticed too.
+func TestRuleRunInAnotherGoroutineHangs(t *testing.T) {
+	t.Parallel()
+	sleeps := func(r *weir.Run, never chan struct{}) {
+		done := make(chan struct{})
+		go func() { weir.Sleep(r, "night", 8*time.Hour); close(done) }()
+		select {
+		case <-done:
+		case <-never:
+		}
+	}
+	for what, f := range map[string]func(*weir.Run, chan struct{}){
+		"in the function": sleeps,
+		"in a branch": func(r *weir.Run, never chan struct{}) {
+			_ = weir.All(r, "hall", weir.Branch{Name: "a", Do: func(r *weir.Run) error { sleeps(r, never); return nil }})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				never := make(chan struct{})
+				e := ignored(t, func(r *weir.Run, in ticket) (plate, error) { f(r, never); return plate{N: 1}, nil })
+				startRun(t, e, "7")
+				time.Sleep(3 * time.Hour)
+				if s := storyOf(t, e, "7"); s.State != weir.RunNeedsPerson || !strings.Contains(s.Reason, "goroutine") {
+					t.Errorf("the run is %s because of %q, want it parked for its misuse", s.State, s.Reason)
+				}
+				close(never)
+				time.Sleep(time.Hour)
+				if s := storyOf(t, e, "7"); s.State != weir.RunNeedsPerson {
+					t.Errorf("after all has returned the run is %s, want it parked", s.State)
+				}
+			})
+		})
 	}
 }
 

@@ -114,7 +114,11 @@ func (p *parallel) start(b *branch, prefix string) {
 			p.ended <- b
 		}()
 		b.err = b.Do(b.st)
-		b.returned = true
+		if b.st.unwoundElsewhere() {
+			s.misused(b.st)
+			return
+		}
+		b.returned = b.st.end == endNone
 	})
 }
 
@@ -205,6 +209,9 @@ func (p *parallel) next() {
 
 func (p *parallel) nextDue() time.Time {
 	var first time.Time
+	if p.st.s.isRetired() {
+		return first // none begins again
+	}
 	for _, b := range p.all {
 		if b.running || b.returned || b.st.end != endBlocked {
 			continue

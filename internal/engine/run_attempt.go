@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -175,11 +176,18 @@ func (c *stepContext) overdue(now time.Time) bool {
 }
 
 // reap writes off attempts that ignore their context: the run is released and
-// begun again elsewhere, what the lost goroutine still does is refused.
+// begun again elsewhere, what the lost goroutine still does is refused. It also parks
+// runs that were unwound and whose function goes on for all that.
 func (s *slice) reap(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.strands {
+		if !st.unwound.IsZero() && now.Sub(st.unwound) > unwindGrace && !s.sealed && s.retired == nil {
+			s.leave(store.Parked, fmt.Sprintf("its function has not returned %s after a call has unwound it. "+
+				"Its *Run was used in another goroutine, for which it waits, or a deferred function does not return", unwindGrace))
+			s.retire(errMisused)
+			return true
+		}
 		ctx := st.current
 		if ctx == nil || ctx.writtenOff || !ctx.overdue(now) || s.sealed || s.retired != nil {
 			continue

@@ -129,11 +129,16 @@ func (s *slice) mainEnded(st *Strand, returned bool, result []byte, err error, p
 	switch {
 	case end != nil && end.Force && st.end != endStopped:
 		s.compensate() // whatever its function came to: a person has given the run up
+	case returned && st.unwoundElsewhere():
+		s.misused(st)
+		s.conclude(func() {})
 	case panicked != nil:
 		stack := clip(string(debug.Stack()), store.MaxStack)
 		s.conclude(func() {
 			s.leave(store.Parked, fmt.Sprintf("the workflow's function panicked: %v\n%s", panicked, stack))
 		})
+	case returned && st.end == endStopped:
+		s.conclude(func() {})
 	case returned && err == nil && s.completes(result):
 	case returned && end == nil && err != nil:
 		s.fail(err)
@@ -313,6 +318,12 @@ func (s *slice) interrupt(cause error) {
 		st.interrupt(cause)
 	}
 	s.announce()
+}
+
+func (s *slice) isRetired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired != nil
 }
 
 // announce tells those who wait in All that something has come.

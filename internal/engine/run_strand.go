@@ -30,6 +30,8 @@ type Strand struct {
 	end    strandEnd
 	blocks []block
 	reason string
+	// unwound is since when it unwinds; under s.mu
+	unwound time.Time
 
 	current *stepContext  // of the attempt under way; under s.mu
 	nudge   chan struct{} // of a pause, nil otherwise; under s.mu
@@ -88,8 +90,21 @@ func (st *Strand) Reference() string { return st.s.w.e.st.Info().Incarnation.Run
 // unwind ends the goroutine. Deferred functions run.
 func (st *Strand) unwind(end strandEnd) {
 	st.end = end
+	st.s.mu.Lock()
+	st.unwound = time.Now()
+	st.s.mu.Unlock()
 	runtime.Goexit()
 }
+
+// unwoundElsewhere reports whether a call has unwound another goroutine than the strand's own, which has returned, or
+// one is still in a call. No call may follow.
+func (st *Strand) unwoundElsewhere() bool {
+	return !st.busy.CompareAndSwap(false, true) || st.end == endBlocked || st.end == endParked
+}
+
+// unwindGrace is how long deferred functions may take. After it the strand's goroutine waits for ever: for another one,
+// which a call has unwound in its place.
+const unwindGrace = time.Minute
 
 // block unwinds until one of what is waited for comes.
 func (st *Strand) block(blocks ...block) {
@@ -129,10 +144,13 @@ func (s *slice) misused(st *Strand) {
 	if s.sealed || s.retired != nil {
 		return
 	}
-	s.leave(store.Parked, "its *Run was used inside a step, or by two goroutines at once: a step gets a context, and parallel work is for All")
+	s.leave(store.Parked, misuse)
 	s.retire(errMisused)
+	st.interrupt(errMisused) // it may have been dropped
 	st.reason = errMisused.Error()
 }
+
+const misuse = "its *Run was used inside a step, or by two goroutines: a step gets a context, and parallel work is for All"
 
 // checkpoint is passed before anything new is begun: it unwinds when that may not be.
 func (st *Strand) checkpoint() {
