@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 )
 
 // What is beyond a limit parks the run, with the limit in the reason.
@@ -174,4 +176,53 @@ func TestTooManyWaits(t *testing.T) {
 	if _, err := result(t, ref); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("abandoned, it results in %v, want its failure", err)
 	}
+}
+
+// What was done is recorded, though it is in one change with a wait too many: after the park it is not done again.
+func TestTooManyWaitsLoseNoResult(t *testing.T) {
+	t.Parallel()
+	var did list
+	e, _ := dining(t, newFile(t), func(r *weir.Run, in ticket) (plate, error) {
+		var outer []weir.Branch
+		for i := range 3 {
+			outer = append(outer, weir.Branch{Name: fmt.Sprint(i), Do: func(r *weir.Run) error {
+				var inner []weir.Branch
+				for j := range 400 {
+					inner = append(inner, weir.Branch{Name: fmt.Sprint(j), Do: func(r *weir.Run) error {
+						if j >= 350 {
+							if err := weir.Do(r, "charge", did.does(fmt.Sprint(i, " ", j))); err != nil {
+								return err
+							}
+						}
+						_, err := weir.WaitFor(r, "w", approved)
+						return err
+					}})
+				}
+				return weir.All(r, "inner", inner...)
+			}})
+		}
+		return plate{}, weir.All(r, "outer", outer...)
+	})
+	ref := startRun(t, e, "7")
+	for range 2 {
+		s, done := inState(t, e, "7", weir.RunNeedsPerson), 0
+		for _, r := range s.Records {
+			if strings.HasSuffix(r.Name, "/charge") && r.State == store.StepDone {
+				done++
+			}
+		}
+		if charged := len(did.get()); done != charged || charged == 0 || !strings.Contains(s.Reason, "at most 1000") {
+			t.Errorf("%d charges, %d recorded, parked because of %q; want all recorded, and the limit of waits", charged, done, s.Reason)
+		}
+		decided(t, e.RetryRun(t.Context(), of("7"), known))
+		eventually(t, "the retry is over", func() bool {
+			s := storyOf(t, e, "7")
+			return s.State == weir.RunNeedsPerson && slices.ContainsFunc(s.Records, func(r weir.RunRecord) bool { return r.Kind == store.KindNote })
+		})
+	}
+	if all := did.get(); len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
+		t.Errorf("%d charges, of them some twice: %q", len(all), all)
+	}
+	decided(t, e.AbandonRun(t.Context(), of("7"), known))
+	ended(t, ref, "failed")
 }

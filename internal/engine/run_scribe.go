@@ -2,7 +2,9 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/weir-go/weir/store"
 )
@@ -185,6 +187,23 @@ func (s *slice) take() *chapter {
 	return s.taken
 }
 
+// withoutWaits offers a chapter that was refused again without its waits, too many as a rule: what was done is recorded
+// all the same. The run is parked as soon as its strands have come to something new; in a replay the waits are begun
+// again. The caller holds s.mu.
+func (s *slice) withoutWaits(c *chapter, err error) {
+	c.update.Waits, c.change.Err = nil, nil
+	s.halted = clip(err.Error(), store.MaxReason)
+	s.pending = slices.Insert(s.pending, 0, c)
+	for _, later := range s.pending {
+		if u := &later.update; u.Verdict == store.Waiting {
+			u.Verdict, u.Wake, u.Reason = store.Parked, time.Time{}, s.halted
+			s.w.e.log.Error(logParked, keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, keyError, firstLine(s.halted))
+		}
+	}
+	s.queued = true
+	s.w.e.scribe.push(s)
+}
+
 // written tells the slice what became of the chapter that was taken.
 func (s *slice) written(err error) {
 	s.mu.Lock()
@@ -199,6 +218,10 @@ func (s *slice) written(err error) {
 	case lost:
 		s.retire(err)
 		s.pending, s.over = nil, true
+	case err != nil && !c.alone && len(c.update.Waits) > 0:
+		s.withoutWaits(c, err)
+		s.mu.Unlock()
+		return
 	case err != nil && !c.alone:
 		// The store takes not what the run wrote: nothing that comes after may stand without it.
 		s.retire(err)

@@ -31,6 +31,7 @@ type slice struct {
 	strands  []*Strand       // that live
 	retired  error           // why all strands unwind at their next call, without a verdict
 	sealed   bool            // a verdict is given: nothing more is written
+	halted   string          // why nothing new is begun, and the run is parked: a wait of its was refused
 	over     bool            // it is committed, or the run is lost to us
 	listener []chan struct{} // of All: told of mail
 	deadline *time.Timer
@@ -217,11 +218,18 @@ func (s *slice) leave(v store.RunVerdict, reason string) {
 	c := s.open()
 	c.update.Verdict, c.update.Reason = v, clip(reason, store.MaxReason)
 	s.seal(c)
-	s.w.e.log.Error("run needs a person: see weir run why", keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, keyError, firstLine(reason))
+	s.w.e.log.Error(logParked, keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, keyError, firstLine(reason))
 }
+
+const logParked = "run needs a person: see weir run why"
 
 // suspend releases the run until one of what its strands wait for comes.
 func (s *slice) suspend(blocks []block) {
+	if s.halted != "" && s.ending == nil { // one of them waits for nothing
+		s.noteDrift()
+		s.leave(store.Parked, s.halted)
+		return
+	}
 	wake := time.Time{}
 	for _, b := range blocks {
 		if b.parked != "" {

@@ -157,12 +157,15 @@ func (st *Strand) checkpoint() {
 	s := st.s
 	s.mu.Lock()
 	retired, ending := s.retired != nil || s.sealed, s.ending != nil && !st.compensating
+	halted := s.halted
 	s.mu.Unlock()
 	switch {
 	case retired, s.w.e.stopping.Load():
 		st.unwind(endStopped)
 	case ending:
 		st.unwind(endCancelled)
+	case halted != "" && !st.compensating:
+		st.Park(halted)
 	}
 }
 
