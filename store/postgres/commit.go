@@ -1,13 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -19,6 +18,7 @@ import (
 // nothing out of the ordinary is in it. A closure that fails undoes it, and the group is
 // tried again without that change; after roundsMax of them each change is committed
 // alone, so that a group of closures that all fail costs no more than twice its length.
+// So it is when the transaction fails after them by what one of several has done.
 //
 // Changes that send with a key, or a deduplication key, that another transaction holds
 // are refused, or committed after the others, each alone, waiting for at most lockTime.
@@ -69,6 +69,9 @@ func (s *Store) commitGroup(ctx context.Context, x *seat, g *store.Group) (writt
 			}
 			declared = true
 			continue
+		}
+		if _, someones := errors.AsType[*closuresError](err); someones && ctx.Err() == nil {
+			break
 		}
 		failed, ok := errors.AsType[*closureError](err)
 		if !ok || ctx.Err() != nil {
@@ -187,6 +190,7 @@ type commit struct {
 	eager   eager
 	beside  []*sending // what others of this process are writing, see senders
 	sending *sending
+	lent    []*store.Change // that had the transaction for their closures
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -212,8 +216,8 @@ func (t *commit) attempt(x *seat) error {
 		t.forget()
 		t.forgetRuns()
 		doubtful := hadSteps(err)
-		if !doubtful && !startedMeanwhile(err) {
-			return err
+		if theirs := t.blame(err); theirs != nil || !doubtful && !startedMeanwhile(err) {
+			return cmp.Or(theirs, err)
 		}
 		again := s.newCommit(t.callers, t.g, t.changes)
 		again.patient, again.last, again.declared = t.patient, t.last, t.declared
@@ -416,80 +420,4 @@ func (t *commit) keep(s *Store) {
 	if len(t.appended) > 0 || len(t.g.Woken) > 0 {
 		s.ring()
 	}
-}
-
-// closureError is a closure's failure, and whose it is.
-type closureError struct {
-	change *store.Change
-	err    error
-}
-
-func (e *closureError) Error() string { return e.err.Error() }
-func (e *closureError) Unwrap() error { return e.err }
-
-// closureTime is how long a closure may take: the others of its group wait for it.
-const closureTime = 5 * time.Second
-
-// runClosures runs the user's own work, before the rows of the group are sent.
-func (t *commit) runClosures(c *pgxpool.Conn) error {
-	var lent pgx.Tx
-	for _, ch := range t.changes {
-		if ch.Err != nil || t.isApart(ch) {
-			continue
-		}
-		for _, f := range ch.Closures {
-			if lent == nil {
-				if err := t.writeSends(); err != nil { // closures come after them
-					return err
-				}
-				t.theirs()
-				if err := t.flush(); err != nil {
-					return err
-				}
-				t.unsettle()
-				var err error
-				if lent, err = lend(t.ctx, c); err != nil {
-					return err
-				}
-			}
-			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() && isLoss(err) {
-				return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // no fault of the closure's
-			} else if err != nil {
-				return &closureError{ch, err}
-			}
-		}
-	}
-	if lent != nil {
-		t.ours()
-	}
-	return nil
-}
-
-func (t *commit) isApart(ch *store.Change) bool {
-	for _, a := range t.apart {
-		if a == ch {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *commit) runClosure(c *pgxpool.Conn, lent pgx.Tx, f store.Closure) (err error) {
-	ctx, cancel := context.WithTimeoutCause(t.callers, closureTime,
-		fmt.Errorf("closure took longer than %s: %w", closureTime, context.DeadlineExceeded))
-	defer cancel()
-	tx := &ownTx{tx: lent, ctx: ctx, conn: c}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("closure panicked: %v\n%s", p, debug.Stack())
-		}
-		if end := tx.end(); err == nil {
-			err = end
-		}
-	}()
-	err = f(ctx, tx)
-	if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) { // also when f did not notice
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	return err
 }

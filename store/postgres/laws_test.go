@@ -165,7 +165,8 @@ func spareSchema(t testing.TB, db *pgxpool.Pool) string {
 func newSchema(t testing.TB, db *pgxpool.Pool) string {
 	t.Helper()
 	schema := fmt.Sprintf("t%d_%d", os.Getpid(), schemas.Add(1))
-	for _, q := range []string{sqlWorker, "create schema " + schema, "create table " + schema + ".notes (n bigserial, word text not null)"} {
+	for _, q := range []string{sqlWorker, "create schema " + schema, "create table " + schema + ".notes (n bigserial, word text not null)",
+		"create table " + schema + ".debts (n bigserial primary key, owed bigint references " + schema + ".debts deferrable initially deferred)"} {
 		if _, err := db.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
@@ -234,6 +235,11 @@ func (h *harness) Begin(ctx context.Context) (storetest.Own, error) {
 
 func (h *harness) Note(ctx context.Context, tx store.Tx, word string) error {
 	_, err := Pgx(tx).Exec(ctx, "insert into "+h.schema+".notes (word) values ($1)", word)
+	return err
+}
+
+func (h *harness) Owe(ctx context.Context, tx store.Tx) error {
+	_, err := Pgx(tx).Exec(ctx, "insert into "+h.schema+".debts (owed) values (404)")
 	return err
 }
 

@@ -37,7 +37,8 @@ func openFile(t testing.TB, now func() time.Time) storetest.Harness {
 			t.Error(err)
 		}
 	})
-	if _, err := h.db.ExecContext(t.Context(), `create table notes (n integer primary key, word text not null)`); err != nil {
+	if _, err := h.db.ExecContext(t.Context(), `create table notes (n integer primary key, word text not null);
+		create table debts (n integer primary key, owed integer references debts deferrable initially deferred)`); err != nil {
 		t.Fatal(err)
 	}
 	h.open = sqlite.File(h.path, sqlite.Clock(now))
@@ -63,6 +64,11 @@ func (h *fileHarness) Begin(ctx context.Context) (storetest.Own, error) {
 
 func (h *fileHarness) Note(ctx context.Context, tx store.Tx, word string) error {
 	_, err := sqlite.SQL(tx).ExecContext(ctx, `insert into notes (word) values (?)`, word)
+	return err
+}
+
+func (h *fileHarness) Owe(ctx context.Context, tx store.Tx) error {
+	_, err := sqlite.SQL(tx).ExecContext(ctx, `insert into debts (owed) values (404)`)
 	return err
 }
 

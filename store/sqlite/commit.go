@@ -10,12 +10,14 @@ import (
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/internal/checks"
+	"zombiezen.com/go/sqlite"
 )
 
 // Commit implements store.Store: one transaction for the group. A closure that
 // fails undoes it, and the group is tried again without that change; after
 // roundsMax of them each change is committed alone, so that a group of closures
-// that all fail costs no more than twice its length.
+// that all fail costs no more than twice its length. So it is when the commit
+// itself fails by what closures wrote, for it does not say whose it was.
 func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 	g.Claimed, g.Woken = nil, nil
 	c, err := s.takeWriter(ctx)
@@ -28,6 +30,9 @@ func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 		err := s.newCommit(ctx, g, todo).attempt(c)
 		if err == nil {
 			return nil
+		}
+		if _, someones := errors.AsType[*closuresError](err); someones && ctx.Err() == nil {
+			break
 		}
 		failed, ok := errors.AsType[*closureError](err)
 		if !ok || ctx.Err() != nil {
@@ -112,6 +117,8 @@ type commit struct {
 
 	lanes   map[string]int64 // by what the lanes of a sender begin with, where there are new ones of its; of "" all
 	newLane string           // of the change that is looked at; empty: the store has it
+
+	lent []*store.Change // that had the transaction for their closures
 }
 
 func (s *Store) newCommit(ctx context.Context, g *store.Group, changes []*store.Change) *commit {
@@ -130,7 +137,7 @@ func (t *commit) attempt(c *conn) error {
 	if err != nil {
 		t.forget()
 		t.forgetRuns()
-		return err
+		return t.blame(err)
 	}
 	t.keep()
 	return nil
@@ -270,15 +277,37 @@ type closureError struct {
 func (e *closureError) Error() string { return e.err.Error() }
 func (e *closureError) Unwrap() error { return e.err }
 
+// closuresError is a failure by what one of several closures wrote.
+type closuresError struct{ err error }
+
+func (e *closuresError) Error() string { return e.err.Error() }
+func (e *closuresError) Unwrap() error { return e.err }
+
+// blame makes the closures' what SQLite finds wrong with their rows no sooner than at the
+// commit: a foreign key that is deferred, which the journal's are not.
+func (t *commit) blame(err error) error {
+	if _, known := errors.AsType[*closureError](err); known || sqlite.ErrCode(err) != sqlite.ResultConstraintForeignKey {
+		return err
+	}
+	switch len(t.lent) {
+	case 0:
+		return err
+	case 1:
+		return &closureError{t.lent[0], err}
+	}
+	return &closuresError{err}
+}
+
 // closureTime is how long a closure may take: all others wait for it.
 const closureTime = 5 * time.Second
 
 // runClosures comes last: all that the closures leave with is in the transaction.
 func (t *commit) runClosures() error {
 	for _, ch := range t.changes {
-		if ch.Err != nil {
+		if ch.Err != nil || len(ch.Closures) == 0 {
 			continue
 		}
+		t.lent = append(t.lent, ch)
 		for _, f := range ch.Closures {
 			if err := t.runClosure(f); err != nil {
 				return &closureError{ch, err}

@@ -35,7 +35,8 @@ func openHarness(t testing.TB, now func() time.Time) storetest.Harness {
 			t.Error(err)
 		}
 	})
-	if _, err := db.ExecContext(t.Context(), `create table notes (n integer primary key, word text not null)`); err != nil {
+	if _, err := db.ExecContext(t.Context(), `create table notes (n integer primary key, word text not null);
+		create table debts (n integer primary key, owed integer references debts deferrable initially deferred)`); err != nil {
 		t.Fatal(err)
 	}
 	return &harness{t: t, open: File(path, Clock(now)), db: db}
@@ -65,6 +66,11 @@ func (h *harness) Begin(ctx context.Context) (storetest.Own, error) {
 
 func (h *harness) Note(ctx context.Context, tx store.Tx, word string) error {
 	_, err := SQL(tx).ExecContext(ctx, `insert into notes (word) values (?)`, word)
+	return err
+}
+
+func (h *harness) Owe(ctx context.Context, tx store.Tx) error {
+	_, err := SQL(tx).ExecContext(ctx, `insert into debts (owed) values (404)`)
 	return err
 }
 

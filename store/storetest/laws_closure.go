@@ -13,6 +13,7 @@ func closureLaws() []Law {
 		{"closure/with-ack", "A closure's writes commit with the settlement of its change.", closureWithAck},
 		{"closure/in-order", "A change's closures run in order, after those of the changes before it.", closureInOrder},
 		{"closure/fails", "A closure that returns an error refuses its own change with that error, and no other.", closureFails},
+		{"closure/fails-at-commit", "What a closure wrote and the database refuses no sooner than as the transaction commits refuses its own change, and no other.", closureFailsAtCommit},
 		{"closure/panics", "A closure that panics refuses its own change, and no other; the store goes on.", closurePanics},
 		{"closure/fenced", "A closure of a refused change leaves nothing.", closureFenced},
 		{"closure/figures", "A group's figures are added once, and what is sent after is claimed, however many closures of it fail.", closureFigures},
@@ -71,6 +72,41 @@ func closureFails(s *scene) {
 	s.listed(cook, "1 2 3")
 	s.holds(cook, 1, 0)
 	s.fail(b, "2", store.Retry)
+}
+
+func closureFailsAtCommit(s *scene) {
+	s.declareCook()
+	s.send(cook, "1 2 3 4")
+	b := s.claim(cook, 4, "1 2 3 4")
+	g := &store.Group{Figures: []store.FigureDelta{{Queue: s.ids[cook], Failed: 3}}}
+	for _, word := range []string{"1", "2", "3"} {
+		c := change(s.settle(b, word, store.Done))
+		c.Closures = []store.Closure{s.note(word)}
+		if word == "2" {
+			c.Sends, c.Closures = messages(serve, "5"), append(c.Closures, s.h.Owe)
+		}
+		g.Changes = append(g.Changes, c)
+	}
+	g.Changes = append(g.Changes, change(s.settle(b, "4", store.Done)))
+	s.group(g)
+	for i, c := range g.Changes {
+		if owes := i == 1; owes != (c.Err != nil) || errors.Is(c.Err, store.ErrUnavailable) {
+			s.Errorf("Commit(four changes, the second owes): Changes[%d].Err = %v, want an error: %t, and no outage", i, c.Err, owes)
+		}
+	}
+	s.notes("1 3")
+	s.listed(serve, "")
+	s.holds(cook, 1, 0)
+	s.figures(cook, store.FigureMinute{Sent: 4, Done: 3, FigureDelta: store.FigureDelta{Failed: 3}})
+	alone := change(s.settle(b, "2", store.Done))
+	alone.Closures = []store.Closure{s.note("2"), s.h.Owe}
+	s.group(&store.Group{Changes: []*store.Change{alone}})
+	if alone.Err == nil || errors.Is(alone.Err, store.ErrUnavailable) {
+		s.Errorf("Commit(a change that owes): Err = %v, want an error that is no outage", alone.Err)
+	}
+	s.notes("1 3")
+	s.done(b, "2")
+	s.holds(cook, 0, 0)
 }
 
 func closurePanics(s *scene) {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ func runUpdateLaws() []Law {
 		{"run-update/sends", "What an update's change sends and starts leaves with it, and is admitted however full the queue is.", runUpdateSends},
 		{"run-update/closure-value", "Records are written after the closures, which may set their values.", runUpdateClosureValue},
 		{"run-update/closure-fails", "A closure that fails refuses the whole update; those beside it in the group are written.", runUpdateClosureFails},
+		{"run-update/fails-at-commit", "An update whose closure wrote what the database refuses no sooner than as the transaction commits is refused whole; those beside it in the group are written.", runUpdateFailsAtCommit},
 		{"run-update/limits", "An update beyond the port's limits, or of a malformed record, is refused and nothing of it is written.", runUpdateLimits},
 		{"run-update/reasons", "Of long reasons, of records, of parked and of ended runs, MaxReason bytes are kept.", runUpdateReasons},
 		{"run-update/many", "A group updates as many runs as it has changes, each by its own.", runUpdateMany},
@@ -209,7 +211,27 @@ func runUpdateClosureValue(s *scene) {
 	}
 }
 
-func runUpdateClosureFails(s *scene) {
+func runUpdateClosureFails(s *scene) { s.updatesFail(failing) }
+
+func runUpdateFailsAtCommit(s *scene) {
+	s.updatesFail(s.h.Owe)
+	alone := runs(waiting(s.leased("alone")))
+	alone.Run.Records = []*store.Record{step(1, "pay", store.StepDone)}
+	alone.Closures = []store.Closure{s.note("alone"), s.h.Owe}
+	if err := s.outcome(alone); err == nil || errors.Is(err, store.ErrUnavailable) {
+		s.Errorf("Commit(an update that owes): Err = %v, want an error that is no outage", err)
+	}
+	if got := s.stands("alone", store.RunRunning); len(got.Records) > 0 {
+		s.Errorf("Story(alone) after its closure owed: %d records, want none", len(got.Records))
+	}
+	alone.Closures = alone.Closures[:1]
+	s.commit(alone)
+	s.notes("r0 r2 r3 r5 r6 alone")
+}
+
+// updatesFail commits updates of which every third has a closure that fails.
+func (s *scene) updatesFail(fails store.Closure) {
+	s.Helper()
 	var changes []*store.Change
 	refs := map[string]store.RunRef{}
 	for i := range 8 {
@@ -220,7 +242,7 @@ func runUpdateClosureFails(s *scene) {
 		c.Run.Records = []*store.Record{r}
 		c.Closures = []store.Closure{s.note(id), func(context.Context, store.Tx) error { r.Value = []byte(id); return nil }}
 		if i%3 == 1 {
-			c.Closures = append(c.Closures, failing)
+			c.Closures = append(c.Closures, fails)
 		}
 		changes = append(changes, c)
 	}

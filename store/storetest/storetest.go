@@ -37,6 +37,8 @@ type Harness interface {
 	Begin(ctx context.Context) (Own, error)
 	// Note writes a word to a table of the user's, in tx.
 	Note(ctx context.Context, tx store.Tx, word string) error
+	// Owe writes, in tx, a row that a deferred constraint of the user's refuses: nil here, an error when tx commits.
+	Owe(ctx context.Context, tx store.Tx) error
 	// Notes reads the committed words in the order of their writing.
 	Notes(ctx context.Context) ([]string, error)
 }

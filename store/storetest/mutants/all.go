@@ -25,6 +25,7 @@ func writers() []Mutant {
 				c.Closures[i] = func(ctx context.Context, tx store.Tx) error { _ = f(ctx, tx); return nil }
 			}
 		})},
+		{"stops for what a closure wrote", "closure/fails-at-commit", stopping},
 		{"forgets closures", "closure/with-ack", changing(func(c *store.Change, _ *Memory) { c.Closures = nil })},
 		{"runs closures twice", "closure/many-fail", changing(func(c *store.Change, _ *Memory) {
 			c.Closures = slices.Concat(c.Closures, c.Closures)

@@ -42,6 +42,7 @@ func runWriters() []Mutant {
 				u.Records[i] = &early
 			}
 		})},
+		{"stops for what the closure of an update wrote", "run-update/fails-at-commit", stopping},
 		{"has no room for a run of many records", "run-update/records", updating(func(u *store.RunUpdate, _ *Memory) {
 			u.Records = slices.Clone(u.Records)
 			for i, r := range u.Records {

@@ -216,6 +216,19 @@ func forgiving(s store.Store, _ *Memory) store.Store {
 	}}
 }
 
+// stopping takes what refuses a change with closures for a failure of the database.
+func stopping(s store.Store, _ *Memory) store.Store {
+	return &broken{Store: s, commit: func(ctx context.Context, g *store.Group) error {
+		err := s.Commit(ctx, g)
+		for _, c := range g.Changes {
+			if err == nil && len(c.Closures) > 0 {
+				err = c.Err
+			}
+		}
+		return err
+	}}
+}
+
 // repeating hands out the last batch a second time.
 func repeating(s store.Store, m *Memory) store.Store {
 	return &broken{Store: s, claim: func(ctx context.Context, r store.ClaimRequest) (store.Claimed, error) {

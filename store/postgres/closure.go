@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-go/weir/store"
+)
+
+// closureError is a closure's failure, and whose it is.
+type closureError struct {
+	change *store.Change
+	err    error
+}
+
+func (e *closureError) Error() string { return e.err.Error() }
+func (e *closureError) Unwrap() error { return e.err }
+
+// closuresError is a failure after closures of several changes, by what one of them has done.
+type closuresError struct{ err error }
+
+func (e *closuresError) Error() string { return e.err.Error() }
+func (e *closuresError) Unwrap() error { return e.err }
+
+// blame makes the closures' what goes wrong after them and is no outage: a constraint that is deferred
+// fails with the commit, and what they have set holds for our statements, too. Nil: it is not theirs.
+func (t *commit) blame(err error) error {
+	if _, known := errors.AsType[*closureError](err); known {
+		return err
+	}
+	for _, other := range []error{store.ErrUnavailable, store.ErrUnresolved, store.ErrLeaseLost, store.ErrClosed} {
+		if errors.Is(err, other) {
+			return nil
+		}
+	}
+	fault, ok := errors.AsType[*pgconn.PgError](err)
+	if len(t.lent) == 0 || ok && fault.SchemaName == t.s.schema && (hadSteps(err) || startedMeanwhile(err)) {
+		return nil
+	}
+	err = fmt.Errorf("after the closures: %w", err)
+	if len(t.lent) == 1 {
+		return &closureError{t.lent[0], err}
+	}
+	return &closuresError{err}
+}
+
+// closureTime is how long a closure may take: the others of its group wait for it.
+const closureTime = 5 * time.Second
+
+// runClosures runs the user's own work, before the rows of the group are sent.
+func (t *commit) runClosures(c *pgxpool.Conn) error {
+	var lent pgx.Tx
+	for _, ch := range t.changes {
+		if ch.Err != nil || len(ch.Closures) == 0 || t.isApart(ch) {
+			continue
+		}
+		t.lent = append(t.lent, ch)
+		for _, f := range ch.Closures {
+			if lent == nil {
+				if err := t.writeSends(); err != nil { // closures come after them
+					return err
+				}
+				t.theirs()
+				if err := t.flush(); err != nil {
+					return err
+				}
+				t.unsettle()
+				var err error
+				if lent, err = lend(t.ctx, c); err != nil {
+					return err
+				}
+			}
+			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() && isLoss(err) {
+				return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // no fault of the closure's
+			} else if err != nil {
+				return &closureError{ch, err}
+			}
+		}
+	}
+	if lent != nil {
+		t.ours()
+	}
+	return nil
+}
+
+func (t *commit) isApart(ch *store.Change) bool {
+	for _, a := range t.apart {
+		if a == ch {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *commit) runClosure(c *pgxpool.Conn, lent pgx.Tx, f store.Closure) (err error) {
+	ctx, cancel := context.WithTimeoutCause(t.callers, closureTime,
+		fmt.Errorf("closure took longer than %s: %w", closureTime, context.DeadlineExceeded))
+	defer cancel()
+	tx := &ownTx{tx: lent, ctx: ctx, conn: c}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("closure panicked: %v\n%s", p, debug.Stack())
+		}
+		if end := tx.end(); err == nil {
+			err = end
+		}
+	}()
+	err = f(ctx, tx)
+	if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) { // also when f did not notice
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
