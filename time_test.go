@@ -20,7 +20,7 @@ import (
 // What takes minutes and days, in a bubble where they pass by themselves.
 
 func TestRetryBacksOffWithJitterUpToItsCap(t *testing.T) {
-	const attempts = 60 // so many that luck does not put all pauses into one half
+	const attempts = 24 // so many that luck does not put all pauses into one half
 	synctest.Test(t, func(t *testing.T) {
 		e := openEngine(t, newFile(t), weir.Config{})
 		var begun []time.Time
