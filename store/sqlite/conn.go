@@ -17,6 +17,8 @@ type conn struct {
 	version int64
 	// bridge lends the connection's open transaction to closures; nil until the first.
 	bridge *bridge
+	// gapEnds is when the write lock may be asked for again; see leaveGap.
+	gapEnds time.Time
 	// lent is set while a closure runs: then statements may neither end the
 	// transaction nor write to the journal's tables.
 	lent bool
@@ -171,6 +173,7 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) error) (e
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
+	defer c.ended(time.Now())
 	committed := false
 	defer func() { // also when f panics
 		if committed {
@@ -202,6 +205,9 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) error) (e
 func (c *conn) begin(ctx context.Context) error {
 	c.c.SetBusyTimeout(0) // SQLite's own wait grows to 100 ms a time, and knows no ctx
 	defer c.c.SetBusyTimeout(busyTimeout)
+	if err := c.leaveGap(ctx); err != nil {
+		return err
+	}
 	wait := busyWaitMin
 	for {
 		err := c.exec(sqlImmediate)
@@ -224,7 +230,35 @@ const (
 	// another leaves gaps of that length, and who asks seldom never meets one.
 	busyWaitMin = 100 * time.Microsecond
 	busyWaitMax = 500 * time.Microsecond
+	// longHold is how long a transaction holds the write lock for that is followed by a gap in which others who ask
+	// meet it free. Between one that waits for a slow disk and the next there is as short a moment as between fast ones, and
+	// there are few of them in the 5 s that a user's transaction waits for. The gap costs a fiftieth.
+	longHold = 50 * time.Millisecond
+	longGap  = 2 * busyWaitMax
 )
+
+// ended notes that a transaction is over that has held the write lock since began.
+func (c *conn) ended(began time.Time) {
+	if now := time.Now(); now.Sub(began) >= longHold {
+		c.gapEnds = now.Add(longGap)
+	}
+}
+
+// leaveGap waits until others had their chance to take the write lock.
+func (c *conn) leaveGap(ctx context.Context) error {
+	if c.gapEnds.IsZero() {
+		return nil
+	}
+	timer := time.NewTimer(time.Until(c.gapEnds)) // at once, mostly
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		c.gapEnds = time.Time{}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the file's write lock: %w", context.Cause(ctx))
+	}
+}
 
 // rollback ends the transaction, if SQLite has not done so itself (it does on disk full).
 func (c *conn) rollback() error {
