@@ -212,6 +212,15 @@ func (s *zombieStore) Claim(ctx context.Context, r store.ClaimRequest) (store.Cl
 	return s.Store.Claim(ctx, r)
 }
 
+func (s *zombieStore) Prune(ctx context.Context, r store.Retention) (store.Pruned, error) {
+	h, done := s.relayed()
+	defer done()
+	if h != nil {
+		return store.Pruned{}, nil
+	}
+	return s.Store.Prune(ctx, r)
+}
+
 func (s *zombieStore) Heartbeat(ctx context.Context) error {
 	h, done := s.relayed()
 	defer done()
