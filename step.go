@@ -206,18 +206,12 @@ func Try(r *Run, name string, f func(context.Context) error, o ...StepOption) bo
 }
 
 // StepTx does something in the transaction that records its result: rows that it writes
-// through tx commit with it, or not at all. f has 5 seconds, may run again, and acts only through tx.
+// through tx commit with it, or not at all. f has 5 seconds, may run again, and acts only through tx. With an error, also one
+// that [DoneIf] knows, what it wrote is undone; with that the value beside it is recorded.
 func StepTx[T any](r *Run, name string, f func(context.Context, Tx) (T, error), o ...StepOption) (T, error) {
 	c := r.step(store.KindStep, name, o)
-	c.DoTx = func(ctx context.Context, tx store.Tx) (data []byte, err error) {
-		err = r.around(ctx, func(ctx context.Context) error {
-			v, err := f(ctx, tx)
-			if err == nil {
-				data, err = encodeResult(r.flow.eng, v)
-			}
-			return err
-		})
-		return data, err
+	c.DoTx = func(ctx context.Context, tx store.Tx) ([]byte, error) {
+		return attempt(r, c, func(ctx context.Context) (T, error) { return f(ctx, tx) })(ctx)
 	}
 	return given[T](r, c)
 }

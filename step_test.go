@@ -101,6 +101,35 @@ func TestIdempotencyKeyOverProcesses(t *testing.T) {
 	}
 }
 
+// A StepTx, too: what it has written is undone, and the value is recorded.
+func TestStepTxDoneIf(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	db := openTable(t, file, effects)
+	var calls atomic.Int64
+	e, _ := dining(t, file, func(r *weir.Run, in ticket) (plate, error) {
+		n, err := weir.StepTx(r, "invoice", func(ctx context.Context, tx weir.Tx) (int, error) {
+			calls.Add(1)
+			_, err := sqlite.SQL(tx).ExecContext(ctx, `insert into effects (tab, n) values ('7', 1)`)
+			return 12, errors.Join(err, errExists)
+		}, weir.DoneIf(errExists))
+		if err == nil {
+			_, err = weir.WaitFor(r, "approval", approved)
+		}
+		return plate{N: n}, err
+	})
+	ref := startRun(t, e, "7")
+	s := inState(t, e, "7", weir.RunWaiting)
+	if r := recordOf(t, s, "invoice"); r.State != store.StepDone || string(r.Value) != "12" || r.Reason != "already done: "+errExists.Error() {
+		t.Errorf("the record is %+v, want it done with 12, and why", r)
+	}
+	tell(t, e, "7", 1)
+	completed(t, ref, 12)
+	if got := took(t, db)["7"]; calls.Load() != 1 || len(got) != 0 {
+		t.Errorf("called %d times and wrote %v, want 1 and nothing", calls.Load(), got)
+	}
+}
+
 // With an error that DoneIf knows, the value beside it is the result, and the history says so.
 func TestDoneIf(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,7 @@ type Call struct {
 
 	// Do makes one attempt. With an error that DoneIf knows the value counts too.
 	Do func(ctx context.Context) ([]byte, error)
-	// DoTx is done in the transaction that records its result.
+	// DoTx is done in the transaction that records its result. With an error that DoneIf knows that is undone, and the value recorded.
 	DoTx func(ctx context.Context, tx store.Tx) ([]byte, error)
 	// Verify finds out whether a Once has happened. May be nil.
 	Verify func(ctx context.Context) ([]byte, Outcome, error)
@@ -269,12 +269,14 @@ const attemptsKept = 10_000
 func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *record {
 	s := st.s
 	var kept *record
+	var value []byte // counts with an error that DoneIf knows, too
 	err := st.awaitAlone(func(ch *chapter) {
 		kept = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
 		r := kept.get()
 		s.write(ch, kept)
 		ch.change.Closures = []store.Closure{guarded(func(ctx context.Context, tx store.Tx) error {
-			value, err := c.DoTx(withStep(ctx, st, name, a.number), tx)
+			var err error
+			value, err = c.DoTx(withStep(ctx, st, name, a.number), tx)
 			r.Value = value
 			return err
 		})}
@@ -285,7 +287,7 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		s.mu.Unlock()
 		return kept
 	}
-	a.err, a.took = err, s.w.e.since(a.started)
+	a.value, a.err, a.took = value, err, s.w.e.since(a.started)
 	v := judgeStep(c, a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
