@@ -108,6 +108,9 @@ type Delivery struct {
 	Raw Header
 	// Attempt counts how often the transport has handed it out, this time included.
 	Attempt int
+	// Number grows in the order in which the transport has kept packets for this boundary, and is the same each
+	// time one comes. A transport that has lost all may begin anew.
+	Number int64
 	// Handle is the adapter's own, by which it knows the delivery again.
 	Handle any
 }

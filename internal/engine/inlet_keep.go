@@ -36,12 +36,16 @@ const roundsMost = 64
 // keep takes in what was read, acknowledges it, and tells the senders.
 func (k *keeping) keep(ctx context.Context, ds []transport.Delivery) error {
 	k.acks, k.receipts, k.gaps, k.stuck = k.acks[:0], map[*line]bool{}, map[*line]bool{}, map[*line]bool{}
-	lanes, of := byLane(ds)
+	lanes, of := byLane(ds, k.in.x.kindOf)
 	k.in.mu.Lock()
 	k.in.state = ""
 	for _, lane := range lanes {
 		l := k.in.line(lane)
 		k.busy[l] = true
+		if l.foreign() {
+			l.takeForeign(of[lane])
+			continue
+		}
 		if dropped := l.take(of[lane]); len(dropped) > 0 {
 			k.acks = append(k.acks, dropped...)
 			k.stuck[l] = true
@@ -78,7 +82,7 @@ func (k *keeping) plan(ctx context.Context) ([]*arriving, error) {
 	var todo []*arriving
 	k.in.mu.Lock()
 	for l := range k.busy {
-		if len(l.pending) == 0 {
+		if len(l.pending) == 0 && len(l.left) == 0 {
 			delete(k.busy, l)
 			if l.have == (store.Place{}) { // anybody may make up a name
 				delete(k.in.lines, l.lane)
@@ -274,6 +278,9 @@ func (k *keeping) finish(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", errInlet, err)
 		}
 	}
+	if err := k.ask(ctx); err != nil {
+		return err
+	}
 	now := time.Now()
 	k.in.mu.Lock()
 	for l := range k.stuck {
@@ -327,7 +334,7 @@ func (k *keeping) letGo() {
 	k.in.mu.Lock()
 	defer k.in.mu.Unlock()
 	for l := range k.busy {
-		l.pending, l.limit, l.until, l.gap = nil, 0, time.Time{}, time.Time{}
+		l.pending, l.left, l.limit, l.until, l.gap = nil, nil, 0, time.Time{}, time.Time{}
 	}
 }
 

@@ -10,12 +10,13 @@ import (
 )
 
 // line is what an inlet knows of one lane, and what it has in hand of it. What foreign programs send is in a line of
-// its topic's, without order.
+// its topic's, in the order in which it was published.
 type line struct {
 	lane    transport.Lane
 	have    store.Place          // the zero Place: nothing is known here of the lane
 	begins  int64                // of an unknown lane: the batch before which its sender sends nothing again; 0: it has not said so
-	pending []transport.Delivery // read and not kept, by place, each once
+	pending []transport.Delivery // read and not kept, by place or number, each once
+	left    []left               // of foreign programs, with the transport, by number
 	bytes   int
 	limit   int // of one change, while a queue has little room or one of them is refused; 0: none
 
@@ -59,14 +60,18 @@ func (l *line) take(ds []transport.Delivery) (dropped []transport.Delivery) {
 	if len(ds) == 0 {
 		return nil
 	}
-	ordered := l.foreign() || slices.IsSortedFunc(ds, compareDeliveries) &&
-		(len(l.pending) == 0 || compareDeliveries(l.pending[len(l.pending)-1], ds[0]) < 0)
+	compare, size := compareDeliveries, func(d *transport.Delivery) int { return len(d.Packet.Body) }
+	if l.foreign() {
+		compare, size = compareNumbers, sizeOf
+	}
+	ordered := slices.IsSortedFunc(ds, compare) &&
+		(len(l.pending) == 0 || compare(l.pending[len(l.pending)-1], ds[0]) < 0)
 	l.pending = append(l.pending, ds...)
 	if !ordered { // of those that came twice the later is the one to be acknowledged
-		slices.SortStableFunc(l.pending, compareDeliveries)
+		slices.SortStableFunc(l.pending, compare)
 		n := 0
 		for i := range l.pending {
-			if i+1 < len(l.pending) && compareDeliveries(l.pending[i], l.pending[i+1]) == 0 {
+			if i+1 < len(l.pending) && compare(l.pending[i], l.pending[i+1]) == 0 {
 				continue
 			}
 			l.pending[n] = l.pending[i]
@@ -77,8 +82,8 @@ func (l *line) take(ds []transport.Delivery) (dropped []transport.Delivery) {
 	}
 	l.bytes = 0
 	for i := range l.pending {
-		if l.bytes += len(l.pending[i].Packet.Body); i >= pendingMost || l.bytes > pendingBytes && i > 0 {
-			l.bytes -= len(l.pending[i].Packet.Body)
+		if l.bytes += size(&l.pending[i]); i >= pendingMost || l.bytes > pendingBytes && i > 0 {
+			l.bytes -= size(&l.pending[i])
 			dropped = slices.Clone(l.pending[i:])
 			l.pending = l.pending[:i]
 			break
@@ -98,7 +103,7 @@ type sorted struct {
 // sort says what each in hand is. It does no I/O and reads no clock.
 func (l *line) sort() sorted {
 	if l.foreign() {
-		n := l.most(len(l.pending))
+		n := l.most(l.ready())
 		s := sorted{on: l.pending[:n:n]}
 		l.pending = l.pending[n:]
 		return s
@@ -185,6 +190,8 @@ func (l *line) full(why string, now time.Time) {
 // wakes is when to look at the line again, if nothing comes for it; zero: never.
 func (l *line) wakes() time.Time {
 	switch {
+	case l.foreign():
+		return l.wakesForeign()
 	case len(l.pending) == 0:
 		return time.Time{}
 	case !l.until.IsZero():
@@ -193,12 +200,13 @@ func (l *line) wakes() time.Time {
 	return l.gap.Add(gapPatience)
 }
 
-// byLane splits deliveries by lane, in the order in which each lane came first; those of foreign programs by topic.
-func byLane(ds []transport.Delivery) (lanes []transport.Lane, of map[transport.Lane][]transport.Delivery) {
+// byLane splits deliveries by lane, in the order in which each lane came first; those of foreign programs by topic, and
+// those whose topic is not known all together: anybody may make up topics, and they are refused.
+func byLane(ds []transport.Delivery, known func(topic string) store.Kind) (lanes []transport.Lane, of map[transport.Lane][]transport.Delivery) {
 	of = map[transport.Lane][]transport.Delivery{}
 	for len(ds) > 0 {
-		lane, n := laneOf(&ds[0]), 1
-		for n < len(ds) && laneOf(&ds[n]) == lane {
+		lane, n := laneOf(&ds[0], known), 1
+		for n < len(ds) && laneOf(&ds[n], known) == lane {
 			n++
 		}
 		if _, seen := of[lane]; !seen {
@@ -213,9 +221,12 @@ func byLane(ds []transport.Delivery) (lanes []transport.Lane, of map[transport.L
 }
 
 // laneOf is the lane of a delivery; for those of nobody's one without a sender, by topic.
-func laneOf(d *transport.Delivery) transport.Lane {
+func laneOf(d *transport.Delivery, known func(topic string) store.Kind) transport.Lane {
 	if onLane(d) {
 		return d.Packet.Lane
+	}
+	if known(d.Packet.Topic) == 0 {
+		return transport.Lane{}
 	}
 	return transport.Lane{Queue: d.Packet.Topic}
 }

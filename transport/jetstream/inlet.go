@@ -313,6 +313,7 @@ func (in *inlet) deliveries(msgs []*nats.Msg) []transport.Delivery {
 		h := hold{since: now}
 		if meta, err := m.Metadata(); err == nil {
 			d.Attempt, h.seq = int(min(meta.NumDelivered, 1<<30)), meta.Sequence.Stream
+			d.Number = int64(h.seq)
 		}
 		in.hands[m.Reply] = h
 		raw := transport.Header(m.Header)

@@ -246,7 +246,7 @@ func (in *inlet) Next(ctx context.Context, max int) ([]transport.Delivery, error
 func deliveries(items []*item) []transport.Delivery {
 	ds := make([]transport.Delivery, len(items))
 	for i, it := range items {
-		d := transport.Delivery{Attempt: it.attempt, Handle: it}
+		d := transport.Delivery{Attempt: it.attempt, Number: it.seq, Handle: it}
 		d.Packet, d.Malformed = transport.Decode(it.header, it.body)
 		if d.Malformed != nil {
 			d.Raw = it.header

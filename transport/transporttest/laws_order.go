@@ -13,6 +13,7 @@ func orderLaws() []Law {
 	return []Law{
 		{"order/lane", "Packets come in the order in which they were sent, over several calls and many lanes.", orderLane},
 		{"order/concurrent", "When several send at once, each lane keeps its order and every packet comes once.", orderConcurrent},
+		{"order/number", "A packet's number is higher than those of all that were kept before it, and the same when it comes again.", orderNumber},
 		{"deliver/whole", "A packet comes with all its fields as they were sent.", deliverWhole},
 		{"deliver/waits", "What was kept while nobody read is there for who reads later.", deliverWaits},
 		{"deliver/several", "Next waits for one packet and gives those that are there, up to max.", deliverSeveral},
@@ -27,6 +28,30 @@ func orderLane(s *scene) {
 	s.send(kitchen, "c1")
 	s.take(in, "a0 b0 a1 c0 a2 b1 c1")
 	s.empty(in)
+}
+
+func orderNumber(s *scene) {
+	in := s.receive(s.wire, kitchen)
+	s.send(kitchen, "a0 b0 a1")
+	s.send(kitchen, "c0")
+	ds := s.come(in, "a0 b0 a1 c0")
+	for i := range ds[1:] {
+		if ds[i].Number >= ds[i+1].Number {
+			s.Errorf("Next() gave %s the number %d and %s, which was kept after it, %d, want a higher one", ds[i].Packet.Body, ds[i].Number, ds[i+1].Packet.Body, ds[i+1].Number)
+		}
+	}
+	s.hold(in, ds[1:2], 0)
+	again := s.come(in, "b0")
+	if again[0].Number != ds[1].Number {
+		s.Errorf("Next() gave b0 the number %d, and %d when it came again", ds[1].Number, again[0].Number)
+	}
+	_ = in.Close()
+	in = s.receive(s.wire, kitchen)
+	for i, d := range s.come(in, "a0 b0 a1 c0") {
+		if d.Number != ds[i].Number {
+			s.Errorf("Next() gave %s the number %d, and another inlet %d", d.Packet.Body, ds[i].Number, d.Number)
+		}
+	}
 }
 
 func orderConcurrent(s *scene) {

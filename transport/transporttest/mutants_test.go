@@ -216,6 +216,20 @@ func inletMutants() []mutant {
 		{"hold/again", "does not pause", receives(func(in transport.Inlet) transport.Inlet {
 			return &badInlet{Inlet: in, hold: func(ctx context.Context, ds []transport.Delivery, _ time.Duration) error { return in.Hold(ctx, ds, 0) }}
 		})},
+		{"order/number", "numbers what it gives", receives(func(in transport.Inlet) transport.Inlet {
+			var mu sync.Mutex
+			n := int64(0)
+			return &badInlet{Inlet: in, next: func(ctx context.Context, max int) ([]transport.Delivery, error) {
+				ds, err := in.Next(ctx, max)
+				mu.Lock()
+				defer mu.Unlock()
+				for i := range ds {
+					n++
+					ds[i].Number = n
+				}
+				return ds, err
+			}}
+		})},
 		{"deliver/several", "gives all there is", receives(func(in transport.Inlet) transport.Inlet {
 			return &badInlet{Inlet: in, next: func(ctx context.Context, _ int) ([]transport.Delivery, error) { return in.Next(ctx, transport.MaxNext) }}
 		})},

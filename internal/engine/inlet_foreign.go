@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weir-go/weir/transport"
+)
+
+// What a foreign program has published is with the transport, and with nobody else: its publish was answered, and it
+// sends nothing again. So of a foreign line nothing is acknowledged before the store has it. What finds no place in
+// hand is left with the transport, which gives it again after a time of its own, and sooner when it is asked to: it is
+// as soon as there is room. Until it comes what was published later waits, so that order is kept.
+
+// left is a packet of a foreign program that is with the transport, since there is no place for it in hand.
+type left struct {
+	number int64
+	bytes  int
+	handle any
+	asked  time.Time // when it was given back, to come again at once; zero: not yet
+}
+
+// leftPatience is for how long what was asked for is waited for before what was published after it. The transport
+// gives it again in any case.
+const leftPatience = time.Minute
+
+func compareNumbers(a, b transport.Delivery) int { return cmp.Compare(a.Number, b.Number) }
+
+// compareForeign compares what came with what was left.
+func compareForeign(a left, number int64) int { return cmp.Compare(a.number, number) }
+
+// sizeOf is what a delivery takes in hand. Whoever sends to a foreign line is trusted with nothing.
+func sizeOf(d *transport.Delivery) int {
+	n := len(d.Packet.Body)
+	for name, value := range d.Packet.Headers {
+		n += len(name) + len(value)
+	}
+	for name, values := range d.Raw {
+		n += len(name)
+		for _, v := range values {
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// takeForeign adds deliveries to what is in hand, by the order in which they were published, and each once: what comes
+// again replaces its earlier copy. What finds no place is left.
+func (l *line) takeForeign(ds []transport.Delivery) {
+	for i := range ds {
+		if at, found := slices.BinarySearchFunc(l.left, ds[i].Number, compareForeign); found {
+			l.left = slices.Delete(l.left, at, at+1)
+		}
+	}
+	more := l.take(ds)
+	if len(more) == 0 {
+		return
+	}
+	for i := range more {
+		l.left = append(l.left, left{number: more[i].Number, bytes: sizeOf(&more[i]), handle: more[i].Handle})
+	}
+	slices.SortFunc(l.left, func(a, b left) int { return cmp.Compare(a.number, b.number) })
+}
+
+// ready is how many of those in hand have nothing before them that is left.
+func (l *line) ready() int {
+	if len(l.left) == 0 {
+		return len(l.pending)
+	}
+	n, _ := slices.BinarySearchFunc(l.pending, l.left[0].number, func(d transport.Delivery, number int64) int { return cmp.Compare(d.Number, number) })
+	return n
+}
+
+// asks gives those to ask the transport for: the first of those left, once half of what may be in hand is free.
+func (l *line) asks(now time.Time) (ds []transport.Delivery) {
+	l.left = slices.DeleteFunc(l.left, func(o left) bool { return !o.asked.IsZero() && now.Sub(o.asked) >= leftPatience })
+	n, bytes := l.ready(), 0
+	for i := range n {
+		bytes += sizeOf(&l.pending[i])
+	}
+	for i := range l.left {
+		if !l.left[i].asked.IsZero() {
+			n++
+			bytes += l.left[i].bytes
+		}
+	}
+	if n > pendingMost/2 || bytes > pendingBytes/2 {
+		return nil
+	}
+	for i := range l.left {
+		o := &l.left[i]
+		if !o.asked.IsZero() {
+			continue
+		}
+		if n++; n > pendingMost || n > 1 && bytes+o.bytes > pendingBytes {
+			break
+		}
+		bytes += o.bytes
+		o.asked = now
+		ds = append(ds, transport.Delivery{Handle: o.handle})
+	}
+	return ds
+}
+
+// wakesForeign is when to look at the line again, if nothing comes for it; zero: never.
+func (l *line) wakesForeign() (at time.Time) {
+	if l.ready() > 0 {
+		return cmp.Or(l.until, time.Unix(0, 0))
+	}
+	for i := range l.left {
+		if asked := l.left[i].asked; !asked.IsZero() && (at.IsZero() || asked.Before(at)) {
+			at = asked
+		}
+	}
+	if !at.IsZero() {
+		at = at.Add(leftPatience)
+	}
+	return at
+}
+
+// ask has the transport give again what was left with it, where there is room by now.
+func (k *keeping) ask(ctx context.Context) error {
+	var ds []transport.Delivery
+	now := time.Now()
+	k.in.mu.Lock()
+	for l := range k.busy {
+		if len(l.left) > 0 {
+			ds = append(ds, l.asks(now)...)
+		}
+	}
+	k.in.mu.Unlock()
+	if len(ds) == 0 {
+		return nil
+	}
+	if err := k.from.Hold(ctx, ds, 0); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", errInlet, err)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/internal/brokertest"
+	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport/jetstream"
+)
+
+// client is a program that knows nothing of weir.
+func client(t *testing.T, s *brokertest.Server) natsjs.JetStream {
+	t.Helper()
+	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// publish publishes commands to clean, each once, and wants each to be answered.
+func publish(t *testing.T, js natsjs.JetStream, tables, each, pad int) {
+	t.Helper()
+	var answers []natsjs.PubAckFuture
+	for n := range each {
+		for table := range tables {
+			m := nats.NewMsg("weir.kitchen.in.till")
+			name := fmt.Sprint("table-", table)
+			for attribute, value := range map[string]string{
+				"specversion": "1.0", "id": fmt.Sprint(name, "/", n), "source": "/till/7", "type": clean.Name(), "partitionkey": name,
+			} {
+				m.Header.Set("ce-"+attribute, value)
+			}
+			m.Data = fmt.Appendf(nil, `{"Table":%q,"N":%d,"Pad":%q}`, name, n+1, strings.Repeat("x", pad))
+			f, err := js.PublishMsgAsync(m, natsjs.WithStallWait(patience))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, f)
+		}
+	}
+	for _, f := range answers {
+		select {
+		case <-f.Ok():
+		case err := <-f.Err():
+			t.Fatalf("publish = %v, want it to be answered", err)
+		case <-time.After(patience):
+			t.Fatal("publish is not answered")
+		}
+	}
+}
+
+// What a foreign program's publish was answered for is handled, once and in the order of its key: though much more comes than
+// there is room for, though the broker gives it again and again while a queue is full, and though the process is restarted then.
+func TestForeignFlood(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		redeliver           time.Duration
+		tables, each, bytes int
+		restart             bool
+	}{
+		"many":         {0, 30, 120, 0, false},
+		"large":        {0, 2, 60, 200_000, false},
+		"few, again":   {time.Second, 3, 100, 0, true},
+		"many, again":  {time.Second, 30, 100, 0, true},
+		"large, again": {time.Second, 2, 60, 200_000, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s, file := brokertest.Serve(t), filepath.Join(t.TempDir(), "weir.db")
+			var cleaned served
+			open := make(chan struct{})
+			start := func() (stop func()) {
+				log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+				w, err := jetstream.Open(jetstream.Config{InProcess: s, Log: log, Redeliver: c.redeliver})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e, err := weir.Open(t.Context(), sqlite.File(file), weir.Config{Owns: []string{"kitchen"}, Transport: w, Log: log, StopTimeout: time.Millisecond})
+				if err != nil {
+					t.Fatal(err)
+				}
+				weir.Handle(e, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+					select {
+					case <-open:
+						cleaned.note(m.Body.Table, m.Body.N)
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}, weir.Queue{Capacity: 40, Concurrency: 4, Timeout: time.Hour})
+				done := make(chan error, 1)
+				go func() { done <- e.Run(context.Background()) }()
+				return func() {
+					if err := errors.Join(e.Close(), <-done, w.Close()); err != nil {
+						t.Errorf("the engine ended with %v, want nil", err)
+					}
+				}
+			}
+			stop, js := start(), client(t, s)
+			defer func() { stop() }()
+			eventually(t, "the inlet is there", func() bool {
+				_, err := js.Consumer(t.Context(), "weir-kitchen", "inbox")
+				return err == nil
+			})
+			publish(t, js, c.tables, c.each, c.bytes)
+			// delivered waits until the broker has given all so often.
+			delivered := func(times int) {
+				eventually(t, "the broker gives all", func() bool {
+					in, err := js.Consumer(t.Context(), "weir-kitchen", "inbox")
+					return err == nil && in.CachedInfo().Delivered.Consumer >= uint64(times*(c.tables*c.each-40))
+				})
+			}
+			delivered(1)
+			if c.restart {
+				delivered(3)
+				stop()
+				stop = start()
+			}
+			if n := cleaned.count(); n != 0 {
+				t.Errorf("%d were handled, want none yet", n)
+			}
+			close(open)
+			eventually(t, "all are handled", func() bool { return cleaned.count() >= c.tables*c.each })
+			eventually(t, "the broker has none any more", func() bool {
+				in, err := js.Stream(t.Context(), "weir-kitchen")
+				return err == nil && in.CachedInfo().State.Msgs == 0
+			})
+			cleaned.wants(t, "cleaned", c.tables, c.each)
+		})
+	}
+}
