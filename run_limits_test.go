@@ -139,7 +139,7 @@ func TestTooManySteps(t *testing.T) {
 	})
 	ref := startRun(t, e, "7")
 	s := inState(t, e, "7", weir.RunNeedsPerson)
-	if n := len(s.Records); !strings.Contains(s.Reason, "10000 steps") || n != 10_000 {
+	if n := len(recordNames(s)); !strings.Contains(s.Reason, "10000 steps") || n != 10_000 {
 		t.Errorf("parked with %d records because of %q, want 10,000", n, s.Reason)
 	}
 	decided(t, e.AbandonRun(t.Context(), of("7"), known))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,7 +50,13 @@ func (c *stepContext) Value(key any) any {
 	return c.st.s.w.e.work.Value(key)
 }
 
-func (c *stepContext) idempotencyKey() string { return c.st.idempotencyKey(c.name) }
+func (c *stepContext) idempotencyKey() string {
+	key := c.st.idempotencyKey(c.name)
+	if c.call != nil && c.call.Kind == store.KindCompensate && !strings.HasSuffix(key, undoSuffix) {
+		key += undoSuffix // whatever step has its name
+	}
+	return key
+}
 
 // idempotencyKey is that of the run's step of a name.
 func (st *Strand) idempotencyKey(name string) string { return st.Reference() + "/" + name }

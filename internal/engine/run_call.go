@@ -40,7 +40,7 @@ type Call struct {
 	Child   *store.RunStart
 	Lock    string
 
-	name string // of a compensation: found at its registration
+	name string // of a compensation's record
 }
 
 // Outcome is what a verification found.
@@ -130,25 +130,6 @@ func (st *Strand) Step(c *Call) ([]byte, error) {
 	st.enter()
 	defer st.exit()
 	return st.call(c)
-}
-
-// Compensate registers a call for the case that the run does not complete.
-func (st *Strand) Compensate(c *Call) {
-	st.enter()
-	defer st.exit()
-	if fault := faultyName(c.Name); fault != "" {
-		st.Park(fault)
-	}
-	_, c.name = st.lookUp(c)
-	st.s.mu.Lock()
-	full := len(st.s.comps) >= compensationsMax
-	if !full {
-		st.s.comps = append(st.s.comps, c)
-	}
-	st.s.mu.Unlock()
-	if full {
-		st.Park(fmt.Sprintf("more than %d compensations in one run: register one for several steps, or give parts of the work to child runs", compensationsMax))
-	}
 }
 
 // attempts tries until the step is settled, parked or has to wait for long.

@@ -72,7 +72,9 @@ func (l *ledger) put(rec *record) *record {
 	l.last = max(l.last, r.N)
 	switch r.Kind {
 	case store.KindNote:
-		l.notes++
+		if !isUndoNote(r) {
+			l.notes++
+		}
 	case store.KindCompensate:
 	case store.KindLock:
 		l.noteLock(rec)

@@ -18,6 +18,7 @@ type chapter struct {
 	gen    uint64
 	// alone: nothing else of the run may be in it, because it may be refused.
 	alone bool
+	undos []*record // registrations of compensations, which must not be lost when it is refused
 	one   [1]*store.Record
 }
 
@@ -174,6 +175,9 @@ func (c *chapter) write(r *store.Record) {
 func (s *slice) write(c *chapter, rec *record) {
 	c.write(rec.get())
 	s.ledger.weigh(rec)
+	if s.undos.noted < len(s.undos.slots) {
+		s.noteUndos(c)
+	}
 }
 
 // take gives the scribe the slice's next chapter.
@@ -228,6 +232,10 @@ func (s *slice) written(err error) {
 		s.pending = nil
 		s.read = 0 // what the mail was turned into is lost with it: it is read again
 		s.leave(store.Parked, err.Error())
+	case err != nil && s.retired == nil && !s.sealed:
+		for _, rec := range c.undos {
+			s.write(s.open(), rec)
+		}
 	case err == nil && c.update.Verdict != store.Leased:
 		s.over = true
 	}

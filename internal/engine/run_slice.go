@@ -27,7 +27,7 @@ type slice struct {
 	ledger   ledger
 	read     int64           // mail dealt with, up to this number
 	ending   *ending         // it fails or is cancelled: compensations run, nothing new is begun
-	comps    []*Call         // to be run in the reverse order
+	undos    undoing         // what compensates, in the reverse order
 	strands  []*Strand       // that live
 	retired  error           // why all strands unwind at their next call, without a verdict
 	sealed   bool            // a verdict is given: nothing more is written
@@ -70,6 +70,9 @@ func newSlice(w *workflow, run *store.Run) *slice {
 	s.ledger.bytes = len(run.Input)
 	for _, r := range run.Records {
 		rec := s.ledger.add(r)
+		if isUndoNote(r) {
+			s.undos.load(r)
+		}
 		if r.Name == noteEnding {
 			s.ending = &ending{Reason: r.Reason}
 			_ = json.Unmarshal(r.Value, s.ending) // our own; what is unreadable ends as running, which conclude repairs
@@ -303,7 +306,7 @@ func (s *slice) endWith(end ending) {
 	end.Reason = clip(end.Reason, store.MaxReason)
 	s.ending = &end
 	value, _ := json.Marshal(end)
-	if len(s.comps) > 0 || end.Outcome == store.Cancelled || end.Force || len(s.strands) > 0 {
+	if len(s.undos.slots) > 0 || end.Outcome == store.Cancelled || end.Force || len(s.strands) > 0 {
 		s.note(noteEnding, value, end.Reason)
 	}
 }
@@ -360,11 +363,8 @@ func (s *slice) compensate() {
 		st.compensating = true
 		returned := false
 		defer func() { s.compensated(st, returned, recover()) }()
-		s.mu.Lock()
-		comps := s.comps
-		s.mu.Unlock()
-		for i := len(comps) - 1; i >= 0; i-- {
-			_, _ = st.call(comps[i]) // never an error: it is parked first
+		for _, c := range s.toUndo() {
+			_, _ = st.call(c) // never an error: it is parked first
 		}
 		returned = true
 	})

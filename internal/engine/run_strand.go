@@ -18,6 +18,7 @@ type Strand struct {
 	was          []string // what that was before, in the words of other programs
 	compensating bool     // runs compensations, so a run that ends does not stop it
 	counts       counter
+	undoCounts   counter   // of compensations
 	now          time.Time // of the last record it was given
 	busy         atomic.Bool
 	depth        int  // of the All that it is a branch of
@@ -275,6 +276,9 @@ func (st *Strand) find(c *Call) (rec *record, name string) {
 	}
 	if rec, name = st.lookUp(c); rec == nil {
 		st.takePlace()
+	}
+	if rec != nil && rec.get().Kind == store.KindCompensate {
+		st.checkpoint() // a compensation of the same name has begun, so nothing new does
 	}
 	if rec != nil && !fits(rec.get(), c.Kind) {
 		st.Park(otherKind(name, rec.get(), c))

@@ -1,0 +1,138 @@
+package weir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/weirtest"
+)
+
+// A compensation has a name of its own kind: one that a step has too changes nothing for the step, and the two
+// have records and keys apart.
+func TestCompensationNamedAsStep(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	var did list
+	work := func(compensate bool) func(*weir.Run, ticket) (plate, error) {
+		return func(r *weir.Run, in ticket) (plate, error) {
+			told := func(what string) func(context.Context) error {
+				return func(ctx context.Context) error {
+					key := weir.IdempotencyKey(ctx)
+					did.add(what + key[strings.LastIndex(key, "/"):])
+					return nil
+				}
+			}
+			if compensate {
+				weir.Compensate(r, "charge", told("undo"))
+			}
+			err := weir.Do(r, "charge", told("do"))
+			_, heard := weir.WaitFor(r, "approval", approved)
+			return plate{}, errors.Join(err, heard)
+		}
+	}
+	e, stop := dining(t, file, work(false))
+	startRun(t, e, "7")
+	inState(t, e, "7", weir.RunWaiting)
+	stop()
+	e, _ = dining(t, file, work(true))
+	decided(t, weir.Find(e, dine, "7").Cancel(t.Context(), "closed"))
+	ended(t, weir.Find(e, dine, "7"), "cancelled")
+	if got, want := did.get(), []string{"do/charge", "undo/charge#compensate"}; !slices.Equal(got, want) {
+		t.Errorf("done: %q, want %q", got, want)
+	}
+	if r := recordOf(t, storyOf(t, e, "7"), "charge#compensate"); r.Kind != store.KindCompensate || r.State != store.StepDone {
+		t.Errorf("the compensation's record is %+v, want it done", r)
+	}
+}
+
+// A branch that begins again and again, since it waits beside a long step, registers what it has registered already.
+func TestCompensationsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked, undone atomic.Int64
+		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}}, func(e *weir.Engine) {
+			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+				err := weir.All(r, "parts",
+					weir.Branch{Name: "ship", Do: func(r *weir.Run) error {
+						return weir.Do(r, "ship", func(context.Context) error { time.Sleep(4 * time.Minute); return nil }, weir.Timeout(time.Hour))
+					}},
+					weir.Branch{Name: "stock", Do: func(r *weir.Run) error {
+						for i := range 100 {
+							weir.Compensate(r, "release", func(context.Context) error { undone.Add(1); return nil }, weir.Key(fmt.Sprint(i)))
+						}
+						return weir.Until(r, "stock", func(context.Context) (weir.Met, error) {
+							return weir.When(asked.Add(1) > 150, "none yet"), nil
+						}, weir.Every(time.Second))
+					}})
+				return plate{}, errors.Join(err, errDeclined)
+			})
+		})
+		ref := startRun(t, e.Engine, "7")
+		_, err := ref.Result(t.Context())
+		if end, ok := errors.AsType[*weir.RunError](err); !ok || end.Outcome != "failed" {
+			t.Errorf("Result = %v, want it to fail", err)
+		}
+		if asked.Load() != 151 || undone.Load() != 100 {
+			t.Errorf("asked %d times, undone %d, want 151 and 100", asked.Load(), undone.Load())
+		}
+	})
+}
+
+// Across branches too the last registered is undone first, however a replay comes to them.
+func TestCompensationsOfBranchesInOrder(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	var did list
+	const branches = 6
+	var turn [branches + 1]chan struct{}
+	for i := range turn {
+		turn[i] = make(chan struct{})
+	}
+	close(turn[0])
+	work := func(live bool) func(*weir.Run, ticket) (plate, error) {
+		return func(r *weir.Run, in ticket) (plate, error) {
+			var parts []weir.Branch
+			for i := range branches {
+				parts = append(parts, weir.Branch{Name: fmt.Sprint((i * 5) % 7), Do: func(r *weir.Run) error {
+					if live {
+						<-turn[i] // so that they register one by one
+					}
+					weir.Compensate(r, "undo", did.does(fmt.Sprint("undo ", i)))
+					err := weir.Do(r, "do", func(context.Context) error { return nil })
+					if live {
+						close(turn[i+1])
+					}
+					return err
+				}})
+			}
+			err := weir.All(r, "parts", parts...)
+			weir.Compensate(r, "last", did.does("undo last"))
+			_, heard := weir.WaitFor(r, "approval", approved)
+			return plate{}, errors.Join(err, heard)
+		}
+	}
+	e, stop := dining(t, file, work(true))
+	startRun(t, e, "7")
+	inState(t, e, "7", weir.RunWaiting)
+	stop()
+	e, _ = dining(t, file, work(false))
+	decided(t, weir.Find(e, dine, "7").Cancel(t.Context(), "closed"))
+	ended(t, weir.Find(e, dine, "7"), "cancelled")
+	want := []string{"undo last"}
+	for i := range branches {
+		want = append(want, fmt.Sprint("undo ", branches-1-i))
+	}
+
+	if got := did.get(); !slices.Equal(got, want) {
+		t.Errorf("done: %q, want %q", got, want)
+	}
+}
