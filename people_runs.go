@@ -128,7 +128,8 @@ func (e *Engine) SkipRun(ctx context.Context, s RunSelection, b Because) error {
 }
 
 // AbandonRun gives a run that needs a person up: it compensates and ends as failed.
-// What is unknown stays so, and compensations that need a person are omitted. [ErrConflict] if it needs none.
+// What is unknown stays so, and compensations that need a person are omitted. If its code does not come to all that it has
+// done it needs a person once more: abandoned again it leaves that undone, which its history says. [ErrConflict] if it needs none.
 func (e *Engine) AbandonRun(ctx context.Context, s RunSelection, b Because) error {
 	s.Step = ""
 	return e.operateRun(ctx, s.act(store.AbandonRun, b))

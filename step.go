@@ -260,7 +260,10 @@ func Once[T any](r *Run, name string, f func(context.Context) (T, error), verify
 // cancelled: it is done then, the last registered first, and retried like any step. Register
 // it before the step that it undoes, so that half of that is undone too. Out of
 // retries, or failing for good, it needs a person.
-// Registrations are recorded with the steps that follow. Compensations have names of their own, apart from the steps'; [Was] is for those, too.
+//
+// Registrations are recorded with the steps that follow. A run that is to end, and whose code has changed so that it does
+// not come to what is recorded, is not compensated by half: it needs a person, who deploys code that does and retries, or
+// abandons it. Compensations have names of their own, apart from the steps'; [Was] is for those, too.
 func Compensate(r *Run, name string, f func(context.Context) error, o ...StepOption) {
 	c := r.step(store.KindCompensate, name, o)
 	c.Do = attempt(r, c, func(ctx context.Context) (None, error) { return None{}, f(ctx) })

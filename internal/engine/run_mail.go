@@ -41,6 +41,7 @@ func (s *slice) file(m *store.Mail, now time.Time) {
 		return
 	case store.AbandonMail:
 		s.abandon(m, now)
+		s.leaveUnreached(m)
 		s.endWith(ending{Outcome: store.Failed, Reason: because("abandoned", m), Force: true})
 		s.force()
 		s.interrupt(ErrCancelled)

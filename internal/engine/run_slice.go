@@ -132,7 +132,7 @@ func (s *slice) mainEnded(st *Strand, returned bool, result []byte, err error, p
 	end := s.isEnding()
 	switch {
 	case end != nil && end.Force && st.end != endStopped:
-		s.compensate() // whatever its function came to: a person has given the run up
+		s.compensate(returned && st.end == endNone) // whatever its function came to: a person has given the run up
 	case returned && st.unwoundElsewhere():
 		s.misused(st)
 		s.conclude(func() {})
@@ -146,9 +146,9 @@ func (s *slice) mainEnded(st *Strand, returned bool, result []byte, err error, p
 	case returned && err == nil && s.completes(result):
 	case returned && end == nil && err != nil:
 		s.fail(err)
-		s.compensate()
+		s.compensate(returned && st.end == endNone)
 	case returned, st.end == endCancelled:
-		s.compensate()
+		s.compensate(returned && st.end == endNone)
 	case st.end == endBlocked:
 		s.conclude(func() { s.suspend(st.blocks) })
 	case st.end == endParked:
@@ -356,13 +356,15 @@ func (s *slice) retire(err error) {
 }
 
 // compensate runs what the run registered for the case that it does not complete,
-// the last first, then ends it.
-func (s *slice) compensate() {
+// the last first, then ends it. Before that a person is asked if not all of it may be
+// known: whole says that the function has returned, else it was cut short.
+func (s *slice) compensate(whole bool) {
 	s.w.e.workers.Go(func() {
 		st := s.strand("", s.run.StartedAt)
 		st.compensating = true
 		returned := false
 		defer func() { s.compensated(st, returned, recover()) }()
+		st.faceUnreached(whole)
 		for _, c := range s.toUndo() {
 			_, _ = st.call(c) // never an error: it is parked first
 		}

@@ -143,6 +143,8 @@ func StepOf(a store.Act, run *store.RunRow, steps func() ([]*store.Record, error
 	switch {
 	case a.Step == "" && len(parked) == 1:
 		return parked[0], nil
+	case a.Step == "" && len(parked) > 1 && a.Verb == store.AbandonRun: // it is about the run
+		return "", nil
 	case a.Step == "" && len(parked) > 1:
 		return "", fmt.Errorf("%w: %d steps of run %s of %s need a person: say which of %q",
 			store.ErrConflict, len(parked), run.ID, run.Workflow, parked)
