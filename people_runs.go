@@ -84,7 +84,7 @@ func (s RunSelection) act(v store.Verb, b Because) store.Act {
 	return store.Act{Verb: v, Workflow: s.Workflow, ID: s.ID, Step: s.Step, By: b.By, Why: b.Why}
 }
 
-// CancelRun asks a run to end: it waits until a call under way has a known outcome,
+// CancelRun asks a run to end: it waits until a call under way has a known outcome, and its children have ended,
 // then compensates and ends as cancelled. [ErrConflict] if it has ended.
 func (e *Engine) CancelRun(ctx context.Context, s RunSelection, b Because) error {
 	s.Step = ""

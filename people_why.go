@@ -208,8 +208,8 @@ func (w *whyTeller) open() {
 	}
 	for i := range s.Records {
 		r := &s.Records[i]
-		if w.ends && r.Kind != store.KindCompensate && r.Kind != store.KindOnce {
-			continue // it is not waited for any more; a Once's outcome is found out first
+		if w.ends && r.Kind != store.KindCompensate && r.Kind != store.KindOnce && (r.Kind != store.KindChild || r.Attempt == 0) {
+			continue // it is not waited for any more; a Once's outcome is found out first, and a child ends first
 		}
 		if r.State < store.StepParked {
 			if text := w.record(r); text != "" {
@@ -324,7 +324,11 @@ func (w *whyTeller) orWhen(n int) string {
 func (w *whyTeller) child(r *RunRecord) string {
 	for _, c := range w.story.Children {
 		if c.ID == w.story.ID+"/"+r.Name {
-			return fmt.Sprintf("waits for its child run %s/%s, which is %s%s", c.Workflow, c.ID, c.State, colon(c.Reason))
+			text := fmt.Sprintf("waits for its child run %s/%s, which is %s%s", c.Workflow, c.ID, c.State, colon(c.Reason))
+			if c.State == RunNeedsPerson {
+				text += ": see weir run why " + shellWord(c.Workflow+"/"+c.ID)
+			}
+			return text
 		}
 	}
 	return "waits for its child run " + r.Name

@@ -94,7 +94,12 @@ func TestWhyNotRunning(t *testing.T) {
 			s.Records[0].Attempt = 1
 			s.Children = []weir.RunRow{{Workflow: "orders.ship", ID: "order-7/ship", State: weir.RunNeedsPerson, Reason: "no van"}}
 		}, record(store.KindChild, store.StepPending, "ship")), nil,
-			[]string{"waits for its child run orders.ship/order-7/ship, which is needs-person: no van"}},
+			[]string{"waits for its child run orders.ship/order-7/ship, which is needs-person: no van: see weir run why orders.ship/order-7/ship"}},
+		{"child, ending", run(weir.RunWaiting, func(s *weir.RunStory) {
+			s.Records[0].Attempt = 1
+			s.Children = []weir.RunRow{{Workflow: "orders.ship", ID: "order-7/ship", State: weir.RunWaiting}}
+		}, record(store.KindChild, store.StepPending, "ship"), due(record(store.KindNote, store.StepDone, ":ending"), time.Time{}, "declined")), nil,
+			[]string{"is ending: declined; its compensations are run first", "waits for its child run orders.ship/order-7/ship, which is waiting"}},
 		{"lock", run(weir.RunWaiting, func(s *weir.RunStory) {
 			s.Locks = []weir.LockRow{{Name: "order/7", HolderID: "orders.refund/7", Since: start, Waiters: []weir.LockWaiter{{Run: 44}, {Run: 45}}}}
 		}, record(store.KindLock, store.StepPending, "left/lock[order/7]#2")), nil,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 )
 
 // purse is what the workflow of these tests does, in several programs.
@@ -153,6 +154,175 @@ func TestLostCompensationOfBranch(t *testing.T) {
 	if s := inState(t, e, "7", weir.RunNeedsPerson); !strings.HasSuffix(s.Reason, ": compensation refund, compensation parts/pay/refund") {
 		t.Errorf("parked because of %q, want both refunds named", s.Reason)
 	}
+}
+
+// A run whose code is the same is cancelled without a person, whatever it consists of and waits for.
+func TestEndingAfterRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := newFile(t)
+		var did list
+		ready := func(r *weir.Run, in ticket) (plate, error) {
+			weir.Compensate(r, "open", did.does("close"))
+			part := func(name string, wait func(*weir.Run) error) weir.Branch {
+				return weir.Branch{Name: name, Do: func(r *weir.Run) error {
+					weir.Compensate(r, "undo", did.does("undo "+name))
+					err := weir.Do(r, "do", did.does("do"))
+					return errors.Join(err, wait(r))
+				}}
+			}
+			return plate{}, weir.All(r, "parts",
+				part("asks", func(r *weir.Run) error { _, err := weir.Ask(r, "cook", cook, ticket{}); return err }),
+				part("locked", func(r *weir.Run) error {
+					err := weir.Locked(r, "hob", func(r *weir.Run, _ int64) error { return weir.Do(r, "cook", did.does("do")) })
+					weir.Sleep(r, "rest", time.Hour)
+					return err
+				}),
+				part("calls", func(r *weir.Run) error { _, err := weir.Call(r, "wash", wash, in); return err }),
+				part("late", func(r *weir.Run) error {
+					_, err := weir.WaitFor(r, "approval", approved, weir.Within(2*time.Second))
+					if !errors.Is(err, weir.ErrWithin) {
+						return err
+					}
+					_, err = weir.Call(r, "wash", wash, in, weir.Within(2*time.Second))
+					return weir.Do(r, "and then", did.does("do"))
+				}),
+				part("tries", func(r *weir.Run) error {
+					weir.Try(r, "try", broken, quick)
+					return weir.Do(r, "again", broken, weir.Retry{Max: 900, Base: time.Hour, Cap: time.Hour})
+				}),
+			)
+		}
+		serve := func() (*weir.Engine, func()) {
+			e := openEngine(t, file, weir.Config{})
+			weir.Register(e, wash, func(r *weir.Run, in ticket) (plate, error) {
+				weir.Compensate(r, "dry", did.does("dry"))
+				weir.Sleep(r, "soak", time.Hour)
+				return plate{}, nil
+			})
+			weir.Register(e, dine, ready)
+			return e, works(t, e)
+		}
+		e, stop := serve()
+		ref := startRun(t, e, "7")
+		time.Sleep(7 * time.Second)
+		stop()
+		e, _ = serve()
+		ref = weir.Find(e, dine, ref.ID)
+		decided(t, ref.Cancel(t.Context(), "closed"))
+		ended(t, ref, "cancelled")
+		got := did.get()
+		n := slices.Index(got, "dry")
+		if tail := got[max(n, 0):]; n < 0 || tail[len(tail)-1] != "close" || slices.Contains(got[:n], "undo asks") {
+			t.Errorf("done: %q, want the child's compensation before the parent's", got)
+		}
+		for _, r := range storyOf(t, e, "7").Records {
+			if r.Kind == store.KindNote && (r.Name == ":drift" || r.Name == ":unreached") {
+				t.Errorf("its history says %s %q, want no such note", r.Name, r.Reason)
+			}
+		}
+	})
+}
+
+// A run that ends has its children end first, over a restart as well, and compensates only then.
+func TestChildEndsBeforeParentCompensates(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		end     func(*weir.Engine) error // nil: its deadline
+		outcome string
+	}{
+		"cancelled": {func(e *weir.Engine) error { return weir.Find(e, dine, "7").Cancel(context.Background(), "closed") }, "cancelled"},
+		"too late":  {nil, "cancelled"},
+		"abandoned": {func(e *weir.Engine) error { return e.AbandonRun(context.Background(), of("7"), known) }, "failed"},
+	} {
+		for _, restarts := range []bool{false, true} {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					file := newFile(t)
+					var did list
+					serve := func() (*weir.Engine, func()) {
+						e := openEngine(t, file, weir.Config{})
+						weir.Register(e, wash, func(r *weir.Run, in ticket) (plate, error) {
+							return weir.Once(r, "charge", func(context.Context) (plate, error) {
+								time.Sleep(10 * time.Second)
+								did.add("charge")
+								return plate{}, errBusy
+							}, func(context.Context) (plate, weir.Outcome, error) {
+								return plate{}, weir.Unknown, nil
+							}, weir.Retry{Max: 1})
+						})
+						weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+							weir.Compensate(r, "refund", did.does("refund"))
+							return plate{}, weir.All(r, "parts",
+								weir.Branch{Name: "pay", Do: func(r *weir.Run) error { _, err := weir.Call(r, "wash", wash, in); return err }},
+								weir.Branch{Name: "pack", Do: func(r *weir.Run) error {
+									return weir.Do(r, "pack", broken, quick)
+								}})
+						})
+						return e, works(t, e)
+					}
+					e, stop := serve()
+					if _, err := weir.Start(t.Context(), e, dine, "7", ticket{}, weir.Deadline(8*time.Second)); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(4 * time.Second)
+					if c.end != nil {
+						decided(t, c.end(e))
+					}
+					time.Sleep(30 * time.Second)
+					child := weir.RunSelection{Workflow: wash.Name(), ID: "7/parts/pay/wash"}
+					if s, err := e.RunStory(t.Context(), child.Workflow, child.ID); err != nil || s.State != weir.RunNeedsPerson {
+						t.Fatalf("the child is %s, %v, want it to need a person", s.State, err)
+					}
+					if c.end == nil { // a deadline ends no run that needs a person
+						decided(t, e.RetryRun(t.Context(), of("7"), known))
+						time.Sleep(time.Second)
+					}
+					if restarts {
+						stop()
+						e, _ = serve()
+					}
+					time.Sleep(10 * time.Second)
+					if got := did.get(); !slices.Equal(got, []string{"charge"}) {
+						t.Errorf("done: %q, want no refund while the child has not ended", got)
+					}
+					why := strings.Join(weir.WhyNotRunning(storyOf(t, e, "7"), weir.Surroundings{Now: time.Now()}), "\n")
+					if !strings.Contains(why, "waits for its child run") || !strings.Contains(why, "weir run why staff.wash/7/parts/pay/wash") {
+						t.Errorf("why it does not run: %s, want its child", why)
+					}
+					decided(t, e.SettleRun(t.Context(), child, weir.Settled{Value: []byte("{}")}, known))
+					ended(t, weir.Find(e, wash, child.ID), "cancelled")
+					ended(t, weir.Find(e, dine, "7"), c.outcome)
+					if got := did.get(); !slices.Equal(got, []string{"charge", "refund"}) {
+						t.Errorf("done: %q, want the refund at last", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A child is told at once that its parent ends, also while a compensation or an outcome of the parent's needs a person.
+func TestChildIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	e := openEngine(t, newFile(t), weir.Config{})
+	weir.Register(e, wash, func(r *weir.Run, in ticket) (plate, error) { weir.Sleep(r, "soak", time.Hour); return plate{}, nil })
+	weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+		return plate{}, weir.All(r, "parts",
+			weir.Branch{Name: "pay", Do: func(r *weir.Run) error {
+				_, err := weir.Once(r, "charge", func(context.Context) (plate, error) { return plate{}, errLost }, nil)
+				return err
+			}},
+			weir.Branch{Name: "wash", Do: func(r *weir.Run) error { _, err := weir.Call(r, "wash", wash, in); return err }})
+	})
+	works(t, e)
+	ref := startRun(t, e, "7")
+	inState(t, e, "7", weir.RunNeedsPerson)
+	decided(t, ref.Cancel(t.Context(), "closed"))
+	ended(t, weir.Find(e, wash, "7/parts/wash/wash"), "cancelled")
+	decided(t, e.SettleRun(t.Context(), of("7", "parts/pay/charge"), weir.Settled{Failed: true}, known))
+	ended(t, ref, "cancelled")
 }
 
 // A run in which several steps need a person is given up as one in which one does.

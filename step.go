@@ -259,7 +259,7 @@ func Once[T any](r *Run, name string, f func(context.Context) (T, error), verify
 // Compensate registers what undoes something, for the case that the run fails or is
 // cancelled: it is done then, the last registered first, and retried like any step. Register
 // it before the step that it undoes, so that half of that is undone too. Out of
-// retries, or failing for good, it needs a person.
+// retries, or failing for good, it needs a person. Children that have not ended are cancelled first, and waited for.
 //
 // Registrations are recorded with the steps that follow. A run that is to end, and whose code has changed so that it does
 // not come to what is recorded, is not compensated by half: it needs a person, who deploys code that does and retries, or

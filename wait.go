@@ -144,6 +144,8 @@ func received[T any](r *Run, name string, c *contract[T], got engine.Received) T
 // or when a person settles it so: a handler's errors are retried there, and a request that is dead
 // there is waited for until a person has retried it; when it is discarded no reply comes, and a person settles or skips this step,
 // too ([Engine.SettleRun]). What the caller is to decide on, say in the reply.
+// When the run is cancelled it waits no more, but the request is not taken back: it may still be done, also after this
+// run's compensations. What undoes it is best a request as well, of the same key, which its handler gets after the first.
 func Ask[In, Out any](r *Run, name string, c Command[In, Out], in In, o ...WaitOption) (Out, error) {
 	call := r.wait(store.KindAsk, name, o)
 	eng := r.flow.eng
@@ -185,7 +187,8 @@ func message[T any](e *Engine, c *contract[T], body T) (*store.Message, error) {
 // this run's, a slash, and the step's name as the run's story has it: "order-7/pay", in a loop with a
 // [Key] "order-7/pay[2]", in a branch of [All] "order-7/parts/left/pay". It fails with a [*StepError] when the child
 // does; that has the child's reason as text, so what the caller is to decide on is better in the child's result. When this run
-// is cancelled, a child that it waits for is too. A child whose call is past its [Within] runs on: its parent waits for
+// is cancelled, or fails, a child that has not ended is cancelled too, and its end waited for before anything is compensated:
+// if it needs a person, so long. A child whose call is past its [Within] runs on: its parent waits for
 // it no more. Children nest as deep as their IDs, at most 512 bytes, allow. A child that has completed stays so when this run fails
 // later: what undoes it is a [Compensate] of this run. One whose call is past its [Within] runs on: its parent waits
 // for it no more. Children nest as deep as their IDs, at most 512 bytes, allow.

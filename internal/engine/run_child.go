@@ -21,43 +21,92 @@ func (st *Strand) Child(c *Call) ([]byte, error) {
 			child.Cause, child.Correlation = st.Reference(), st.correlation()
 			ch.change.Runs = []*store.RunStart{&child}
 			r.Reason = "waits for child run " + child.ID + " of " + child.Workflow
-			r.Value, _ = json.Marshal(childRef{child.Workflow, child.ID})
+			r.Value, _ = json.Marshal(childRef{Workflow: child.Workflow, ID: child.ID})
 		})
 	}
 	for !rec.settled() {
+		// At once: another branch may have to wait for an outcome, and the child would run on meanwhile.
+		if _, err := st.tellChild(rec); err != nil {
+			st.s.w.e.log.Warn("child run not cancelled yet", keyWorkflow, st.s.w.settings.Name, keyRun, st.s.run.ID, "step", name, keyError, err)
+		}
 		st.blockWithin(c, rec)
 	}
 	return st.given(rec.get(), c)
 }
 
 // childRef is kept in an open child record's Value.
-type childRef struct{ Workflow, ID string }
+type childRef struct {
+	Workflow, ID string
+	Told         bool `json:",omitempty"` // that it is cancelled
+}
 
 // childrenPause is how long a run rests that could not tell its children.
 const childrenPause = time.Second
 
-// cancelChildren passes the run's end on to children that it no longer waits for;
-// false when not all could be told.
-func (s *slice) cancelChildren() (told bool) {
-	s.mu.Lock()
-	var refs []childRef
+// children are the records of child runs that have not ended, as far as is known. The caller holds s.mu.
+func (s *slice) children() []*record {
+	var open []*record
 	for _, rec := range s.ledger.all {
-		if rec.get().Kind == store.KindChild && !rec.settled() {
-			var ref childRef
-			if json.Unmarshal(rec.get().Value, &ref) == nil && ref.ID != "" {
-				refs = append(refs, ref)
-			}
+		if r := rec.get(); r.Kind == store.KindChild && r.Attempt > 0 && !rec.settled() {
+			open = append(open, rec)
 		}
 	}
-	reason := s.ending.Reason
+	return open
+}
+
+// endChildren passes the run's end on to the children that have not ended, and waits until they have: what they still do
+// is undone after it is done.
+func (st *Strand) endChildren() {
+	s := st.s
+	s.mu.Lock()
+	open := s.children()
 	s.mu.Unlock()
-	told = true
-	for _, ref := range refs {
-		_, err := s.w.e.Operate(s.w.e.work, store.Act{Verb: store.CancelRun, Workflow: ref.Workflow, ID: ref.ID, By: "weir", Why: "its parent ends: " + reason})
-		if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
-			s.w.e.log.Warn("child run not cancelled", keyRun, ref.ID, keyError, err)
-			told = false
+	var blocks []block
+	for _, rec := range open {
+		b := block{rec: rec}
+		gone, err := st.tellChild(rec)
+		if err != nil {
+			s.w.e.log.Warn("child run not cancelled", keyWorkflow, s.w.settings.Name, keyRun, s.run.ID, "step", rec.get().Name, keyError, err)
+			b.due = s.w.e.Now().Add(childrenPause)
+		}
+		if !gone {
+			blocks = append(blocks, b)
 		}
 	}
-	return told
+	if len(blocks) > 0 {
+		st.block(blocks...)
+	}
+}
+
+// tellChild cancels a child, once, for the reason for which its parent ends, which is durable before. gone: there is none.
+func (st *Strand) tellChild(rec *record) (gone bool, err error) {
+	s := st.s
+	s.mu.Lock()
+	end := s.ending
+	over := end == nil || s.sealed || rec.settled()
+	value := rec.get().Value
+	s.mu.Unlock()
+	if over {
+		return false, nil
+	}
+	var ref childRef
+	if json.Unmarshal(value, &ref) != nil || ref.ID == "" || ref.Told {
+		return ref.ID == "", nil
+	}
+	st.await()
+	_, err = s.w.e.Operate(s.w.e.work, store.Act{Verb: store.CancelRun, Workflow: ref.Workflow, ID: ref.ID, By: "weir", Why: clip("its parent ends: "+end.Reason, store.MaxReason)})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return true, nil
+	case err != nil && !errors.Is(err, store.ErrConflict): // it has ended, and its end is about to come
+		return false, err
+	}
+	ref.Told = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := *rec.get(); !rec.settled() && !s.sealed && s.retired == nil {
+		r.Value, _ = json.Marshal(ref)
+		s.replace(rec, &r)
+	}
+	return false, nil
 }

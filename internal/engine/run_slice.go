@@ -306,7 +306,7 @@ func (s *slice) endWith(end ending) {
 	end.Reason = clip(end.Reason, store.MaxReason)
 	s.ending = &end
 	value, _ := json.Marshal(end)
-	if len(s.undos.slots) > 0 || end.Outcome == store.Cancelled || end.Force || len(s.strands) > 0 {
+	if len(s.undos.slots) > 0 || len(s.children()) > 0 || end.Outcome == store.Cancelled || end.Force || len(s.strands) > 0 {
 		s.note(noteEnding, value, end.Reason)
 	}
 }
@@ -356,14 +356,15 @@ func (s *slice) retire(err error) {
 }
 
 // compensate runs what the run registered for the case that it does not complete,
-// the last first, then ends it. Before that a person is asked if not all of it may be
-// known: whole says that the function has returned, else it was cut short.
+// the last first, then ends it. Before that its children end, and a person is asked if not all of
+// it may be known: whole says that the function has returned, else it was cut short.
 func (s *slice) compensate(whole bool) {
 	s.w.e.workers.Go(func() {
 		st := s.strand("", s.run.StartedAt)
 		st.compensating = true
 		returned := false
 		defer func() { s.compensated(st, returned, recover()) }()
+		st.endChildren()
 		st.faceUnreached(whole)
 		for _, c := range s.toUndo() {
 			_, _ = st.call(c) // never an error: it is parked first
@@ -377,11 +378,8 @@ func (s *slice) compensated(st *Strand, returned bool, panicked any) {
 	switch {
 	case panicked != nil:
 		s.conclude(func() { s.leave(store.Parked, fmt.Sprintf("a compensation panicked: %v", panicked)) })
-	case returned && s.cancelChildren():
+	case returned:
 		s.conclude(s.finish)
-	case returned: // else nobody would tell them any more
-		soon := block{rec: nowhere(&store.Record{}), due: s.w.e.Now().Add(childrenPause)}
-		s.conclude(func() { s.suspend([]block{soon}) })
 	case st.end == endBlocked:
 		s.conclude(func() { s.suspend(st.blocks) })
 	case st.end == endParked:
