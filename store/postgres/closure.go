@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,7 +68,6 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 				if err := t.writeSends(); err != nil { // closures come after them
 					return err
 				}
-				t.theirs()
 				if err := t.flush(); err != nil {
 					return err
 				}
@@ -77,18 +77,29 @@ func (t *commit) runClosures(c *pgxpool.Conn) error {
 					return err
 				}
 			}
-			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() && isLoss(err) {
+			if err := t.runClosure(c, lent, f); err != nil && c.Conn().IsClosed() && isLoss(err) && !errors.Is(err, errLeftOpen) {
 				return fmt.Errorf("%w: %w", store.ErrUnavailable, err) // no fault of the closure's
+			} else if err != nil && len(t.lent) > 1 && bySetting(err) {
+				return &closuresError{err}
 			} else if err != nil {
 				return &closureError{ch, err}
 			}
 		}
 	}
 	if lent != nil {
-		t.ours()
+		return t.ours()
 	}
 	return nil
 }
+
+// bySetting reports whether a closure may have failed by what one of another change has set: the role, that
+// nothing may be written, a limit, the search path.
+func bySetting(err error) bool {
+	fault, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{insufficientPrivilege, readOnly, lockNotAvailable, queryCanceled, undefinedTable, undefinedFunction}, fault.Code)
+}
+
+const readOnly = "25006"
 
 func (t *commit) isApart(ch *store.Change) bool {
 	for _, a := range t.apart {
@@ -103,13 +114,13 @@ func (t *commit) runClosure(c *pgxpool.Conn, lent pgx.Tx, f store.Closure) (err 
 	ctx, cancel := context.WithTimeoutCause(t.callers, closureTime,
 		fmt.Errorf("closure took longer than %s: %w", closureTime, context.DeadlineExceeded))
 	defer cancel()
-	tx := &ownTx{tx: lent, ctx: ctx, conn: c}
+	tx := &ownTx{tx: lentTx{Tx: lent, door: &door{}}, ctx: ctx, conn: c}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("closure panicked: %v\n%s", p, debug.Stack())
 		}
-		if end := tx.end(); err == nil {
-			err = end
+		if end := tx.end(); err == nil || errors.Is(end, errLeftOpen) {
+			err = errors.Join(err, end)
 		}
 	}()
 	err = f(ctx, tx)

@@ -46,12 +46,11 @@ func SQLTx(tx *sql.Tx) store.Tx { return callersSQL{tx} }
 
 // ownTx is the engine's transaction, lent to a closure.
 type ownTx struct {
-	tx   pgx.Tx
+	tx   lentTx
 	ctx  context.Context // the closure's, which ends with it
 	conn *pgxpool.Conn
 	sql  *sql.Tx // made by need
 	undo func() error
-	over bool // the closure has returned
 }
 
 func (*ownTx) StoreKind() string { return kind }
@@ -60,6 +59,9 @@ func (*ownTx) StoreKind() string { return kind }
 // through it commits with the acknowledgement, or not at all. It ends with the closure,
 // and only the engine may commit it or roll it back.
 //
+// What a closure begins to read it closes before it returns (rows, and the results of a batch), and no
+// goroutine of its uses the transaction for longer: else its change is refused. What is kept refuses all.
+//
 // Pgx panics when tx is another store's, or one of database/sql, or its closure has
 // returned: all are mistakes in the program, and a closure's panic refuses its change.
 func Pgx(tx store.Tx) pgx.Tx {
@@ -67,7 +69,7 @@ func Pgx(tx store.Tx) pgx.Tx {
 	case callersPgx:
 		return tx.tx
 	case *ownTx:
-		if tx.over {
+		if tx.tx.door.isShut() {
 			panic(fmt.Errorf("postgres.Pgx: %w", errOver))
 		}
 		return tx.tx
@@ -81,7 +83,7 @@ func SQL(tx store.Tx) *sql.Tx {
 	case callersSQL:
 		return tx.tx
 	case *ownTx:
-		if tx.over {
+		if tx.tx.door.isShut() {
 			panic(fmt.Errorf("postgres.SQL: %w", errOver))
 		}
 		own, err := tx.openSQL()
@@ -98,31 +100,19 @@ var (
 	errEnded = errors.New("closure ended the engine's transaction: Commit and Rollback are the engine's; return an error to undo the change")
 )
 
-// lentTx is the engine's transaction as closures have it: nested ones are savepoints.
-type lentTx struct{ pgx.Tx }
-
-func (lentTx) Commit(context.Context) error   { return errEnded }
-func (lentTx) Rollback(context.Context) error { return errEnded }
-
-// sqlNothing stands where pgx would begin a transaction: there is one.
-const sqlNothing = `select`
-
-func lend(ctx context.Context, c *pgxpool.Conn) (pgx.Tx, error) {
-	tx, err := c.Conn().BeginTx(ctx, pgx.TxOptions{BeginQuery: sqlNothing})
-	if err != nil {
-		return nil, outage(ctx, err)
-	}
-	return lentTx{tx}, nil
-}
-
 // end takes the transaction back from the closure.
 func (t *ownTx) end() error {
-	t.over = true
 	var err error
 	if t.undo != nil {
 		err = t.undo()
 	}
+	still := t.await()
 	switch {
+	case t.conn.Conn().PgConn().IsBusy(): // nobody can say how much is still to come
+		t.hangUp()
+		return errors.Join(errLeftOpen, err)
+	case still:
+		return errors.Join(errLeftOpen, err)
 	case t.conn.Conn().IsClosed():
 		return errors.Join(errors.New("the connection was lost in a closure"), err)
 	case t.conn.Conn().PgConn().TxStatus() == 'E':

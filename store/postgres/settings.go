@@ -56,7 +56,10 @@ const (
 		set_config('enable_hashjoin', null, true), set_config('enable_mergejoin', null, true), set_config('max_parallel_workers_per_gather', null, true)`
 	// A closure's statements are planned as their author's session has it, not for ours.
 	sqlTheirs = sqlAnyPlan + `, set_config('jit', null, true)`
-	sqlOurs   = sqlByIndex + ` || set_config('jit', 'off', true)`
+	// And whatever it has set of this is not for ours: limits, the role (for the session, too), a commit that waits for no disk.
+	sqlOurs = sqlByIndex + ` || set_config('jit', 'off', true) || set_config('role', null, false) || set_config('statement_timeout', $1, true)
+		|| set_config('lock_timeout', $1, true) || set_config('idle_in_transaction_session_timeout', $1, true)
+		|| case when $2 and current_setting('synchronous_commit') = 'off' then set_config('synchronous_commit', 'on', true) else '' end`
 )
 
 // limitSession has sessions begin with the limits of transactions, in what they are told as they begin. A statement is made ready
@@ -156,7 +159,9 @@ func (t *tx) settled() {
 	}
 }
 
-// theirs queues what gives a closure's statements the planner of its author's session, until ours.
-func (t *tx) theirs() { t.do(sqlTheirs) }
-
-func (t *tx) ours() { t.do(sqlOurs) }
+// ours ends what sqlTheirs begins. Statements of ours are made ready before those that are sent with them
+// run, so it goes first, and alone.
+func (t *tx) ours() error {
+	t.do(sqlOurs, t.s.limit(), !t.s.unsafe)
+	return t.flush()
+}
