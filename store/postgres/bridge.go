@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // bridge is a driver of database/sql over the engine's open transaction, for closures.
@@ -93,11 +94,21 @@ func (b bridge) QueryContext(ctx context.Context, query string, args []driver.Na
 	if err != nil {
 		return nil, err
 	}
-	rows, err := b.tx.Query(ctx, query, values...)
+	rows, err := b.tx.Query(ctx, query, append([]any{binaryTypes()}, values...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &bridgeRows{rows: rows}, nil
+	r := &bridgeRows{rows: rows}
+	r.more = rows.Next() // what columns there are is known with the first row, and so is what is wrong
+	if err := rows.Err(); err != nil {
+		rows.Close()
+		return nil, err
+	}
+	for _, f := range rows.FieldDescriptions() {
+		r.names = append(r.names, f.Name)
+		r.decode = append(r.decode, decoderOf(rows.TypeMap(), f))
+	}
+	return r, nil
 }
 
 func valuesOf(args []driver.NamedValue) ([]any, error) {
@@ -133,57 +144,86 @@ func (s bridgeStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 
 func (s bridgeStmt) CheckNamedValue(*driver.NamedValue) error { return nil }
 
-type bridgeRows struct{ rows pgx.Rows }
-
-func (r *bridgeRows) Columns() []string {
-	var names []string
-	for _, f := range r.rows.FieldDescriptions() {
-		names = append(names, f.Name)
-	}
-	return names
+// bridgeRows has read the first row when it is made.
+type bridgeRows struct {
+	rows   pgx.Rows
+	more   bool // there is a row that is read, and not given yet
+	names  []string
+	decode []decoder
 }
+
+func (r *bridgeRows) Columns() []string { return r.names }
 
 func (r *bridgeRows) Close() error {
 	r.rows.Close()
-	return nil
+	return r.rows.Err()
 }
 
 func (r *bridgeRows) Next(dest []driver.Value) error {
-	if !r.rows.Next() {
+	if !r.more && !r.rows.Next() {
 		if err := r.rows.Err(); err != nil {
 			return err
 		}
 		return io.EOF
 	}
-	values, err := r.rows.Values()
-	if err != nil {
-		return err
-	}
-	for i, v := range values {
-		if dest[i], err = plain(v); err != nil {
-			return err
+	r.more = false
+	for i, src := range r.rows.RawValues() {
+		var err error
+		if dest[i] = nil; src == nil {
+			continue
+		}
+		if dest[i], err = r.decode[i](src); err != nil {
+			return fmt.Errorf("column %s: %w", r.names[i], err)
 		}
 	}
 	return nil
 }
 
-// plain is a value as database/sql knows them.
-func plain(v any) (driver.Value, error) {
-	switch v := v.(type) {
-	case nil, int64, float64, bool, []byte, string, time.Time:
-		return v, nil
-	case int16:
-		return int64(v), nil
-	case int32:
-		return int64(v), nil
-	case uint32:
-		return int64(v), nil
-	case float32:
-		return float64(v), nil
-	case [16]byte:
-		return fmt.Sprintf("%x-%x-%x-%x-%x", v[:4], v[4:6], v[6:8], v[8:10], v[10:]), nil
-	case driver.Valuer:
-		return v.Value()
+// decoder makes a value as database/sql knows them of what the server has sent.
+type decoder func(src []byte) (driver.Value, error)
+
+// binaryTypes are those that pgx decodes for database/sql; all others come as the server writes them.
+func binaryTypes() pgx.QueryResultFormatsByOID {
+	return pgx.QueryResultFormatsByOID{
+		pgtype.BoolOID: 1, pgtype.ByteaOID: 1, pgtype.CIDOID: 1, pgtype.DateOID: 1, pgtype.Float4OID: 1, pgtype.Float8OID: 1, pgtype.Int2OID: 1,
+		pgtype.Int4OID: 1, pgtype.Int8OID: 1, pgtype.OIDOID: 1, pgtype.TimestampOID: 1, pgtype.TimestamptzOID: 1, pgtype.XIDOID: 1,
 	}
-	return fmt.Sprint(v), nil
+}
+
+// decoderOf decodes as the driver of pgx for database/sql does, so that a closure reads what it would read elsewhere.
+func decoderOf(m *pgtype.Map, f pgconn.FieldDescription) decoder {
+	switch f.DataTypeOID {
+	case pgtype.BoolOID:
+		return decode(m, f, same[bool])
+	case pgtype.ByteaOID, pgtype.JSONOID, pgtype.JSONBOID, pgtype.XMLOID:
+		return decode(m, f, same[[]byte])
+	case pgtype.CIDOID, pgtype.OIDOID, pgtype.XIDOID:
+		return decode(m, f, pgtype.Uint32.Value)
+	case pgtype.DateOID:
+		return decode(m, f, pgtype.Date.Value)
+	case pgtype.TimestampOID:
+		return decode(m, f, pgtype.Timestamp.Value)
+	case pgtype.TimestamptzOID:
+		return decode(m, f, pgtype.Timestamptz.Value)
+	case pgtype.Float4OID:
+		return decode(m, f, func(v float32) (driver.Value, error) { return float64(v), nil })
+	case pgtype.Float8OID:
+		return decode(m, f, same[float64])
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID:
+		return decode(m, f, same[int64])
+	}
+	return decode(m, f, same[string])
+}
+
+func same[T any](v T) (driver.Value, error) { return v, nil }
+
+func decode[T any](m *pgtype.Map, f pgconn.FieldDescription, value func(T) (driver.Value, error)) decoder {
+	plan := m.PlanScan(f.DataTypeOID, f.Format, new(T))
+	return func(src []byte) (driver.Value, error) {
+		var v T
+		if err := plan.Scan(src, &v); err != nil {
+			return nil, err
+		}
+		return value(v)
+	}
 }

@@ -77,7 +77,8 @@ func Pgx(tx store.Tx) pgx.Tx {
 	panic(fmt.Errorf("postgres.Pgx: transaction of type %T is not one of pgx of this store", tx))
 }
 
-// SQL is Pgx for those who use database/sql.
+// SQL is Pgx for those who use database/sql. What is read is as the driver of pgx has it (package
+// github.com/jackc/pgx/v5/stdlib).
 func SQL(tx store.Tx) *sql.Tx {
 	switch tx := tx.(type) {
 	case callersSQL:
