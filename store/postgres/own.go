@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -159,7 +160,7 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 	t := &tx{s: s, ctx: ctx, process: s.process.Load()}
 	switch own := theirs.(type) {
 	case callersPgx:
-		if own.tx == nil || own.tx.Conn() == nil {
+		if isNil(own.tx) || own.tx.Conn() == nil {
 			return nil, errors.New("append in a transaction: it is nil, or one of a pool that is closed")
 		}
 		t.w = pgxWire{own.tx, own.tx.Conn()}
@@ -186,6 +187,12 @@ func (s *Store) callersTx(ctx context.Context, theirs store.Tx) (*tx, error) {
 		return read(&t.now, &t.lost, &skip)
 	}, s.clockNow(), t.process)
 	return t, nil
+}
+
+// isNil also reports one that is a nil pointer, as of a pool that could not begin.
+func isNil(tx pgx.Tx) bool {
+	v := reflect.ValueOf(tx)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // appendIn writes a change that has only sends and starts. What is refused has written

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/weir-go/weir/store"
@@ -184,7 +185,7 @@ func TestUnusableTransaction(t *testing.T) {
 			want string
 		}{
 			{committed, "the transaction is over"}, {undone, "the transaction is over"}, {failed, "roll it back"},
-			{bare, "another database"}, {Tx(nil), "it is nil"}, {SQLTx((*sql.Tx)(nil)), "it is nil"},
+			{bare, "another database"}, {Tx(nil), "it is nil"}, {Tx((*pgxpool.Tx)(nil)), "it is nil"}, {SQLTx((*sql.Tx)(nil)), "it is nil"},
 		} {
 			if own, ok := x.tx.(*callersOwn); ok {
 				x.tx = own.Tx
