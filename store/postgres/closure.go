@@ -36,14 +36,21 @@ func (t *commit) blame(err error) error {
 	if _, known := errors.AsType[*closureError](err); known {
 		return err
 	}
-	for _, other := range []error{store.ErrUnavailable, store.ErrUnresolved, store.ErrLeaseLost, store.ErrClosed} {
+	fault, ok := errors.AsType[*pgconn.PgError](err)
+	others := []error{store.ErrUnresolved, store.ErrLeaseLost, store.ErrClosed, store.ErrUnavailable}
+	if t.ending && ok && slices.Contains([]string{lockNotAvailable, deadlockDetected, queryCanceled, serializationFailure}, fault.Code) {
+		others = others[:3] // a commit waits for nothing but what deferred constraints and triggers look at
+	}
+	for _, other := range others {
 		if errors.Is(err, other) {
 			return nil
 		}
 	}
-	fault, ok := errors.AsType[*pgconn.PgError](err)
 	if len(t.lent) == 0 || ok && fault.SchemaName == t.s.schema && (hadSteps(err) || startedMeanwhile(err)) {
 		return nil
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		err = fault
 	}
 	err = fmt.Errorf("after the closures: %w", err)
 	if len(t.lent) == 1 {

@@ -23,6 +23,9 @@ func TestClosureMistakes(t *testing.T) {
 	elsewhere := h.schema + "_e"
 	for _, q := range []string{sqlOther, "create schema " + elsewhere, "create table " + elsewhere + ".steps (n int constraint steps_pkey primary key deferrable initially deferred)",
 		"create table " + elsewhere + ".runs (n int constraint runs_id unique)", "grant usage on schema " + elsewhere + " to public",
+		"create table " + elsewhere + ".busy (n int)",
+		"create function " + elsewhere + ".busy() returns trigger language plpgsql as $$ begin raise 'canceling statement due to lock timeout' using errcode = '55P03'; end $$",
+		"create constraint trigger busy after insert on " + elsewhere + ".busy deferrable initially deferred for each row execute function " + elsewhere + ".busy()",
 		"grant all on all tables in schema " + elsewhere + " to public"} {
 		if _, err := h.db.Exec(t.Context(), q, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
@@ -55,6 +58,7 @@ func TestClosureMistakes(t *testing.T) {
 		{"nothing may be written", true, exec("set transaction read only")},
 		{"a name of ours, twice", true, exec("insert into "+elsewhere+".runs values (1)", "insert into "+elsewhere+".runs values (1)")},
 		{"a name of ours, twice at the commit", true, exec("insert into " + elsewhere + ".steps values (1), (1)")},
+		{"a trigger that waits at the commit", true, exec("insert into " + elsewhere + ".busy values (1)")},
 		{"rows left open", true, func(ctx context.Context, tx store.Tx) error {
 			rows, err := Pgx(tx).Query(ctx, "select repeat('x', 1000) from generate_series(1, 1000000)")
 			rows.Next()

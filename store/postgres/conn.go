@@ -46,6 +46,7 @@ type question struct {
 	args  []any
 	row   func(scan) error // nil: none are of interest
 	count *int64           // if set: how many rows were written
+	met   *bool            // if set: whether all before it have succeeded
 }
 
 // wire carries questions to the server, in order, as few round trips as it can.
@@ -72,7 +73,9 @@ type tx struct {
 	settles bool
 
 	quit bool // to be rolled back though nothing failed
-	over bool
+	// ending: all but the commit itself has succeeded.
+	ending bool
+	over   bool
 	// again: to do it twice does no harm, so nobody needs to know whether it was committed.
 	again bool
 	// done tells, when the answer to the commit was lost, whether it came about, by what
@@ -143,6 +146,9 @@ func (w pgxWire) carry(ctx context.Context, questions []question) error {
 		case q.row != nil:
 			queued.Query(func(rows pgx.Rows) error {
 				defer rows.Close()
+				if q.met != nil {
+					*q.met = true
+				}
 				for rows.Next() {
 					if err := q.row(rows.Scan); err != nil {
 						return err

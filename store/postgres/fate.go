@@ -25,7 +25,7 @@ var errNoEvidence = errors.New("nothing tells whether it came about")
 // commit sends what is queued and commits. When the answer is lost with the connection,
 // it finds out what became of it.
 func (t *tx) commit(c *pgxpool.Conn) error {
-	t.do(sqlCommit)
+	t.todo = append(t.todo, question{query: t.s.text(sqlCommit), row: func(scan) error { return nil }, met: &t.ending})
 	err := t.flush()
 	if err == nil {
 		t.over = true
