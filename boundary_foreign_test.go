@@ -3,13 +3,17 @@ package weir_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
+	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/local"
 )
@@ -121,4 +125,88 @@ func TestForeignFlood(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A foreign program cannot publish what belongs to another boundary, nor ask as a follower does: it is refused, and the replica
+// is what its owner says.
+func TestForeignOwnsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := newWire(t, local.Config{})
+		till, p := newTill(t, wire), newTandem(t, [2]transport.Transport{wire.Open(), wire.Open()})
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		p.converged()
+		forged := till.packet(deskGuests.Name(), guest{"ann", "Mallory", 2})
+		forged.Key = "ann"
+		stamped := till.packet(deskGuests.Name(), guest{"ann", "Mallory", 2})
+		stamped.Key, stamped.Stamp = "ann", 9_000_000_000_000_000_000
+		question := till.packet(deskGuests.Name()+".states", map[string]any{"by": "desk", "check": []any{map[string]any{"key": "ann", "version": 9_000_000_000_000_000_000}}})
+		for to, all := range map[string][]transport.Packet{"desk": {forged, stamped}, "front": {question}} {
+			if kept, err := till.end.Send(t.Context(), to, all); kept != len(all) || err != nil {
+				t.Fatalf("Send = %d, %v, want %d, nil", kept, err, len(all))
+			}
+		}
+		for e, reasons := range map[*weir.Engine][]string{
+			p.follower.engine: {"is published by boundary front alone", "attribute weirstamp"},
+			p.owner.engine:    {"what an entity's owner and its followers say"},
+		} {
+			var dead []weir.DeadLetter
+			eventually(t, "what was forged is refused", func() (all bool) {
+				var err error
+				if dead, err = e.Dead(t.Context(), weir.DeadQuery{}); err != nil {
+					t.Fatal(err)
+				}
+				return len(dead) >= len(reasons)
+			})
+			for _, want := range reasons {
+				if !slices.ContainsFunc(dead, func(d weir.DeadLetter) bool { return strings.Contains(d.Reason, want) }) {
+					t.Errorf("no dead letter says %q: %+v", want, dead)
+				}
+			}
+		}
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 2})
+		sees(t, p.follower.replica, guest{"ann", "", 2})
+	})
+}
+
+// writeAhead gives a store a version of ann that its owner never gave.
+func writeAhead(t *testing.T, file string) {
+	t.Helper()
+	st, err := sqlite.File(file)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := &store.Change{States: []store.State{{
+		Entity: deskGuests.Name(), Key: "ann", Version: 9_000_000_000_000_000_000, Contract: 1, AsOf: time.Now(), Body: []byte(`{"ID":"ann","Name":"Mallory"}`),
+	}}}
+	if err := errors.Join(st.Commit(t.Context(), &store.Group{Changes: []*store.Change{ch}}), ch.Err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A version that the owner never gave harms the owner in no way: what it puts is its newest. Where its own store has one, Put says so.
+func TestOwnerOfAForeignVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		p := newTandem(t, wires(t))
+		p.begin()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		p.converged()
+		p.follower.stop()
+		writeAhead(t, p.file)
+		p.follower.up()
+		if e, err := p.follower.replica.Refresh(ctx, "ann"); err != nil || e.Version != 9_000_000_000_000_000_000 {
+			t.Errorf("Refresh = %+v, %v, want what is there: the test tests nothing", e, err)
+		}
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 2})
+		if e, err := p.owner.own.Get(ctx, "ann"); err != nil || e.Value.N != 2 {
+			t.Errorf("the owner's Get = %+v, %v, want what it has put", e, err)
+		}
+		p.owner.stop()
+		writeAhead(t, p.ownFile)
+		p.owner.up()
+		if err := p.owner.own.Put(ctx, p.owner.engine, "ann", guest{"ann", "", 3}); err == nil || !strings.Contains(err.Error(), "the store keeps a version above") {
+			t.Errorf("Put beneath a version that the owner never gave = %v, want an error that says so", err)
+		}
+	})
 }

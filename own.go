@@ -60,6 +60,9 @@ func Own[T any](e *Engine, c Entity[T], o ...OwnOption) *Owned[T] {
 //
 // An id is 1 to 512 bytes of UTF-8. If the entity is [KeyedBy] it is in the value: id may then be empty, and must not
 // be another one. An encoded value has at most 512 KiB, or Config.MaxBody if that is less.
+//
+// Where somebody has written a higher version into the store than it has ever given, an error says that v was not taken;
+// in a handler or a run the log does.
 func (o *Owned[T]) Put(ctx context.Context, s Sender, id string, v T) error {
 	return o.PutAll(ctx, s, map[string]T{id: v})
 }

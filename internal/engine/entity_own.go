@@ -94,7 +94,13 @@ func (o owning) giveStates(a *Attempt, q *ask) error {
 	inc := o.e.st.Info().Incarnation
 	p := page{Begun: begun{Newest: a.Message.Stamp, Incarnation: inc}, Incarnation: inc}
 	var states, raised []store.State
+	unknown := 0
 	for _, c := range q.Check {
+		if c.Version >= a.Message.Stamp {
+			// All that this store has given is below, of its former lives too. Nothing may follow from it: raised
+			// above it, what is put later would be older.
+			c, unknown = checked{Key: c.Key}, unknown+1
+		}
 		have, err := o.e.st.Reader().Exchange().State(a, o.entity, c.Key)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -111,6 +117,10 @@ func (o owning) giveStates(a *Attempt, q *ask) error {
 	}
 	if len(raised) > 0 {
 		o.e.log.Warn("a follower knows newer versions than this store, which has forgotten them: they are passed over", keyEntity, o.entity, "entries", len(raised))
+	}
+	if unknown > 0 {
+		o.e.log.Error("a follower has versions that this store has never given: somebody else has, or it was restored without weir store renew",
+			keyEntity, o.entity, "follower", q.By, "entries", unknown)
 	}
 	for first := true; first || len(states) > 0; first = false {
 		n := pageful(states)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/transport"
 )
 
@@ -139,4 +141,68 @@ func (k *keeping) ask(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errInlet, err)
 	}
 	return nil
+}
+
+// refusesForeign says why a packet of a foreign program is not taken in, beside what holds for all.
+func (a admission) refusesForeign(p *transport.Packet, kind store.Kind, owner string) string {
+	switch {
+	case kind == store.KindReply:
+		return "replies come from boundaries, not from programs that know nothing of weir"
+	case p.Stamp != 0:
+		return "attribute weirstamp is what boundaries say to each other: a program that knows nothing of weir leaves it out"
+	case p.ReplyTo != "":
+		return "attribute weirreplyto is what boundaries say to each other: a program that knows nothing of weir gets no reply"
+	case p.Tombstone != "":
+		return "attribute weirtombstone is what boundaries say to each other: a program that knows nothing of weir leaves it out"
+	case a.inner(p.Topic):
+		return quote(p.Topic) + " is what an entity's owner and its followers say to each other"
+	case kind == store.KindEvent && !a.owns(owner) && a.apart(owner):
+		return "event " + quote(p.Topic) + " is published by boundary " + owner + " alone, which has a store of its own"
+	}
+	for name := range p.Headers {
+		if strings.HasPrefix(name, weirHeaders) {
+			return "header " + quote(name) + " is weir's own"
+		}
+	}
+	return ""
+}
+
+// weirHeaders begin the names of headers that weir gives itself, such as stampHeader.
+const weirHeaders = "weir-"
+
+// apart says whether a boundary is known here to be one of weir's in another store: it is routed to, one of its entities is
+// followed, or it has sent something.
+func (in *inlet) apart(boundary string) bool {
+	if _, routed := in.x.l.config.Exchange.Routes[boundary]; routed {
+		return true
+	}
+	if all := in.x.l.following.Load(); all != nil {
+		for entity, f := range *all {
+			if f.by != "" && ownerOf(entity) == boundary {
+				return true
+			}
+		}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for lane, l := range in.lines {
+		if lane.From == boundary && l.have != (store.Place{}) {
+			return true
+		}
+	}
+	return false
+}
+
+// inner says whether a topic is of what owners and followers of entities say to each other.
+func (in *inlet) inner(topic string) bool {
+	if slices.ContainsFunc(in.x.l.owned, func(entity string) bool { return statesOf(entity).Name == topic }) {
+		return true
+	}
+	all := in.x.l.following.Load()
+	if all == nil {
+		return false
+	}
+	entity := strings.TrimSuffix(topic, pagesOf("").Name)
+	f := (*all)[entity]
+	return entity != topic && f != nil && f.by != ""
 }

@@ -139,7 +139,7 @@ func (k *keeping) change(ctx context.Context, a *arriving) (*store.Change, error
 	judge := k.in.admission()
 	for i := range a.ds {
 		d := &a.ds[i]
-		if d.Packet.Tombstone != "" && d.Malformed == nil {
+		if d.Packet.Tombstone != "" && d.Malformed == nil && !a.line.foreign() {
 			continue // a dead letter at its sender
 		}
 		why := judge.refuses(d)
@@ -340,7 +340,7 @@ func (k *keeping) letGo() {
 
 // admission is what is known here to tell what is for this boundary.
 func (in *inlet) admission() admission {
-	return admission{boundary: in.boundary, owns: in.x.l.owns, kind: in.x.kindOf}
+	return admission{boundary: in.boundary, owns: in.x.l.owns, kind: in.x.kindOf, apart: in.apart, inner: in.inner}
 }
 
 // Headers of what was refused.

@@ -245,6 +245,8 @@ type admission struct {
 	boundary string
 	owns     func(boundary string) bool
 	kind     func(topic string) store.Kind // of a topic that somebody here handles or subscribes to; 0: nobody
+	apart    func(boundary string) bool    // one of weir's, in another store, as far as is known here
+	inner    func(topic string) bool       // what owners and followers of entities say to each other
 }
 
 // refuses says why a packet is not taken in; empty when it is. One of a foreign program that has no kind gets that of
@@ -270,12 +272,12 @@ func (a admission) refuses(d *transport.Delivery) string {
 		return quote(p.Topic) + " came as " + kind.String() + ", and is known here as " + known.String()
 	case kind == store.KindSignal:
 		return "signals do not go between stores: send a command, whose handler tells the run"
+	case foreign && a.refusesForeign(p, kind, owner) != "":
+		return a.refusesForeign(p, kind, owner)
 	case kind == store.KindCommand && owner != a.boundary:
 		return "command " + quote(p.Topic) + " came to boundary " + a.boundary + ", which does not own it"
 	case kind == store.KindCommand:
 		return ""
-	case foreign && kind == store.KindReply:
-		return "replies come from boundaries, not from programs that know nothing of weir"
 	case a.owns(owner):
 		return kind.String() + " " + quote(p.Topic) + " is published here, by boundary " + owner + " alone"
 	case !foreign && owner != p.Lane.From:

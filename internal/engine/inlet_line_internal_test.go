@@ -154,8 +154,11 @@ func TestAdmission(t *testing.T) {
 		kind: func(topic string) store.Kind {
 			return map[string]store.Kind{
 				"kitchen.cook": store.KindCommand, "kitchen.ready": store.KindEvent, "till.paid": store.KindEvent, "kitchen.refused": store.KindCommand,
+				"floor.opened": store.KindEvent, "kitchen.menu.states": store.KindCommand, "floor.table.states.reply": store.KindReply,
 			}[topic]
 		},
+		apart: func(boundary string) bool { return boundary == "floor" },
+		inner: func(topic string) bool { return topic == "kitchen.menu.states" },
 	}
 	lane := transport.Lane{From: "floor", Incarnation: "k7q2xw", Queue: "x"}
 	for what, c := range map[string]struct {
@@ -176,6 +179,15 @@ func TestAdmission(t *testing.T) {
 		"foreign command, said so":      {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Kind: transport.KindCommand}},
 		"foreign event":                 {p: transport.Packet{Source: "/till", Topic: "till.paid"}},
 		"foreign event of ours":         {p: transport.Packet{Source: "/till", Topic: "kitchen.ready"}, want: "is published here"},
+		"foreign event of a boundary":   {p: transport.Packet{Source: "/till", Topic: "floor.opened"}, want: "is published by boundary floor alone"},
+		"foreign, with a stamp":         {p: transport.Packet{Source: "/till", Topic: "till.paid", Stamp: 9}, want: "attribute weirstamp"},
+		"foreign, with a reply's way":   {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", ReplyTo: "floor"}, want: "attribute weirreplyto"},
+		"foreign tombstone":             {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Tombstone: "gone"}, want: "attribute weirtombstone"},
+		"foreign reply":                 {p: transport.Packet{Source: "/till", Topic: "floor.table.states.reply"}, want: "replies come from boundaries"},
+		"foreign signal":                {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Kind: transport.KindSignal}, want: "came as signal"},
+		"foreign question of a replica": {p: transport.Packet{Source: "/till", Topic: "kitchen.menu.states"}, want: "an entity's owner and its followers"},
+		"foreign, with our header":      {p: transport.Packet{Source: "/till", Topic: "till.paid", Headers: map[string]string{headerDeleted: "true"}}, want: "is weir's own"},
+		"question of a replica":         {p: transport.Packet{Lane: lane, Topic: "kitchen.menu.states", Kind: transport.KindCommand, Stamp: 9, ReplyTo: "floor"}},
 		"foreign, unknown":              {p: transport.Packet{Source: "/till", Topic: "kitchen.paint"}, want: "nobody here handles or subscribes"},
 		"foreign, to the dead letters":  {p: transport.Packet{Source: "/till", Topic: "kitchen.refused"}, want: "is where what is refused goes"},
 		"foreign, no contract's name":   {p: transport.Packet{Source: "/till", Topic: "com.example.Paid v2"}, want: "is no contract's name"},

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,6 +18,9 @@ func (e *Engine) Send(ctx context.Context, messages []*store.Message, states []s
 	err := e.commits.send(ctx, messages, states)
 	if errors.Is(err, store.ErrLeaseLost) {
 		err = e.betweenLives(ctx, err, func() error { return e.commits.send(ctx, messages, states) })
+	}
+	if err == nil {
+		err = passedOver(states)
 	}
 	return e.refusal(ctx, err)
 }
@@ -57,7 +61,22 @@ func (e *Engine) betweenLives(ctx context.Context, err error, again func() error
 
 // SendIn appends messages, and the states that they tell of, in the caller's transaction.
 func (e *Engine) SendIn(ctx context.Context, tx store.Tx, messages []*store.Message, states []store.State) error {
-	return e.refusal(ctx, e.st.AppendIn(ctx, tx, &store.Change{Sends: messages, States: states}))
+	err := e.st.AppendIn(ctx, tx, &store.Change{Sends: messages, States: states})
+	if err == nil {
+		err = passedOver(states)
+	}
+	return e.refusal(ctx, err)
+}
+
+// passedOver is the error of changes of entities that the store has taken for old ones. A message's stamp is higher than
+// all that the store has given before, so somebody else has written there.
+func passedOver(states []store.State) error {
+	for i := range states {
+		if s := &states[i]; s.Of != nil && s.Of.Dedup == "" && !s.Applied {
+			return fmt.Errorf("weir: put %s %q: the store keeps a version above %d, which it has not given itself: only the event is published", s.Entity, s.Key, s.Version)
+		}
+	}
+	return nil
 }
 
 // refusal completes the error of a full queue, and counts it.
@@ -186,6 +205,11 @@ func (e *Engine) committed(f *inFlight, err error) {
 	g := &f.group
 	if err == nil {
 		e.stated(g)
+		for _, c := range g.Changes {
+			if err := passedOver(c.States); c.Err == nil && err != nil {
+				e.log.Error("a change of an entity was taken for an old one", keyError, err)
+			}
+		}
 		for _, b := range g.Claimed {
 			if q := f.lent.byID[b.Queue]; q != nil {
 				q.deliver(b)
