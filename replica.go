@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 	"time"
 
@@ -167,7 +168,8 @@ type ReplicaFigures struct {
 	Loaded bool
 	// FreshAt is when the replica was last known to have all that its owner had. Now less that is its
 	// staleness: with a quiet, reachable owner up to 10 s, since the owner says so often how far it is; where
-	// the owner's store is this one up to 1 s. Zero: not since this process began.
+	// the owner's store is this one up to 1 s. The store keeps it about every 30 s, so a process that starts while the owner
+	// is away knows it. Zero: never, as far as is known.
 	FreshAt time.Time
 	// HeardAt is when the owner was last heard of, whatever it said.
 	HeardAt time.Time
@@ -180,10 +182,11 @@ type ReplicaFigures struct {
 	Why     string
 }
 
-// Staleness is for how long the replica may have missed something: 0 when that is not known.
+// Staleness is for how long the replica may have missed something. Where nobody knows, since the owner was not heard of since
+// the replica was loaded, or it is not loaded, it is the largest duration there is: what is not known is not fresh.
 func (f ReplicaFigures) Staleness() time.Duration {
 	if f.FreshAt.IsZero() {
-		return 0
+		return math.MaxInt64
 	}
 	return time.Since(f.FreshAt)
 }

@@ -3,6 +3,7 @@ package weir_test
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -395,5 +396,43 @@ func TestReplicaStaleness(t *testing.T) {
 			t.Errorf("Get of an owner that is away = %+v, %v", e, err)
 		}
 		p.owner.up()
+	})
+}
+
+// What is not known is not fresh: a follower that has come back says when it was last equal with an owner that is away, and one
+// that never was is as stale as can be.
+func TestReplicaStalenessAfterRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newTandem(t, wires(t))
+		p.follower.up()
+		t.Cleanup(func() { p.follower.stop() })
+		if fig := p.follower.replica.Figures(); fig.Staleness() != math.MaxInt64 || fig.Loaded {
+			t.Errorf("Staleness of a replica that has never heard of its owner = %v, want the largest there is", fig.Staleness())
+		}
+		p.owner.up()
+		put(t, p.owner.own, p.owner.engine, guest{"ann", "", 1})
+		p.converged()
+		time.Sleep(2 * time.Minute)
+		p.owner.stop()
+		gone := time.Now()
+		time.Sleep(10 * time.Minute)
+		for range 2 {
+			p.follower.stop()
+			p.follower.up()
+			r := p.follower.replica
+			eventually(t, "the replica is loaded", r.Loaded)
+			fig := r.Figures()
+			if away := time.Since(gone); fig.Staleness() < away || fig.Staleness() > away+2*time.Minute {
+				t.Errorf("Staleness after a restart, %v after the owner has gone = %v", away, fig.Staleness())
+			}
+			if !fig.HeardAt.IsZero() {
+				t.Errorf("HeardAt = %v, want none: the owner is away", fig.HeardAt)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		p.owner.up()
+		t.Cleanup(func() { p.owner.stop() })
+		eventually(t, "the replica is fresh again", func() bool { return p.follower.replica.Figures().Staleness() < 11*time.Second })
 	})
 }

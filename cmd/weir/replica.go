@@ -38,6 +38,8 @@ type snapshotView struct {
 	Loaded bool      `json:"loaded"` // one was completed: what is not here does not exist
 	Times  int64     `json:"times"`  // how many were begun, the first included
 	Wish   *wishView `json:"wish"`   // the last resync that a person wanted; null: none
+	// FreshAt is when the store was last known to have all that the owner had, to half a minute; null: never.
+	FreshAt *stamp `json:"fresh_at"`
 }
 
 type wishView struct {
@@ -56,6 +58,10 @@ func viewReplica(r weir.EntityRow) replicaView {
 	if s := r.Snapshot; s != nil {
 		v.Role = "follower"
 		v.Snapshot = &snapshotView{Began: stamp(s.Began), PageAt: stamp(s.PageAt), Why: s.Why, Done: s.Done, Loaded: s.Loaded, Times: s.Times}
+		if !s.FreshAt.IsZero() {
+			at := stamp(s.FreshAt)
+			v.Snapshot.FreshAt = &at
+		}
 		if s.Wish != nil {
 			v.Snapshot.Wish = &wishView{stamp(s.Wish.At), s.Wish.By, s.Wish.Why, s.Wish.Met}
 		}
@@ -74,6 +80,17 @@ func snapshotState(s *weir.Snapshot, now time.Time) string {
 		return "resync since " + age(now, s.Began)
 	}
 	return "loads since " + age(now, s.Began)
+}
+
+// freshness is for how long a store may have missed something of an entity.
+func freshness(s *weir.Snapshot, now time.Time) string {
+	switch {
+	case s == nil:
+		return "-"
+	case s.FreshAt.IsZero():
+		return "never"
+	}
+	return age(now, s.FreshAt) + " ago"
 }
 
 // replicaLsCmd is weir replica ls.
@@ -106,13 +123,13 @@ func (c *replicaLsCmd) Run(a *app) error {
 }
 
 func replicaGrid(rows []weir.EntityRow, now time.Time) *grid {
-	g := newGrid("ENTITY", "STATE", ">LIVE", ">DELETED", ">NEWEST", ">AGE")
+	g := newGrid("ENTITY", "STATE", ">LIVE", ">DELETED", ">NEWEST", ">AGE", ">EQUAL")
 	for _, r := range rows {
 		newest := "none"
 		if r.Newest > 0 {
 			newest = age(now, r.AsOf)
 		}
-		g.row(clip(r.Entity, keyWidth), snapshotState(r.Snapshot, now), thousands(r.Live), thousands(r.Deleted), fmt.Sprint(r.Newest), newest)
+		g.row(clip(r.Entity, keyWidth), snapshotState(r.Snapshot, now), thousands(r.Live), thousands(r.Deleted), fmt.Sprint(r.Newest), newest, freshness(r.Snapshot, now))
 		if r.Snapshot != nil && !r.Snapshot.Done {
 			g.note("  └ " + clip(r.Snapshot.Why, reasonWidth))
 		}
@@ -163,6 +180,7 @@ func writeReplica(w io.Writer, r weir.EntityRow, now time.Time) {
 	}
 	line("snapshot", fmt.Sprintf("%s, begun at %s, last page at %s", plural(s.Times, "time"), clockTime(s.Began), clockTime(s.PageAt)))
 	line("why", s.Why)
+	line("equal", freshness(s, now)+": when the store was last known to have all that the owner had")
 	if s.Wish != nil {
 		met := "not begun yet"
 		if s.Wish.Met {

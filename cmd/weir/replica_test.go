@@ -68,7 +68,7 @@ func larder(t *testing.T) journal {
 
 func TestReplica(t *testing.T) {
 	j := larder(t)
-	j.weir(0, "replica", "ls").has("ENTITY", "STATE", "LIVE", "kitchen.dish", "owner", "2", "1", "hall.table", "loads since", "└ it is the first")
+	j.weir(0, "replica", "ls").has("ENTITY", "STATE", "LIVE", "EQUAL", "kitchen.dish", "owner", "2", "1", "hall.table", "loads since", "never", "└ it is the first")
 	var m map[string]any
 	j.weir(0, "replica", "ls", "--json").object(&m)
 	for i, want := range []map[string]any{
@@ -82,7 +82,7 @@ func TestReplica(t *testing.T) {
 			}
 		}
 		if r["snapshot"] != nil {
-			fields(t, r["snapshot"], "began", "page_at", "why", "done", "loaded", "times", "wish")
+			fields(t, r["snapshot"], "began", "page_at", "why", "done", "loaded", "times", "wish", "fresh_at")
 		}
 	}
 	j.weir(0, "replica", "show", "kitchen.dish").has("kitchen.dish", "owner", "entries", "2", "tombstones", "1", "newest", "version")

@@ -62,6 +62,7 @@ type Following struct {
 	mark       string            // up to where memory was fed
 	markOf     store.Incarnation // the life of this store that gave the mark
 	freshAt    time.Time         // when memory had all that the owner had
+	freshKept  time.Time         // the newest of those that the store has
 	progress   progress          // as last read, then:
 	progressAt time.Time
 	beat       beat
@@ -197,6 +198,7 @@ const (
 	followerSuffix = ":follower"
 	progressKey    = "progress"
 	wishKey        = "wish"
+	freshKey       = "fresh"
 )
 
 func (p *progress) state(entity string, version int64) store.State {

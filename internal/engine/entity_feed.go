@@ -42,6 +42,11 @@ func (f *Following) catchUp(ctx context.Context) error {
 			return err
 		}
 	}
+	if was == "" { // before the changes: what they tell of is at least that
+		if err := f.recallFresh(ctx); err != nil {
+			return err
+		}
+	}
 	var began time.Time
 	for more := true; more; {
 		began = time.Now()
@@ -188,9 +193,54 @@ func (l *life) follow(ctx context.Context, all map[string]*Following) error {
 		return err
 	}
 	for _, duty := range ours.Duties {
-		if err := all[strings.TrimPrefix(duty, dutyReplica)].beginIfDue(ctx); err != nil {
+		f := all[strings.TrimPrefix(duty, dutyReplica)]
+		if err := errors.Join(f.keepFresh(ctx), f.beginIfDue(ctx)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// freshBeats is after how many beats of the owner the store has anew when this replica was equal with it.
+const freshBeats = 3
+
+// keepFresh has the store know when it was last known to have all that the owner had: a process that starts while the owner is
+// away knows nothing else of that.
+func (f *Following) keepFresh(ctx context.Context) error {
+	f.mu.Lock()
+	at, kept, p := f.freshAt, f.freshKept, f.progress
+	f.mu.Unlock()
+	// A store that was restored has less than memory, until a snapshot is complete.
+	whole := p.Done && p.Own == f.e.st.Info().Incarnation && at.After(p.PageAt)
+	if !whole || at.Sub(kept) < freshBeats*f.e.intervals.Beat {
+		return nil
+	}
+	s := store.State{Entity: f.entity + followerSuffix, Key: freshKey, Version: at.UnixMicro(), Contract: 1, AsOf: at, Body: []byte("{}")}
+	if err := f.e.commits.commitOne(ctx, &store.Change{States: []store.State{s}}); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.freshKept = at
+	return nil
+}
+
+// recallFresh reads what keepFresh wrote. A time that is not over, by this machine's clock, tells nothing.
+func (f *Following) recallFresh(ctx context.Context) error {
+	if f.by == "" {
+		return nil
+	}
+	s, err := f.exchange().State(ctx, f.entity+followerSuffix, freshKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.AsOf.Before(time.Now()) && f.freshAt.Before(s.AsOf) {
+		f.freshAt, f.freshKept = s.AsOf, s.AsOf
 	}
 	return nil
 }

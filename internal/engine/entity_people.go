@@ -26,6 +26,8 @@ type Snapshot struct {
 	Loaded bool  // one was completed, so what is not here does not exist
 	Times  int64 // how many were begun
 	Wish   *Wish // the last one of a person's; nil: none ever
+	// FreshAt is when the store was last known to have all that the owner had; it is written about every 30 s. Zero: never.
+	FreshAt time.Time
 }
 
 // Wish is a person's, for a snapshot.
@@ -99,6 +101,9 @@ func readSnapshot(ctx context.Context, x store.ExchangeReader, entity string) (*
 	version, at, err := read(wishKey, &w)
 	if version > 0 {
 		s.Wish = &Wish{At: at, By: w.By, Why: w.Why, Met: version <= p.Wish}
+	}
+	if err == nil {
+		_, s.FreshAt, err = read(freshKey, new(struct{}))
 	}
 	return s, err
 }
