@@ -69,7 +69,7 @@ func TestBranchesInLine(t *testing.T) {
 				return err
 			})
 		}
-		branch := func(name string, o ...weir.WaitOption) weir.Branch {
+		branch := func(name string, o ...weir.Within) weir.Branch {
 			return weir.Branch{Name: name, Do: func(r *weir.Run) error {
 				err := weir.Locked(r, "table", func(*weir.Run, int64) error { return nil }, o...)
 				if errors.Is(err, weir.ErrWithin) {
@@ -78,7 +78,7 @@ func TestBranchesInLine(t *testing.T) {
 				return err
 			}}
 		}
-		err := weir.All(r, "line", branch("one"), branch("hasty", weir.Within(10*time.Millisecond)), branch("two"))
+		err := weir.All(r, "line", branch("one"), branch("hasty", weir.Within(10 * time.Millisecond)), branch("two"))
 		return plate{N: 1}, err
 	})
 	startRun(t, e, "7")

@@ -135,7 +135,7 @@ func TestLockedInLineEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}}, func(e *weir.Engine) {
 			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
-				var o []weir.WaitOption
+				var o []weir.Within
 				if r.ID() == "hasty" {
 					o = append(o, weir.Within(time.Minute))
 				}

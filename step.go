@@ -18,14 +18,17 @@ type (
 	// StepOption is an option of a step: [Retry], [Timeout], [Within], [DoneIf],
 	// [FailIf], [Key], [Was], [Headers].
 	StepOption interface{ applyStep(*engine.Call) }
-	// WaitOption is an option of a wait: [Within], [Key], [Was]; of [Until] also [Every], [WakeOn], [Retry]
-	// and [Timeout], which bounds one asking.
+	// WaitOption is an option of [WaitFor], [Ask] and [Call]: [Within], [Key], [Was].
 	WaitOption interface{ applyWait(*engine.Call) }
+	// UntilOption is an option of [Until]: [Within], [Key], [Was], [Every], [WakeOn], [Retry],
+	// and [Timeout], which bounds one asking.
+	UntilOption interface{ applyUntil(*engine.Call) }
 	// KeyOption gives a message its key, and tells steps of one name apart.
 	KeyOption interface {
 		SendOption
 		StepOption
 		WaitOption
+		UntilOption
 	}
 
 	// Within bounds a whole call: attempts, pauses and waits. Past it the call fails with
@@ -57,22 +60,26 @@ func FailIf(errs ...error) StepOption { return failIf(errs) }
 func (o Within) applyStep(c *engine.Call)    { c.Within = time.Duration(o) }
 func (o Within) applyWait(c *engine.Call)    { c.Within = time.Duration(o) }
 func (o Timeout) applyStep(c *engine.Call)   { c.Timeout = time.Duration(o) }
-func (t Timeout) applyWait(c *engine.Call)   { c.Timeout = time.Duration(t) }
-func (o Every) applyWait(c *engine.Call)     { c.Every = time.Duration(o) }
 func (o Was) applyStep(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
 func (o Was) applyWait(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
 func (r Retry) applyStep(c *engine.Call)     { c.Retry = r.orDefaults().core() }
-func (r Retry) applyWait(c *engine.Call)     { c.Retry = r.orDefaults().core() }
 func (k keyOption) applyStep(c *engine.Call) { c.Key = string(k) }
 func (k keyOption) applyWait(c *engine.Call) { c.Key = string(k) }
 func (d doneIf) applyStep(c *engine.Call)    { c.DoneIf = append(c.DoneIf, d...) }
 func (d failIf) applyStep(c *engine.Call)    { c.FailIf = append(c.FailIf, d...) }
 func (h Headers) applyStep(c *engine.Call)   { c.Headers, _ = encodeHeaders(h) } // strings: never fails
-func (w wakeOn) applyWait(*engine.Call)      {}                                  // see Run.wake
+
+func (o Within) applyUntil(c *engine.Call)    { c.Within = time.Duration(o) }
+func (o Timeout) applyUntil(c *engine.Call)   { c.Timeout = time.Duration(o) }
+func (o Every) applyUntil(c *engine.Call)     { c.Every = time.Duration(o) }
+func (o Was) applyUntil(c *engine.Call)       { c.Was = append(c.Was, string(o)) }
+func (r Retry) applyUntil(c *engine.Call)     { c.Retry = r.orDefaults().core() }
+func (k keyOption) applyUntil(c *engine.Call) { c.Key = string(k) }
+func (w wakeOn) applyUntil(*engine.Call)      {} // see Run.wake
 
 // WakeOn makes [Until] ask again as soon as something has come: an event by its key, or a signal to the run. One of an
 // Until: for more, let it ask often enough ([Every]).
-func WakeOn[T any](what Awaited[T]) WaitOption {
+func WakeOn[T any](what Awaited[T]) UntilOption {
 	return wakeOn{func(run string) (store.Topic, string, error) {
 		c, key := what.awaited(run)
 		return c.topic, key, c.err

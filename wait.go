@@ -12,9 +12,17 @@ import (
 
 func (r *Run) wait(kind store.StepKind, name string, opts []WaitOption) *engine.Call {
 	c := r.call(kind, name)
-	c.Every = time.Minute
 	for _, o := range opts {
 		o.applyWait(c)
+	}
+	return r.check(c)
+}
+
+func (r *Run) until(name string, opts []UntilOption) *engine.Call {
+	c := r.call(store.KindUntil, name)
+	c.Every = time.Minute
+	for _, o := range opts {
+		o.applyUntil(c)
 		if w, ok := o.(wakeOn); ok {
 			r.wake(c, w)
 		}
@@ -72,8 +80,8 @@ func When(ok bool, format string, args ...any) Met {
 // often, or when something comes ([WakeOn]). That it does not hold is no failure;
 // the reason is kept for people. An error is asked again by [Retry]'s pauses, without an end.
 // f fails the call with [Permanent], and time with [Within].
-func Until(r *Run, name string, f func(context.Context) (Met, error), o ...WaitOption) error {
-	c := r.wait(store.KindUntil, name, o)
+func Until(r *Run, name string, f func(context.Context) (Met, error), o ...UntilOption) error {
+	c := r.until(name, o)
 	c.Met = func(ctx context.Context) (met bool, reason string, err error) {
 		err = r.around(ctx, func(ctx context.Context) error {
 			m, err := f(ctx)
@@ -213,12 +221,12 @@ func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...Wai
 // ended. fence is higher each time the lock changes hands: give it to outside systems,
 // so that they can refuse who has lost the lock. It is the run's: between its own branches it
 // keeps nothing apart, and where one is inside of another, or in two branches, the last to finish releases it. A lock's name has 1 to 512 bytes.
-func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...WaitOption) error {
+// [Within] bounds the time in line.
+func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...Within) error {
 	c := r.lock("lock", name)
 	for _, opt := range o {
 		opt.applyWait(c)
 	}
-	c.Key, c.Lock = name, name
 	if err := within("Locked: bytes of the lock's name", len(name), 1, maxKey); err != nil {
 		r.strand.Park(err.Error())
 	}

@@ -237,7 +237,7 @@ func TestUntilFails(t *testing.T) {
 func TestUntilWakesInMemory(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
-		wake weir.WaitOption
+		wake weir.UntilOption
 		send func(*testing.T, *weir.Engine)
 	}{
 		"event":  {weir.WakeOn(ready.For("7")), func(t *testing.T, e *weir.Engine) { publish(t, e, "7", 1) }},
@@ -288,4 +288,28 @@ func TestWaitingRunsCostNoGoroutine(t *testing.T) {
 	}
 	tell(t, e, "77", 5)
 	completed(t, weir.Find(e, dine, "77"), 5)
+}
+
+// An option that a call would not look at does not compile there. (Locked takes Within alone.)
+func TestOptionsOfWaits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		option      any
+		wait, until bool
+	}{
+		{weir.Within(time.Minute), true, true},
+		{weir.Key("7"), true, true},
+		{weir.Was("earlier"), true, true},
+		{weir.Every(time.Minute), false, true},
+		{weir.Timeout(time.Minute), false, true},
+		{weir.Retry{}, false, true},
+		{weir.WakeOn(ready.For("7")), false, true},
+		{weir.FailIf(errBusy), false, false},
+	} {
+		_, wait := c.option.(weir.WaitOption)
+		_, until := c.option.(weir.UntilOption)
+		if wait != c.wait || until != c.until {
+			t.Errorf("%T is an option of waits: %t, of Until: %t; want %t and %t", c.option, wait, until, c.wait, c.until)
+		}
+	}
 }
