@@ -78,7 +78,7 @@ func TestBranchesInLine(t *testing.T) {
 				return err
 			}}
 		}
-		err := weir.All(r, "line", branch("one"), branch("hasty", weir.Within(10 * time.Millisecond)), branch("two"))
+		err := weir.All(r, "line", branch("one"), branch("hasty", weir.Within(10*time.Millisecond)), branch("two"))
 		return plate{N: 1}, err
 	})
 	startRun(t, e, "7")
