@@ -35,6 +35,8 @@ func TestLimitsOfRuns(t *testing.T) {
 		"timeout":           {step("a", weir.Timeout(25*time.Hour)), "1ms to 24h"},
 		"within":            {step("a", weir.Within(-1)), "Within"},
 		"retry":             {step("a", weir.Retry{Max: 10_001}), "1 to 10000"},
+		"nil in FailIf":     {step("a", weir.FailIf(nil, errBusy)), "a nil error in FailIf"},
+		"nil in DoneIf":     {step("a", weir.DoneIf(errBusy, nil)), "a nil error in DoneIf"},
 		"headers":           {step("a", weir.Headers{"a": strings.Repeat("x", 9000)}), "bytes of Headers"},
 		"long sleep":        {func(r *weir.Run) error { weir.Sleep(r, "s", 11*365*24*time.Hour); return nil }, "Sleep"},
 		"negative sleep":    {func(r *weir.Run) error { weir.Sleep(r, "s", -1); return nil }, "Sleep"},
@@ -46,6 +48,10 @@ func TestLimitsOfRuns(t *testing.T) {
 			return weir.Until(r, "u", func(context.Context) (weir.Met, error) { return weir.When(true, ""), nil },
 				weir.WakeOn(weir.NewEvent[plate]("Bad").For("x")))
 		}, "Bad"},
+		"wait for nil": {func(r *weir.Run) error { _, err := weir.WaitFor[plate](r, "w", nil); return err }, "w: waits for nil"},
+		"wake on nil": {func(r *weir.Run) error {
+			return weir.Until(r, "u", func(context.Context) (weir.Met, error) { return weir.When(true, ""), nil }, weir.WakeOn[plate](nil))
+		}, "u: WakeOn of nil"},
 		"branches": {func(r *weir.Run) error { return weir.All(r, "all", make([]weir.Branch, 1001)...) }, "branch"},
 		"branch names": {func(r *weir.Run) error {
 			return weir.All(r, "all", weir.Branch{Name: "a", Do: step("x")}, weir.Branch{Name: "a", Do: step("x")})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/weir-go/weir/internal/engine"
@@ -81,6 +82,9 @@ func (w wakeOn) applyUntil(*engine.Call)      {} // see Run.wake
 // Until: for more, let it ask often enough ([Every]).
 func WakeOn[T any](what Awaited[T]) UntilOption {
 	return wakeOn{func(run string) (store.Topic, string, error) {
+		if what == nil {
+			return store.Topic{}, "", errors.New("WakeOn of nil, want an event by its key, or a signal")
+		}
 		c, key := what.awaited(run)
 		return c.topic, key, c.err
 	}}
@@ -101,7 +105,8 @@ func (r *Run) check(c *engine.Call) *engine.Call {
 	retry := Retry{Max: c.Retry.Max, Base: c.Retry.Base, Cap: c.Retry.Cap, Elapsed: c.Retry.Elapsed}
 	sound := inside(c.Timeout, time.Millisecond, 24*time.Hour) && inside(c.Within, 0, delayMax) &&
 		len(c.Key) <= maxKey && len(c.Headers) <= maxHeaders && len(c.Was) <= maxNamed &&
-		len(c.DoneIf) <= maxNamed && len(c.FailIf) <= maxNamed && retry.sound()
+		len(c.DoneIf) <= maxNamed && len(c.FailIf) <= maxNamed && retry.sound() &&
+		!slices.Contains(c.DoneIf, nil) && !slices.Contains(c.FailIf, nil)
 	if sound {
 		return c // before any of the texts below is made
 	}
@@ -114,8 +119,18 @@ func (r *Run) check(c *engine.Call) *engine.Call {
 		within(c.Name+": names of Was", len(c.Was), 0, maxNamed),
 		within(c.Name+": errors of DoneIf", len(c.DoneIf), 0, maxNamed),
 		within(c.Name+": errors of FailIf", len(c.FailIf), 0, maxNamed),
+		noNil(c.Name+": a nil error in DoneIf", c.DoneIf),
+		noNil(c.Name+": a nil error in FailIf", c.FailIf),
 	).Error())
 	return c
+}
+
+// noNil gives an error if one in a list is nil, as a sentinel is that is not set yet.
+func noNil(what string, list []error) error {
+	if slices.Contains(list, nil) {
+		return errors.New(what + ": want the errors that the step may give")
+	}
+	return nil
 }
 
 // maxNamed is how many errors, or earlier names, an option of a step names.

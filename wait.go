@@ -45,11 +45,14 @@ func (r *Run) wake(c *engine.Call, w wakeOn) {
 
 // mayWait parks the run when what it is to wait for cannot come.
 func (r *Run) mayWait(name string, topic store.Topic, key string, err error) {
-	err = errors.Join(err, r.flow.eng.unheard(topic))
-	if key == "" {
-		err = errors.Join(err, fmt.Errorf("waits for %s without a key", topic.Name))
+	switch {
+	case err != nil:
+	case key == "":
+		err = fmt.Errorf("waits for %s without a key", topic.Name)
+	default:
+		err = errors.Join(r.flow.eng.unheard(topic), within("bytes of the key", len(key), 0, maxKey))
 	}
-	if err = errors.Join(err, within("bytes of the key", len(key), 0, maxKey)); err != nil {
+	if err != nil {
 		r.strand.Park(name + ": " + err.Error())
 	}
 }
@@ -124,6 +127,9 @@ func (s Signal[T]) awaited(run string) (*contract[T], string) { return &s.contra
 // store comes here only if this program subscribes to it; else the run is parked, and says so.
 func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, error) {
 	c := r.wait(store.KindWaitFor, name, o)
+	if what == nil {
+		r.strand.Park(name + ": waits for nil, want an event by its key or a signal")
+	}
 	contract, key := what.awaited(r.ID())
 	r.mayWait(name, contract.topic, key, contract.err)
 	c.Topic, c.On = contract.topic, key
