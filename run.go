@@ -44,7 +44,10 @@ func (r *Run) Context() context.Context { return engine.InRun() }
 
 func (r *Run) engine() *Engine { return r.flow.eng }
 
-func (r *Run) send(_ context.Context, o *outgoing) error {
+func (r *Run) send(ctx context.Context, o *outgoing) error {
+	if ours, err := r.strand.Leaves(ctx, o.messages, o.states); ours {
+		return err
+	}
 	c := r.call(store.KindSend, "send "+o.messages[0].Topic)
 	if len(o.messages) == 1 {
 		c.Key = o.messages[0].Key // so that sends of other keys may come between in another program
@@ -52,7 +55,10 @@ func (r *Run) send(_ context.Context, o *outgoing) error {
 	return r.strand.Send(c, o.messages, o.states)
 }
 
-func (r *Run) start(_ context.Context, start *store.RunStart) error {
+func (r *Run) start(ctx context.Context, start *store.RunStart) error {
+	if ours, err := r.strand.Leaves(ctx, nil, nil, start); ours {
+		return err
+	}
 	c := r.call(store.KindSend, "start "+start.Workflow)
 	c.Key = start.ID // which may have what a name may not
 	return r.strand.StartRun(c, start)

@@ -136,3 +136,67 @@ func TestCompensationsOfBranchesInOrder(t *testing.T) {
 		t.Errorf("done: %q, want %q", got, want)
 	}
 }
+
+// What a compensation sends with its context leaves with the record that it is done: once, or not at all.
+func TestCompensationSends(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	e := openEngine(t, file, weir.Config{})
+	orders := make(chan string, 20)
+	weir.Handle(e, prepare, func(_ context.Context, m *weir.Message[ticket]) error { orders <- m.Body.Table; return nil })
+	weir.Register(e, wash, func(r *weir.Run, in ticket) (plate, error) { orders <- "wash " + in.Table; return plate{}, nil })
+	tries, failures := 0, make(chan error, 1)
+	weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+		weir.Compensate(r, "tell", func(ctx context.Context) error {
+			err := weir.Send(ctx, r, prepare, ticket{Table: "undo"})
+			_, started := weir.Start(ctx, r, wash, "undo "+in.Table, ticket{Table: "undo"})
+			if tries++; tries < 3 {
+				return errBusy // what was sent is not
+			}
+			return errors.Join(err, started)
+		}, quick)
+		weir.Compensate(r, "else", func(ctx context.Context) error {
+			failures <- weir.Send(ctx, e, prepare, ticket{Table: "escapes"})
+			return nil
+		})
+		return plate{}, errDeclined
+	})
+	works(t, e)
+	ended(t, startRun(t, e, "7"), "failed")
+	got := []string{receive(t, orders), receive(t, orders)}
+	slices.Sort(got)
+	if want := []string{"undo", "wash undo"}; !slices.Equal(got, want) || len(orders) != 0 {
+		t.Errorf("came: %q and %d more, want %q", got, len(orders), want)
+	}
+	if err := receive(t, failures); !errors.Is(err, weir.ErrInHandler) {
+		t.Errorf("Send through the engine = %v, want ErrInHandler", err)
+	}
+	if r := recordOf(t, storyOf(t, e, "7"), "tell"); r.State != store.StepDone || r.Attempt != 3 {
+		t.Errorf("the compensation is %s after %d attempts, want done after 3", r.State, r.Attempt)
+	}
+}
+
+// A full queue makes a compensation wait; that uses up no attempt.
+func TestCompensationWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	e := openEngine(t, newFile(t), weir.Config{})
+	room := make(chan struct{})
+	var came atomic.Int64
+	weir.Handle(e, prepare, func(context.Context, *weir.Message[ticket]) error { came.Add(1); <-room; return nil }, weir.Queue{Concurrency: 1, Capacity: 1})
+	weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+		weir.Compensate(r, "tell", func(ctx context.Context) error { return weir.Send(ctx, r, prepare, ticket{Table: "undo"}) }, weir.Retry{Max: 1})
+		return plate{}, errDeclined
+	})
+	works(t, e)
+	if err := weir.Send(t.Context(), e, prepare, ticket{}); err != nil {
+		t.Fatal(err)
+	}
+	ref := startRun(t, e, "7")
+	eventually(t, "the compensation waits", func() bool {
+		s := storyOf(t, e, "7")
+		return slices.Contains(names(s), "tell") && strings.Contains(recordOf(t, s, "tell").Reason, "full")
+	})
+	close(room)
+	ended(t, ref, "failed")
+	eventually(t, "both have come", func() bool { return came.Load() == 2 })
+}

@@ -283,6 +283,9 @@ func Once[T any](r *Run, name string, f func(context.Context) (T, error), verify
 // it before the step that it undoes, so that half of that is undone too. Out of
 // retries, or failing for good, it needs a person. Children that have not ended are cancelled first, and waited for.
 //
+// With the context that f is given it sends through r, weir.Send(ctx, r, …), and starts runs: that leaves when f has
+// returned, with the record that it is done, or not at all. A full queue is waited for, and f is called again then.
+//
 // Registrations are recorded with the steps that follow. A run that is to end, and whose code has changed so that it does
 // not come to what is recorded, is not compensated by half: it needs a person, who deploys code that does and retries, or
 // abandons it. Compensations have names of their own, apart from the steps'; [Was] is for those, too.

@@ -30,6 +30,7 @@ type stepContext struct {
 	stop       context.CancelCauseFunc
 	cause      error // it was cancelled
 	writtenOff bool
+	leaving    leaving
 }
 
 func (c *stepContext) Deadline() (time.Time, bool) { return c.started.Add(c.timeout), true }
@@ -119,6 +120,7 @@ type attempted struct {
 	outcome Outcome // of a verification
 	err     error
 	stopped bool // it was interrupted, and has not failed
+	leaving leaving
 }
 
 // attempt makes one attempt of a call.
@@ -157,6 +159,7 @@ func (st *Strand) try(c *Call, name string, number int, kept bool, f func(contex
 	a.took = time.Since(ctx.started)
 	cause := ctx.cancelled()
 	ctx.cancel(errReturned)
+	a.leaving = ctx.left()
 	if writtenOff {
 		st.unwind(endStopped)
 	}

@@ -186,10 +186,10 @@ func parkedReason(r *record) string { return "step " + r.get().Name + ": " + r.g
 // settle records how an attempt ended.
 func (st *Strand) settle(c *Call, name string, rec *record, a attempted) *record {
 	s := st.s
-	if c.DoTx != nil && a.err == nil {
-		return st.settleTx(c, name, rec, a)
-	}
 	v := judgeStep(c, a)
+	if c.DoTx != nil && a.err == nil || v.state == store.StepDone && a.leaving.any() {
+		return st.settleTx(c, name, rec, a, v)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired != nil {
@@ -246,15 +246,22 @@ func (s *slice) recordAttempt(rec *record, a attempted, v stepVerdict) {
 // attemptsKept bounds the failed attempts kept of a record: one that is asked again without an end has more.
 const attemptsKept = 10_000
 
-// settleTx has a result recorded in the transaction of the step's own closure.
-func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *record {
+// settleTx has a result recorded in the transaction of the step's own closure, or together with what a compensation sends.
+func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted, v stepVerdict) *record {
 	s := st.s
 	var kept *record
 	var value []byte // counts with an error that DoneIf knows, too
+	if a.leaving.any() {
+		st.route(a.leaving.messages)
+	}
 	err := st.awaitAlone(func(ch *chapter) {
-		kept = st.settled(c, name, rec, a, stepVerdict{state: store.StepDone})
+		kept = st.settled(c, name, rec, a, v)
 		r := kept.get()
 		s.write(ch, kept)
+		st.depart(ch, a.leaving)
+		if c.DoTx == nil {
+			return
+		}
 		ch.change.Closures = []store.Closure{guarded(func(ctx context.Context, tx store.Tx) error {
 			var err error
 			value, err = c.DoTx(withStep(ctx, st, name, a.number), tx)
@@ -269,7 +276,10 @@ func (st *Strand) settleTx(c *Call, name string, rec *record, a attempted) *reco
 		return kept
 	}
 	a.value, a.err, a.took = value, err, s.w.e.since(a.started)
-	v := judgeStep(c, a)
+	if a.leaving.any() {
+		a.err = st.roomless(err)
+	}
+	v = judgeStep(c, a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.retired != nil {

@@ -388,7 +388,7 @@ func (s *slice) compensated(st *Strand, returned bool, panicked any) {
 		s.conclude(func() {})
 	default: // else it would stay leased, and nobody would know
 		s.conclude(func() {
-			s.leave(store.Parked, "a compensation called runtime.Goexit, or used its *Run: it gets a context")
+			s.leave(store.Parked, "a compensation called runtime.Goexit, or used its *Run: it gets a context, and with that it sends through the *Run")
 		})
 	}
 }

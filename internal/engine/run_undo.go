@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -191,4 +193,69 @@ func (s *slice) undoRecord(one *undo) *record {
 		}
 	}
 	return nil
+}
+
+// leaving is what a compensation sends: it leaves with the record that it is done.
+type leaving struct {
+	messages []*store.Message
+	states   []store.State
+	runs     []*store.RunStart
+}
+
+func (l *leaving) any() bool { return len(l.messages)+len(l.runs) > 0 }
+
+// Leaves takes in what is sent in a compensation, with its context; not ours when that is no compensation's. Of messages[i],
+// as far as there are any, states[i].
+func (st *Strand) Leaves(ctx context.Context, messages []*store.Message, states []store.State, runs ...*store.RunStart) (ours bool, err error) {
+	c, ok := ctx.Value(attemptKey{}).(*stepContext)
+	if !ok || c.call == nil || c.call.Kind != store.KindCompensate {
+		return false, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := &c.leaving
+	switch {
+	case c.st.s != st.s:
+		return true, errors.New("weir: a compensation sends through its own run, not through another")
+	case c.cause != nil:
+		return true, fmt.Errorf("weir: the compensation is over: %w", c.cause)
+	case len(l.messages)+len(messages) > store.MaxSends || len(l.runs)+len(runs) > store.MaxSends:
+		return true, fmt.Errorf("weir: a compensation sends more than %d messages, or starts more runs", store.MaxSends)
+	}
+	for i, m := range messages {
+		sent := *m
+		c.st.caused(&sent)
+		l.messages = append(l.messages, &sent)
+		if i < len(states) {
+			state := states[i]
+			state.Of = &sent
+			l.states = append(l.states, state)
+		}
+	}
+	for _, start := range runs {
+		begun := *start
+		begun.Cause, begun.Correlation = st.Reference(), st.correlation()
+		l.runs = append(l.runs, &begun)
+	}
+	return true, nil
+}
+
+func (c *stepContext) left() leaving {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}
+
+// depart has what a compensation sends leave with a chapter.
+func (st *Strand) depart(ch *chapter, l leaving) {
+	ch.change.Sends, ch.change.States, ch.change.Runs = l.messages, l.states, l.runs
+	ch.change.Outside = l.any() && len(l.runs) == 0 // runs that a run starts are admitted
+}
+
+// roomless makes of a refusal for want of room one that is no failure: it is tried again.
+func (st *Strand) roomless(err error) error {
+	if full, ok := errors.AsType[*store.FullError](err); ok {
+		return &notYetError{after: retryAfter(full, st.s.w.e.drainRate(context.Background(), full.Queue)), reason: err.Error()}
+	}
+	return err
 }
