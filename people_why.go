@@ -37,7 +37,20 @@ func WhyNotRunning(s RunStory, in Surroundings) []string {
 	default: // its process could not read what a newer program wrote
 		w.say("rests until %s (%s): the log of its process says why", whyTime(s.Wake), w.until(s.Wake))
 	}
+	w.deadline()
 	return w.said
+}
+
+// deadline tells when the run is cancelled.
+func (w *whyTeller) deadline() {
+	s := w.story
+	switch at := s.Deadline; {
+	case at.IsZero() || w.ends:
+	case s.State == RunWaiting:
+		w.say("is cancelled at %s (%s): its deadline", whyTime(at), w.until(at))
+	case s.State == RunNeedsPerson:
+		w.say("has its deadline at %s (%s): past that it is cancelled once a person has decided", whyTime(at), w.until(at))
+	}
 }
 
 type whyTeller struct {

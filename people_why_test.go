@@ -100,6 +100,11 @@ func TestWhyNotRunning(t *testing.T) {
 			s.Children = []weir.RunRow{{Workflow: "orders.ship", ID: "order-7/ship", State: weir.RunWaiting}}
 		}, record(store.KindChild, store.StepPending, "ship"), due(record(store.KindNote, store.StepDone, ":ending"), time.Time{}, "declined")), nil,
 			[]string{"is ending: declined; its compensations are run first", "waits for its child run orders.ship/order-7/ship, which is waiting"}},
+		{"deadline", run(weir.RunWaiting, func(s *weir.RunStory) { s.Deadline = after(time.Hour) }, due(record(store.KindSleep, store.StepPending, "nap"), after(2*time.Hour), "")), nil,
+			[]string{"waits until 2026-03-14 21:00:00Z (in 1h50m): sleep nap", "is cancelled at 2026-03-14 20:00:00Z (in 50m00s): its deadline"}},
+		{"deadline of a parked one", run(weir.RunNeedsPerson, func(s *weir.RunStory) { s.Deadline, s.Reason = after(time.Minute), "no van" }), nil,
+			[]string{"needs a person: no van", "goes on after: weir run retry orders.fulfil/order-7 --why REASON (when the cause is mended; or abandon)",
+				"has its deadline at 2026-03-14 19:01:00Z (now): past that it is cancelled once a person has decided"}},
 		{"lock", run(weir.RunWaiting, func(s *weir.RunStory) {
 			s.Locks = []weir.LockRow{{Name: "order/7", HolderID: "orders.refund/7", Since: start, Waiters: []weir.LockWaiter{{Run: 44}, {Run: 45}}}}
 		}, record(store.KindLock, store.StepPending, "left/lock[order/7]#2")), nil,

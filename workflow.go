@@ -43,7 +43,7 @@ type Runs struct {
 	// are not: they cost a row. Default 1000, 1 to 100,000.
 	Concurrency int
 	// Deadline is how long after its start a run is cancelled, unless [Start] says
-	// otherwise. Default 0: never. At most 10 years.
+	// otherwise; one that needs a person then, once a person has decided. Default 0: never. At most 10 years.
 	Deadline time.Duration
 	// MaxUnfinished is how many runs of the workflow there are that have not ended. Beyond it a start
 	// from outside is refused with a [*FullError]; handlers' and runs' own are admitted. On PostgreSQL
@@ -174,7 +174,8 @@ func encodeResult[T any](e *Engine, v T) ([]byte, error) {
 // StartOption is an option of one start: [Headers], [Delay], [At], [Deadline].
 type StartOption interface{ applyStart(*starting) }
 
-// Deadline cancels the run so long after its start. At most 10 years.
+// Deadline cancels the run so long after its start. A run that needs a person is cancelled once a person has decided:
+// it stays on their list. At most 10 years.
 type Deadline time.Duration
 
 type starting struct {
