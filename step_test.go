@@ -331,6 +331,29 @@ func TestStepTx(t *testing.T) {
 	}
 }
 
+// A step whose rows the database refuses no sooner than as the transaction commits has failed, and nothing else has.
+func TestStepTxFailsAtCommit(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	db := openTable(t, file, effects+debts)
+	attempts := 0
+	e, _ := dining(t, file, func(r *weir.Run, in ticket) (plate, error) {
+		n, err := weir.StepTx(r, "book", func(ctx context.Context, tx weir.Tx) (int, error) {
+			attempts++
+			_, err := sqlite.SQL(tx).ExecContext(ctx, `insert into effects (tab, n) values (?, ?)`, in.Table, attempts)
+			if err == nil && attempts < 3 {
+				err = owing(ctx, tx)
+			}
+			return attempts, err
+		}, quick)
+		return plate{N: n}, err
+	})
+	completed(t, startRun(t, e, "7"), 3)
+	if got := took(t, db); !slices.Equal(got["7"], []int{3}) {
+		t.Errorf("rows = %v, want one, of the third attempt", got)
+	}
+}
+
 // Headers of the run are its function's to read, those of a step are in its record.
 func TestHeadersOfRunAndStep(t *testing.T) {
 	t.Parallel()

@@ -100,6 +100,15 @@ func badStatement(ctx context.Context, tx weir.Tx) error {
 	return err
 }
 
+// debts has a constraint that is looked at no sooner than as a transaction commits.
+const debts = `; create table debts (n integer primary key, owed integer references debts deferrable initially deferred)`
+
+// owing writes what debts refuses.
+func owing(ctx context.Context, tx weir.Tx) error {
+	_, err := sqlite.SQL(tx).ExecContext(ctx, `insert into debts (owed) values (404)`)
+	return err
+}
+
 func TestClosuresErrorIsTheAttempts(t *testing.T) {
 	e := openEngine(t, newFile(t), weir.Config{})
 	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
@@ -134,12 +143,15 @@ func TestClosuresErrorIsTheAttempts(t *testing.T) {
 func TestFailingClosureTakesNoOtherWithIt(t *testing.T) {
 	t.Parallel()
 	file := newFile(t)
-	db := openTable(t, file, effects)
+	db := openTable(t, file, effects+debts)
 	e := openEngine(t, file, weir.Config{})
 	weir.Handle(e, clean, func(_ context.Context, m *weir.Message[ticket]) error {
 		effect(m)
 		if m.Body.N%7 == 0 && m.Attempt == 1 {
 			m.OnCommit(badStatement)
+		}
+		if m.Body.N%19 == 0 && m.Attempt == 1 {
+			m.OnCommit(owing)
 		}
 		return nil
 	}, weir.Queue{Concurrency: 50, Retry: quick})
