@@ -56,7 +56,7 @@ func (c *Config) checkExchange() error {
 
 // exchange is what the engine needs to know of other stores' boundaries.
 func (c *Config) exchange() engine.Exchange {
-	x := engine.Exchange{Transport: c.Transport, Routes: make(map[string]int, len(c.Routes)), Public: c.Public, ContentType: "application/octet-stream"}
+	x := engine.Exchange{Transport: c.Transport, Routes: make(map[string]int, len(c.Routes)), Public: c.Public, ContentType: "application/octet-stream", MaxBody: c.MaxBody}
 	if _, ok := c.Codec.(JSON); ok {
 		x.ContentType = "application/json"
 	}

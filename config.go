@@ -46,7 +46,8 @@ type Config struct {
 	Codec Codec
 
 	// MaxBody is the largest encoded body in bytes; a larger one is refused at the
-	// send. Default 256 KiB, 1 B to 1 MiB: larger things belong in a blob store,
+	// send, and from programs that know nothing of weir where it comes in. What another boundary
+	// sends is bounded by its own. Default 256 KiB, 1 B to 1 MiB: larger things belong in a blob store,
 	// their address in the message.
 	MaxBody int
 

@@ -245,6 +245,33 @@ func TestDecodeMalformed(t *testing.T) {
 	}
 }
 
+// Of what has too large a body all is read but that.
+func TestDecodeLarge(t *testing.T) {
+	lane := event("ce-source: /weir/floor", "ce-weirlane: floor/a/b", "ce-weirpos: 1/2")
+	for what, c := range map[string]struct {
+		h    transport.Header
+		size int
+		says string
+	}{
+		"large":      {event("ce-partitionkey: 7"), transport.MaxBody + 1, "1048577 bytes of data, at most 1048576: they are not kept"},
+		"very large": {event("ce-partitionkey: 7"), transport.MaxBody + transport.MaxWire + 1, "bytes of data, at most 1048576: they are not kept"},
+		"on a lane":  {lane, transport.MaxBody + transport.MaxWire + 1, "bytes of data, at most 1048576: they are not kept"},
+		"malformed":  {event("ce-time: noon"), 2 * transport.MaxBody, "attribute time"},
+	} {
+		p, err := transport.Decode(c.h, make([]byte, c.size))
+		if bad, ok := errors.AsType[*transport.MalformedError](err); !ok || !strings.Contains(bad.Error(), c.says) {
+			t.Errorf("%s: Decode = %v, want a MalformedError with %q", what, err, c.says)
+		}
+		if p.Body != nil || p.ID == "" || p.Topic == "" || p.Source == "" && p.Lane.From != "floor" || what == "large" && p.Key != "7" {
+			t.Errorf("%s: Decode gave %+v, want what its headers say, and no body", what, p)
+		}
+	}
+	p, err := transport.Decode(event("Content-Type: application/cloudevents+json"), make([]byte, 2*transport.MaxBody))
+	if err == nil || !strings.Contains(err.Error(), "they are not kept") || p.Body != nil {
+		t.Errorf("Decode(structured, 2 MiB) = %d bytes, %v, want none", len(p.Body), err)
+	}
+}
+
 func TestDecodeStructured(t *testing.T) {
 	h := transport.Header{"Content-Type": {"Application/CloudEvents+JSON; charset=utf-8"}, "traceparent": {"00-b"}}
 	const core = `{"specversion":"1.0","id":"1","source":"/till","type":"paid",`

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"mime"
@@ -16,15 +17,19 @@ type attributes map[string]string
 
 // Decode reads a packet from the wire: binary mode, or the JSON of structured mode, which foreign
 // programs may send. It is pure, and takes whatever comes: an error is a *MalformedError, and then the
-// packet has what could be read of it. The packet's body is a part of body.
+// packet has what could be read of it, without a body that is too large. The packet's body is a part of body.
 func Decode(h Header, body []byte) (Packet, error) {
 	p := Packet{Body: body}
-	if len(body) > MaxBody+MaxWire {
+	large := len(body) > MaxBody+MaxWire
+	if large {
 		p.Body = nil
-		return p, malformed("", "it has %d bytes of data, at most %d", len(body), MaxBody)
 	}
 	a, contentType, err := fromHeaders(h)
-	if err == nil && strings.HasPrefix(strings.ToLower(contentType), "application/cloudevents") {
+	switch structured := strings.HasPrefix(strings.ToLower(contentType), "application/cloudevents"); {
+	case err != nil || !structured:
+	case large:
+		err = tooMuch(body)
+	default:
 		a, p.Body, err = fromJSON(a, contentType, body)
 		contentType = ""
 	}
@@ -33,13 +38,21 @@ func Decode(h Header, body []byte) (Packet, error) {
 		p.ID, p.Topic, p.Source = clip(a["id"]), clip(a["type"]), clip(a["source"])
 		return p, err
 	}
-	if len(p.Body) > MaxBody {
-		return p, malformed("", "it has %d bytes of data, at most %d", len(p.Body), MaxBody)
-	}
 	if a["datacontenttype"] == "" {
 		a["datacontenttype"] = contentType
 	}
-	return p, p.read(a)
+	err = p.read(a)
+	if !large {
+		body = p.Body
+	}
+	if len(body) > MaxBody {
+		p.Body, err = nil, cmp.Or(err, error(tooMuch(body)))
+	}
+	return p, err
+}
+
+func tooMuch(body []byte) *MalformedError {
+	return malformed("", "it has %d bytes of data, at most %d: they are not kept", len(body), MaxBody)
 }
 
 // fromHeaders reads the headers of a CloudEvent, and the content type beside them.

@@ -20,6 +20,7 @@ type Exchange struct {
 	Routes      map[string]int      // boundaries that are reached over it, each with the capacity of a relay; 0 is unbounded
 	Public      []string            // events that are published for programs that know nothing of weir
 	ContentType string              // of bodies
+	MaxBody     int                 // bytes of the body of what programs send that know nothing of weir
 }
 
 const (

@@ -31,9 +31,6 @@ const leftPatience = time.Minute
 
 func compareNumbers(a, b transport.Delivery) int { return cmp.Compare(a.Number, b.Number) }
 
-// compareForeign compares what came with what was left.
-func compareForeign(a left, number int64) int { return cmp.Compare(a.number, number) }
-
 // sizeOf is what a delivery takes in hand. Whoever sends to a foreign line is trusted with nothing.
 func sizeOf(d *transport.Delivery) int {
 	n := len(d.Packet.Body)
@@ -52,10 +49,12 @@ func sizeOf(d *transport.Delivery) int {
 // takeForeign adds deliveries to what is in hand, by the order in which they were published, and each once: what comes
 // again replaces its earlier copy. What finds no place is left.
 func (l *line) takeForeign(ds []transport.Delivery) {
-	for i := range ds {
-		if at, found := slices.BinarySearchFunc(l.left, ds[i].Number, compareForeign); found {
-			l.left = slices.Delete(l.left, at, at+1)
+	if len(l.left) > 0 {
+		came := make(map[int64]bool, len(ds))
+		for i := range ds {
+			came[ds[i].Number] = true
 		}
+		l.left = slices.DeleteFunc(l.left, func(o left) bool { return came[o.number] })
 	}
 	more := l.take(ds)
 	if len(more) == 0 {
@@ -146,6 +145,8 @@ func (k *keeping) ask(ctx context.Context) error {
 // refusesForeign says why a packet of a foreign program is not taken in, beside what holds for all.
 func (a admission) refusesForeign(p *transport.Packet, kind store.Kind, owner string) string {
 	switch {
+	case a.maxBody > 0 && len(p.Body) > a.maxBody:
+		return fmt.Sprintf("its body is %d bytes, at most %d (Config.MaxBody): keep large things elsewhere and send their address", len(p.Body), a.maxBody)
 	case kind == store.KindReply:
 		return "replies come from boundaries, not from programs that know nothing of weir"
 	case p.Stamp != 0:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -122,6 +123,31 @@ func TestForeignLineBytes(t *testing.T) {
 	l.sort()
 	if got := l.asks(now); len(got) != 1 {
 		t.Errorf("%d are asked for when all is free, want one", len(got))
+	}
+}
+
+// What is refused keeps the headers that it came with, as far as there is room for them, and none that pass for weir's own.
+func TestHeadersOfRefused(t *testing.T) {
+	read := func(d *transport.Delivery) (h map[string]string) {
+		t.Helper()
+		if err := json.Unmarshal(headersOfRefused(d, "/till", "no id"), &h); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	p := transport.Packet{Source: "/till", ID: "1", Topic: "kitchen.paint", Key: "table-7", Headers: map[string]string{"tenant": "north", "traceparent": "00-a"}}
+	h := read(&transport.Delivery{Packet: p})
+	for name, want := range map[string]string{
+		"ce-partitionkey": "table-7", "ce-tenant": "north", "traceparent": "00-a", refusedReason: "no id", refusedTopic: "kitchen.paint", refusedFrom: "/till", refusedID: "1", refusedCut: "",
+	} {
+		if h[name] != want {
+			t.Errorf("header %s is %q, want %q", name, h[name], want)
+		}
+	}
+	raw := transport.Header{"ce-x": {"a", "b\x00\xff"}, "Weir-Refused-Id": {"mine"}, "zz": {strings.Repeat("z", refusedHeaders)}}
+	h = read(&transport.Delivery{Packet: p, Raw: raw})
+	if h["ce-x"] != "a, b\ufffd\ufffd" || h["Weir-Refused-Id"] != "" || h["zz"] != "" || h[refusedCut] != "2" || h[refusedID] != "1" {
+		t.Errorf("headers %v, want those of the wire, as text, and 2 left out", h)
 	}
 }
 

@@ -340,16 +340,8 @@ func (k *keeping) letGo() {
 
 // admission is what is known here to tell what is for this boundary.
 func (in *inlet) admission() admission {
-	return admission{boundary: in.boundary, owns: in.x.l.owns, kind: in.x.kindOf, apart: in.apart, inner: in.inner}
+	return admission{boundary: in.boundary, owns: in.x.l.owns, kind: in.x.kindOf, apart: in.apart, inner: in.inner, maxBody: in.x.l.config.Exchange.MaxBody}
 }
-
-// Headers of what was refused.
-const (
-	refusedReason = "weir-refused"
-	refusedTopic  = "weir-refused-topic"
-	refusedFrom   = "weir-refused-from"
-	refusedID     = "weir-refused-id"
-)
 
 // refuse makes a packet one for the boundary's dead letters.
 func (in *inlet) refuse(d *transport.Delivery, why string, m *store.Message, o *store.Origin) {
@@ -358,14 +350,8 @@ func (in *inlet) refuse(d *transport.Delivery, why string, m *store.Message, o *
 	if from == "" {
 		from = p.Lane.From
 	}
-	headers, err := json.Marshal(map[string]string{
-		refusedReason: clip(why, store.MaxReason/4), refusedTopic: p.Topic, refusedFrom: from, refusedID: p.ID,
-	})
-	if err != nil {
-		headers = nil // strings: never
-	}
 	*m = store.Message{
-		Topic: in.boundary + refusedSuffix, Kind: store.KindCommand, Version: 1, Headers: headers, Body: slices.Clone(p.Body),
+		Topic: in.boundary + refusedSuffix, Kind: store.KindCommand, Version: 1, Headers: headersOfRefused(d, from, why), Body: slices.Clone(p.Body),
 	}
 	if p.ID != "" && from != "" {
 		*o = store.Origin{ID: "refused/" + from + "#" + p.ID, From: from, SentAt: p.SentAt}

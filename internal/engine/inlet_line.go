@@ -247,6 +247,7 @@ type admission struct {
 	kind     func(topic string) store.Kind // of a topic that somebody here handles or subscribes to; 0: nobody
 	apart    func(boundary string) bool    // one of weir's, in another store, as far as is known here
 	inner    func(topic string) bool       // what owners and followers of entities say to each other
+	maxBody  int                           // of foreign programs; 0: any
 }
 
 // refuses says why a packet is not taken in; empty when it is. One of a foreign program that has no kind gets that of

@@ -159,6 +159,8 @@ func TestAdmission(t *testing.T) {
 		},
 		apart: func(boundary string) bool { return boundary == "floor" },
 		inner: func(topic string) bool { return topic == "kitchen.menu.states" },
+
+		maxBody: 3,
 	}
 	lane := transport.Lane{From: "floor", Incarnation: "k7q2xw", Queue: "x"}
 	for what, c := range map[string]struct {
@@ -187,6 +189,9 @@ func TestAdmission(t *testing.T) {
 		"foreign signal":                {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Kind: transport.KindSignal}, want: "came as signal"},
 		"foreign question of a replica": {p: transport.Packet{Source: "/till", Topic: "kitchen.menu.states"}, want: "an entity's owner and its followers"},
 		"foreign, with our header":      {p: transport.Packet{Source: "/till", Topic: "till.paid", Headers: map[string]string{headerDeleted: "true"}}, want: "is weir's own"},
+		"foreign, of the largest body":  {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Body: []byte("123")}},
+		"foreign, of a larger one":      {p: transport.Packet{Source: "/till", Topic: "kitchen.cook", Body: []byte("1234")}, want: "its body is 4 bytes, at most 3 (Config.MaxBody)"},
+		"of a larger body":              {p: transport.Packet{Lane: lane, Topic: "kitchen.cook", Kind: transport.KindCommand, Body: []byte("1234")}},
 		"question of a replica":         {p: transport.Packet{Lane: lane, Topic: "kitchen.menu.states", Kind: transport.KindCommand, Stamp: 9, ReplyTo: "floor"}},
 		"foreign, unknown":              {p: transport.Packet{Source: "/till", Topic: "kitchen.paint"}, want: "nobody here handles or subscribes"},
 		"foreign, to the dead letters":  {p: transport.Packet{Source: "/till", Topic: "kitchen.refused"}, want: "is where what is refused goes"},

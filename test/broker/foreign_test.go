@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,5 +145,82 @@ func TestForeignFlood(t *testing.T) {
 			})
 			cleaned.wants(t, "cleaned", c.tables, c.each)
 		})
+	}
+}
+
+// What is refused is a dead letter with its reason, with the headers that it came with, and with its body if that is not too large.
+func TestForeignRefused(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Serve(t)
+	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}})
+	var cleaned served
+	weir.Handle(kitchen, clean, func(_ context.Context, m *weir.Message[ticket]) error {
+		cleaned.note(m.Body.Table, m.Body.N)
+		return nil
+	})
+	run(t, kitchen)
+	js := client(t, s)
+	body := func(size int) []byte {
+		return fmt.Appendf(nil, `{"Table":"table-0","N":1,"Pad":%q}`, strings.Repeat("x", size))
+	}
+	cases := map[string]struct {
+		headers map[string]string
+		body    []byte
+		reason  string
+		kept    bool
+	}{
+		"unknown":    {map[string]string{"ce-type": "kitchen.paint"}, body(10), "nobody here handles or subscribes", true},
+		"malformed":  {map[string]string{"ce-time": "noon"}, body(10), `attribute time is "noon"`, true},
+		"stamped":    {map[string]string{"ce-weirstamp": "9000000000000000000"}, body(10), "attribute weirstamp", true},
+		"large":      {nil, body(256 << 10), "at most 262144 (Config.MaxBody)", true},
+		"very large": {nil, body(3 << 19), "at most 1048576: they are not kept", false},
+	}
+	for id, c := range cases {
+		m := nats.NewMsg("weir.kitchen.in.till")
+		for name, value := range map[string]string{
+			"ce-specversion": "1.0", "ce-id": id, "ce-source": "/till/7", "ce-type": clean.Name(), "ce-partitionkey": "table-7", "ce-tenant": "north", "traceparent": "00-a",
+		} {
+			m.Header.Set(name, value)
+		}
+		for name, value := range c.headers {
+			m.Header.Set(name, value)
+		}
+		m.Data = c.body
+		eventually(t, "the inlet takes "+id, func() bool {
+			_, err := js.PublishMsg(t.Context(), m)
+			return err == nil
+		})
+	}
+	var dead []weir.DeadLetter
+	eventually(t, "all are refused", func() bool {
+		var err error
+		if dead, err = kitchen.Dead(t.Context(), weir.DeadQuery{Queue: "kitchen.refused"}); err != nil {
+			t.Fatal(err)
+		}
+		return len(dead) >= len(cases)
+	})
+	for _, d := range dead {
+		story, err := kitchen.Message(t.Context(), d.Message.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var h map[string]string
+		if err := json.Unmarshal(story.Headers, &h); err != nil {
+			t.Fatal(err)
+		}
+		id := h["weir-refused-id"]
+		c := cases[id]
+		if !strings.Contains(d.Reason, c.reason) || c.reason == "" {
+			t.Errorf("%q is dead since %q, want %q", id, d.Reason, c.reason)
+		}
+		if h["ce-partitionkey"] != "table-7" || h["ce-tenant"] != "north" || h["traceparent"] != "00-a" || h["weir-refused-from"] != "/till/7" {
+			t.Errorf("%q has the headers %v, want those that it came with", id, h)
+		}
+		if kept := string(story.Body) == string(c.body); kept != c.kept || !c.kept && len(story.Body) != 0 {
+			t.Errorf("%q has a body of %d bytes, want it to be kept: %t", id, len(story.Body), c.kept)
+		}
+	}
+	if cleaned.count() != 0 {
+		t.Errorf("%d were handled, want none", cleaned.count())
 	}
 }
