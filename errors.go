@@ -46,8 +46,8 @@ var (
 	// start was committed, and for some seconds nobody could tell whether it was. To be able to
 	// try again, give messages a [Dedup]; a start with the same ID is the same run anyhow.
 	ErrUnresolved = store.ErrUnresolved
-	// ErrKeyHeld is returned by a send, some seconds later, when a transaction of somebody
-	// else's that is still open has sent with the same key or deduplication key, on a store that
+	// ErrKeyHeld is returned by a send or a start, 5 to 10 s later, when a transaction of somebody
+	// else's that is still open has sent with the same key or deduplication key, or started that run, on a store that
 	// several may write at once: positions within a key are given in the order of commits.
 	// Nothing was written. Keep transactions that send with a key short.
 	ErrKeyHeld = store.ErrKeyHeld

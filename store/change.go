@@ -37,6 +37,9 @@ const (
 	// HeldApart is HeldWaits for a caller that commits other groups meanwhile: they are not
 	// held up, but capacity may be overshot by what waits.
 	HeldApart
+	// HeldAgain is HeldIsRefused for changes that came back so before: as long as their keys are
+	// held they cost other groups nothing.
+	HeldAgain
 )
 
 // Eager asks that what a group appends be claimed with it.

@@ -107,7 +107,7 @@ func New(st store.Store, c Config) *Engine {
 		hearers:   map[string]func(to, from string, body []byte){},
 		intervals: c.Intervals.withDefaults(c.Keep, st.Info().Lease),
 	}
-	e.commits = committer{st: st, before: e.eager, after: e.committed, held: make(heldLine, heldWaiters)}
+	e.commits = committer{st: st, before: e.eager, after: e.committed, held: newHeldLine()}
 	if st.Info().Loose {
 		e.commits.most = flightsMost
 	}

@@ -21,16 +21,10 @@ import (
 // So it is when the transaction fails after them by what one of several has done.
 //
 // Changes that send with a key, or a deduplication key, that another transaction holds
-// are refused, or committed after the others, each alone, waiting for at most lockTime.
+// are refused, or committed after the others, each alone, waiting for at most lockTime. See held.go.
 func (s *Store) Commit(ctx context.Context, g *store.Group) error {
 	g.Claimed, g.Woken = nil, nil
-	x := &seat{s: s}
-	defer x.leave()
-	if _, err := x.take(ctx); err != nil {
-		return failChanges(g.Changes, err)
-	}
-	written, err := s.commitGroup(ctx, x, g)
-	x.leave()
+	written, err := s.commitOn(ctx, g)
 	if err != nil {
 		return err
 	}

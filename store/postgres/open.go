@@ -62,7 +62,7 @@ type Store struct {
 	direct bool          // there is no pooler between us and the server
 	pulse  *pgxpool.Pool // one connection for heartbeats, so that no lease ends for want of one
 	// aside is for what must be done while a connection is held: those who hold all of pool's
-	// would wait for each other. What uses it holds one only, and needs no other.
+	// would wait for each other. What uses it holds one only, and needs no other; but for held.go, which leaves room.
 	aside *pgxpool.Pool
 	ear   *pgxpool.Pool // one connection, to listen on
 	texts sync.Map      // statements by their text for the schema weir; of string to string
@@ -81,8 +81,10 @@ type Store struct {
 	bell     bell
 	tallied  atomic.Int64 // rows of weir.tally written since this process folded them
 	senders  senders
-	bounds   sync.Map     // which of the depths of a topic's queues senders have to know, as last seen; of name to bounds
-	reach    atomic.Int64 // the partitions known to be there reach up to this seq
+	// heldApart has an entry for each commit of held.go.
+	heldApart chan struct{}
+	bounds    sync.Map     // which of the depths of a topic's queues senders have to know, as last seen; of name to bounds
+	reach     atomic.Int64 // the partitions known to be there reach up to this seq
 	// roomTried is when a partition was last tried to be made; nil: it was made.
 	roomTried atomic.Pointer[time.Time]
 	newest    atomic.Int64 // the highest seq that this process has committed
@@ -114,7 +116,7 @@ func open(ctx context.Context, dsn string, options []Option) (*Store, error) {
 
 // meet makes a store that is connected, and has not looked into the schema.
 func meet(ctx context.Context, dsn string, options []Option) (*Store, error) {
-	s := &Store{closed: make(chan struct{})}
+	s := &Store{closed: make(chan struct{}), heldApart: make(chan struct{}, apartMost)}
 	s.bell.wakes = make(chan struct{}, 1)
 	if err := s.apply(options); err != nil {
 		return nil, err

@@ -9,8 +9,9 @@ import (
 // seat is the connection that a group is committed on. A closure that overruns its time in a
 // statement loses it, for the driver knows no other way to end that: the next attempt has another.
 type seat struct {
-	s *Store
-	c *pgxpool.Conn
+	s    *Store
+	pool *pgxpool.Pool
+	c    *pgxpool.Conn
 }
 
 func (x *seat) take(ctx context.Context) (*pgxpool.Conn, error) {
@@ -18,7 +19,7 @@ func (x *seat) take(ctx context.Context) (*pgxpool.Conn, error) {
 		return x.c, nil
 	}
 	x.leave()
-	c, err := x.s.acquire(ctx, x.s.pool)
+	c, err := x.s.acquire(ctx, x.pool)
 	if err != nil {
 		return nil, err
 	}

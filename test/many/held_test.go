@@ -18,12 +18,21 @@ var (
 )
 
 // A caller's transaction that sent with a key, and stays open, delays who sends with that key:
-// no other sender, and no acknowledgement.
+// no other sender, and no acknowledgement; however many wait for it, and however few connections there are.
 func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 	t.Parallel()
+	for _, x := range []struct {
+		name, more  string
+		held, moved int // senders, and messages whose handler sends
+	}{{"a few", "", 3, 3}, {"a crowd", "", 400, 40}, {"a crowd with two connections", " pool_max_conns=2", 400, 40}} {
+		t.Run(x.name, func(t *testing.T) { forgotten(t, x.more, x.held, x.moved) })
+	}
+}
+
+func forgotten(t *testing.T, more string, crowd, moved int) {
 	dsn := dsnOf(t)
 	db, schema := poolOf(t, dsn)
-	eng, err := weir.Open(t.Context(), postgres.DB(dsn, postgres.Schema(schema)), weir.Config{Owns: []string{"house"}, Log: slog.New(slog.DiscardHandler)})
+	eng, err := weir.Open(t.Context(), postgres.DB(dsn+more, postgres.Schema(schema)), weir.Config{Owns: []string{"house"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,13 +55,44 @@ func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 	if err := weir.Send(t.Context(), eng.In(postgres.Tx(tx)), noted, task{"first", "held"}); err != nil {
 		t.Fatal(err)
 	}
-	held := make(chan error, 3)
-	for i := range cap(held) {
+	held := make(chan error, crowd)
+	for i := range crowd {
 		go func() { held <- sendHeld(t.Context(), eng, task{fmt.Sprint("held-", i), "held"}) }()
+	}
+	for i := range moved {
 		if err := weir.Send(t.Context(), eng, forward, task{fmt.Sprint("forwarded-", i), "held"}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	sendOthers(t, eng, heard)
+	if n := len(held); n > 0 {
+		t.Errorf("%d sends with a key that is held have ended before the others were worked, want them to wait", n)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range crowd {
+		if err := <-held; err != nil {
+			t.Errorf("Send() once the key is free = %v, want nil", err)
+		}
+	}
+	if got := <-heard; got.Name != "first" {
+		t.Errorf("%s is the first of its key that is worked, want first", got.Name)
+	}
+	for range crowd + moved {
+		<-heard
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Errorf("Run() = %v, want nil", err)
+	}
+	if err := eng.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// sendOthers sends with keys that nobody holds, and has all of it worked.
+func sendOthers(t *testing.T, eng *weir.Engine, heard <-chan task) {
 	const others, each = 8, 20
 	var all sync.WaitGroup
 	for i := range others {
@@ -70,30 +110,6 @@ func TestForgottenTransactionDelaysItsKeyOnly(t *testing.T) {
 		if got := <-heard; got.Key == "held" {
 			t.Errorf("%s was worked before the key was free", got.Name)
 		}
-	}
-	if n := len(held); n > 0 {
-		t.Errorf("%d sends with a key that is held have ended before the others were worked, want them to wait", n)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range cap(held) {
-		if err := <-held; err != nil {
-			t.Errorf("Send() once the key is free = %v, want nil", err)
-		}
-	}
-	if got := <-heard; got.Name != "first" {
-		t.Errorf("%s is the first of its key that is worked, want first", got.Name)
-	}
-	for range 2 * cap(held) {
-		<-heard
-	}
-	stop()
-	if err := <-over; err != nil {
-		t.Errorf("Run() = %v, want nil", err)
-	}
-	if err := eng.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
