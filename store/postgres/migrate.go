@@ -115,7 +115,8 @@ func (s *Store) underLock(ctx context.Context, f func(tx pgx.Tx) error) error {
 		return err
 	}
 	defer c.Release()
-	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+	// As the lock is waited for, what is read has to be as it is after it, whatever the role's or the database's defaults are.
+	err = pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: sqlBegin}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlNoLimitHere); err != nil {
 			return err
 		}
@@ -219,7 +220,7 @@ func (m *migrator) script() string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "-- weir: schema %s from version %d to %d.\n\\set ON_ERROR_STOP on\nbegin;\n", m.s.schema, m.have, len(m.s.steps))
+	fmt.Fprintf(&b, "-- weir: schema %s from version %d to %d.\n\\set ON_ERROR_STOP on\n%s;\n", m.s.schema, m.have, len(m.s.steps), sqlBegin)
 	fmt.Fprintf(&b, "select pg_advisory_xact_lock(%d);\n", m.s.lockNumber("schema"))
 	if m.have > 0 {
 		fmt.Fprintf(&b, "%s;\n", inSchema(fmt.Sprintf(sqlGuard, m.have, m.have), m.s.schema))

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,6 +94,39 @@ func TestStartAtOnce(t *testing.T) {
 	}
 	if _, err := Plan(t.Context(), dsn(t), Roles{}, Schema(schema)); err == nil || !strings.Contains(err.Error(), "this version of weir knows") {
 		t.Errorf("Plan() of a newer schema = %v, want a refusal", err)
+	}
+}
+
+// What a role's transactions are by default changes nothing, through a pooler neither.
+func TestStartByRoleWithDefaults(t *testing.T) {
+	t.Parallel()
+	for i, x := range []struct{ isolation, readOnly, more string }{
+		{"repeatable read", "off", ""}, {"serializable", "on", ""}, {"serializable", "on", " default_query_exec_mode=cache_describe"},
+	} {
+		schema, db := freshSchema(t)
+		role := fmt.Sprintf("%s_careful%d", schema, i)
+		makeRole(t, db, role, "login superuser")
+		admin(t, dsn(t), "alter role "+role+" set default_transaction_isolation = '"+x.isolation+"'", "alter role "+role+" set default_transaction_read_only = "+x.readOnly)
+		stores, errs := make([]store.Store, 4), make([]error, 4)
+		var all sync.WaitGroup
+		for n := range stores {
+			all.Go(func() {
+				stores[n], errs[n] = DB(dsn(t)+" user="+role+x.more, Schema(schema))(t.Context())
+			})
+		}
+		all.Wait()
+		for n := range stores {
+			if errs[n] != nil {
+				t.Fatalf("%+v: open by process %d of 4 = %v, want nil", x, n, errs[n])
+			}
+			ch := &store.Change{Runs: []*store.RunStart{{Workflow: "a.flow", ID: fmt.Sprint(n), Version: 1}}, Sends: keyed(1, "")}
+			err := stores[n].Commit(t.Context(), &store.Group{Changes: []*store.Change{ch}})
+			_, declared := stores[n].Declare(t.Context(), nil, []store.Queue{cook()})
+			begun := stores[n].Begin(t.Context(), &store.Process{Host: "here"})
+			if err := errors.Join(err, ch.Err, declared, begun, stores[n].Heartbeat(t.Context()), stores[n].Close()); err != nil {
+				t.Errorf("%+v: what process %d does = %v, want nil", x, n, err)
+			}
+		}
 	}
 }
 

@@ -114,6 +114,7 @@ func (s *Store) knowWorkflows(ctx context.Context, names map[string]bool) error 
 	}
 	slices.Sort(list)
 	return s.apart(ctx, func(t *tx) error {
+		t.do(sqlBegin)
 		t.do(sqlNewWorkflows, list)
 		t.ask(sqlWorkflowsNamed, func(read scan) error {
 			var name string
@@ -122,6 +123,7 @@ func (s *Store) knowWorkflows(ctx context.Context, names map[string]bool) error 
 			s.runs.workflows.Store(name, id)
 			return err
 		}, list)
+		t.do(sqlCommit)
 		return t.flush()
 	})
 }

@@ -68,6 +68,8 @@ func (s *Store) limitSession(parameters map[string]string) {
 	for _, limit := range []string{"statement_timeout", "lock_timeout"} {
 		parameters[limit] = s.limit()
 	}
+	// What is run in no transaction of ours has the defaults, which a role or a database may have otherwise.
+	parameters["default_transaction_isolation"], parameters["default_transaction_read_only"] = "read committed", "off"
 }
 
 // limit is how long a statement may take: a third of the lease, so that an owner that was stopped does not sit on its locks.
