@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/weir-go/weir"
+	"github.com/weir-go/weir/store/sqlite"
 	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/local"
 )
@@ -186,5 +189,93 @@ func TestBoundaryFull(t *testing.T) {
 		close(open)
 		eventually(t, "all are prepared", func() bool { return l.count() >= sent })
 		l.wants(t, 1, sent)
+	})
+}
+
+// shut is an end whose inlets cannot be opened while there is a reason.
+type shut struct {
+	transport.Transport
+	why atomic.Pointer[error]
+}
+
+func (s *shut) Receive(ctx context.Context, boundary string) (transport.Inlet, error) {
+	if why := s.why.Load(); why != nil {
+		return nil, *why
+	}
+	return s.Transport.Receive(ctx, boundary)
+}
+
+// linesOf are the lines of a log that have a text in them.
+func linesOf(p *paper, text string) (found []string) {
+	for line := range strings.Lines(p.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// An inlet that cannot be read is told of whenever the reason changes, and from time to time; as an Error where it takes a person;
+// and to whoever asks.
+func TestInletThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := &shut{Transport: newWire(t, local.Config{}).Open()}
+		because := func(err error) { end.why.Store(&err) }
+		because(fmt.Errorf("%w: not connected: connection refused", transport.ErrUnavailable))
+		var log paper
+		file := newFile(t)
+		open := func() *weir.Engine {
+			return openStore(t, sqlite.File(file), weir.Config{
+				Owns: []string{"kitchen"}, Transport: end, Routes: map[string]weir.Route{"floor": {}},
+				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+			})
+		}
+		e := open()
+		stop := run(t, e)
+		says := func(want string) {
+			t.Helper()
+			_, in, err := e.Lanes(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == "" && len(in) == 0 {
+				return
+			}
+			if want == "" || len(in) != 1 || in[0].Lane != "kitchen" || in[0].From != "" || !strings.Contains(in[0].State, want) {
+				t.Errorf("Lanes in = %+v, want that of the kitchen, %q", in, want)
+			}
+		}
+		pass(30 * time.Second)
+		says("connection refused")
+		because(fmt.Errorf("%w: max_age is 1h0m0s, want none", transport.ErrNeedsPerson))
+		pass(30 * time.Second)
+		says("max_age is 1h0m0s")
+		lines := linesOf(&log, "cannot be read")
+		if len(lines) != 2 || !strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "connection refused") ||
+			!strings.Contains(lines[1], "level=ERROR") || !strings.Contains(lines[1], "max_age") {
+			t.Errorf("the log says %q, want a warning of the first reason and an error of the second", lines)
+		}
+		pass(time.Hour)
+		if n := len(linesOf(&log, "cannot be read")); n < 6 || n > 9 {
+			t.Errorf("the log tells of it %d times within an hour, want every 10 minutes", n)
+		}
+		end.why.Store(nil)
+		pass(10 * time.Second)
+		says("")
+		if n := len(linesOf(&log, "can be read again")); n != 1 {
+			t.Errorf("the log says %d times that the inlet can be read again, want once", n)
+		}
+		stop()
+		because(errors.New("no more room"))
+		e = open()
+		stop = run(t, e)
+		pass(time.Minute)
+		says("no more room")
+		stop()
+		end.why.Store(nil)
+		e = open()
+		defer run(t, e)()
+		pass(10 * time.Second)
+		says("")
 	})
 }

@@ -15,7 +15,8 @@ type (
 	LaneIn = engine.LaneIn
 )
 
-// Lanes lists what goes between this store's boundaries and others': out by queue, in by lane, at most 1,000 each.
+// Lanes lists what goes between this store's boundaries and others': out by queue, in by lane, at most 1,000 each. A boundary
+// here whose inlet cannot be read has a row before those in, under its name alone.
 // What a process knows of its relays and inlets it writes every 2 s, if it has changed; so anybody who opens
 // the store may ask.
 func (e *Engine) Lanes(ctx context.Context) (out []LaneOut, in []LaneIn, err error) {

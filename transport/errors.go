@@ -21,6 +21,9 @@ var (
 	// ErrUnavailable is returned, wrapped with its cause, while the transport cannot be
 	// reached, or has not answered in time. It connects again by itself.
 	ErrUnavailable = errors.New("the transport is unavailable")
+	// ErrNeedsPerson matches, beside any of the others or alone, what does not pass until a person has mended it: a login
+	// that is refused, no storage left, settings that would lose packets. The error says what to do. It may be tried again.
+	ErrNeedsPerson = errors.New("a person must mend it")
 	// ErrClosed is returned by calls on what is closed.
 	ErrClosed = errors.New("the transport is closed")
 )

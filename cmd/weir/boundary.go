@@ -32,7 +32,7 @@ type laneOutView struct {
 // laneInView is a lane in in JSON.
 type laneInView struct {
 	Lane       string `json:"lane"`
-	From       string `json:"from"`
+	From       string `json:"from"`  // empty: Lane is a boundary here whose inlet cannot be read, and State says why
 	Batch      int64  `json:"batch"` // up to this batch of the sender's,
 	Index      int    `json:"index"` // and this message of it, it is here
 	At         stamp  `json:"at"`    // of the last arrival
@@ -118,6 +118,10 @@ func laneOutGrid(lanes []weir.LaneOut, now time.Time) *grid {
 func laneInGrid(lanes []weir.LaneIn, now time.Time) *grid {
 	g := newGrid("IN", ">UP TO", ">LAST", ">ARRIVED", ">TWICE", ">EARLY", ">LOST", ">HELD", "STATE")
 	for _, l := range lanes {
+		if l.From == "" {
+			g.row(clip(l.Lane, keyWidth), "-", "-", "-", "-", "-", "-", "-", clip(l.State, reasonWidth))
+			continue
+		}
 		g.row(clip(l.Lane, keyWidth), fmt.Sprintf("%d/%d", l.Batch, l.Index), age(now, l.At), thousands(l.Arrived),
 			thousands(l.Duplicates), thousands(l.Gaps), thousands(l.Jumps), thousands(int64(l.Held)), clip(l.State, reasonWidth))
 	}

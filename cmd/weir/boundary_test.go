@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	weir "github.com/weir-go/weir"
 	"github.com/weir-go/weir/store/sqlite"
+	"github.com/weir-go/weir/transport"
 	"github.com/weir-go/weir/transport/local"
 )
 
@@ -94,6 +96,49 @@ func TestBoundaryLs(t *testing.T) {
 	if in["from"] != "hall" || in["arrived"] != jsonNumber("1") {
 		t.Errorf("in = %v, want one message from hall", in)
 	}
+}
+
+// shut is an end whose inlets cannot be opened.
+type shut struct{ transport.Transport }
+
+func (shut) Receive(context.Context, string) (transport.Inlet, error) {
+	return nil, fmt.Errorf("%w: max_age is 1h, want none", transport.ErrNeedsPerson)
+}
+
+// A boundary for which nothing comes is seen, though nothing ever came.
+func TestBoundaryLsShut(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	wire, err := local.New(local.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := shut{wire.Open()}
+	t.Cleanup(func() { _ = end.Close() })
+	e, err := weir.Open(context.Background(), sqlite.File(j.file), weir.Config{
+		Owns: []string{"kitchen"}, Routes: map[string]weir.Route{"hall": {}}, Transport: end, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	defer j.start(e)()
+	for deadline := time.After(patience); ; {
+		_, in, err := e.Lanes(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(in) == 1 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatal("Lanes tell of no inlet that cannot be read")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	j.weir(0, "boundary", "ls").has("IN", "kitchen", "waiting: a person must mend it: max_age is 1h")
+	j.weir(5, "doctor").has("nothing comes in for boundary kitchen", "max_age is 1h, want none", "→")
 }
 
 // A lane is forgotten only when it is silent, and who did it is in the audit.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime"
 	"text/tabwriter"
+
+	weir "github.com/weir-go/weir"
 )
 
 // doctorCmd is weir doctor.
@@ -37,6 +39,11 @@ func (c *doctorCmd) Run(a *app) error {
 		findings = fileFindings(a.store)
 	}
 	findings = append(findings, s.unworked()...)
+	shut, err := shutInlets(a, e, s.running)
+	if err != nil {
+		return err
+	}
+	findings = append(findings, shut...)
 	for _, f := range found {
 		findings = append(findings, problemView{What: f.What, Do: f.Do})
 	}
@@ -52,6 +59,23 @@ func (c *doctorCmd) Run(a *app) error {
 		err = errWrong
 	}
 	return err
+}
+
+// shutInlets are boundaries for which nothing comes, as the running process says.
+func shutInlets(a *app, e *weir.Engine, running bool) (findings []problemView, err error) {
+	if !running {
+		return nil, nil
+	}
+	_, in, err := e.Lanes(a.ctx)
+	for _, l := range in {
+		if l.From == "" {
+			findings = append(findings, problemView{
+				What: fmt.Sprintf("nothing comes in for boundary %s: %s", l.Lane, l.State),
+				Do:   "see that its service reaches the broker, and mend what the error says; senders keep what they have meanwhile",
+			})
+		}
+	}
+	return findings, err
 }
 
 // fileFindings looks at the journal's files from outside.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,8 +35,8 @@ type LaneOut struct {
 
 // LaneIn is how far what another store's relay sends has come here.
 type LaneIn struct {
-	Lane    string // "floor/k7q2xw/kitchen.prepare-food"
-	From    string // the boundary that sends
+	Lane    string // "floor/k7q2xw/kitchen.prepare-food"; or a boundary here alone, whose inlet cannot be read: State says why
+	From    string // the boundary that sends; empty for an inlet
 	Batch   int64  // up to this batch of the relay's,
 	Index   int    // and this message of it, it is here
 	At      time.Time
@@ -67,6 +68,7 @@ const (
 	lanesEntity = "weir~lanes"
 	outKey      = "out "
 	inKey       = "in "
+	inletKey    = "inlet "
 	reportPause = 2 * time.Second
 )
 
@@ -111,6 +113,9 @@ func (x *exchange) reports() map[string]laneReport {
 	}
 	for _, in := range x.inlets {
 		in.mu.Lock()
+		if in.shut {
+			all[inletKey+in.boundary] = laneReport{State: in.state}
+		}
 		for _, l := range in.lines {
 			if !l.foreign() && l.have != (store.Place{}) { // anybody may make up a name
 				all[inKey+l.lane.String()] = laneReport{State: l.why, Held: len(l.pending), Duplicates: l.duplicates, Gaps: l.gaps}
@@ -165,6 +170,7 @@ func (e *Engine) ReadLanes(ctx context.Context) (out []LaneOut, in []LaneIn, err
 	if err != nil {
 		return nil, nil, err
 	}
+	in = shutInlets(owners, reports)
 	for _, a := range arrivals {
 		l := LaneIn{Lane: a.Lane, Batch: a.Have.Batch, Index: a.Have.Index, At: a.At, Arrived: a.Arrived, Jumps: a.Jumps, DrainedAt: a.DrainedAt}
 		if lane, err := transport.ParseLane(a.Lane); err == nil {
@@ -176,6 +182,16 @@ func (e *Engine) ReadLanes(ctx context.Context) (out []LaneOut, in []LaneIn, err
 		in = append(in, l)
 	}
 	return out, in, nil
+}
+
+// shutInlets are those that cannot be read: what comes on all lanes of a boundary waits.
+func shutInlets(owners map[string]bool, reports map[string]aged) (in []LaneIn) {
+	for _, boundary := range slices.Sorted(maps.Keys(owners)) {
+		if r := reports[inletKey+boundary]; r.State != "" {
+			in = append(in, LaneIn{Lane: boundary, At: r.at, State: r.State, ReportedAt: r.at})
+		}
+	}
+	return in
 }
 
 // aged is a report with when it was written.

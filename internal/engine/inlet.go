@@ -25,6 +25,10 @@ type inlet struct {
 	mu    sync.Mutex
 	lines map[transport.Lane]*line
 	state string // why nothing comes; empty: nothing is wrong
+	shut  bool   // there was a state once, by this process or one before it: whoever asks is told that there is none now
+
+	told   string    // the last reason that a person was told of; of run alone
+	toldAt time.Time // when
 
 	begins    map[transport.Lane]int64 // where unknown lanes would begin, by what their senders have said
 	earlierOf map[string]string        // by sender: which lives of its store are over, as it last said
@@ -49,6 +53,7 @@ func (in *inlet) run(ctx context.Context) error {
 		from, err := in.x.transport().Receive(ctx, in.boundary)
 		if err == nil {
 			pause = shipPauseMin
+			in.open()
 			err = in.receive(ctx, from)
 			_ = from.Close() // what it has in hand comes again
 			if ctx.Err() != nil {
@@ -71,13 +76,38 @@ func fromTransport(err error) bool {
 // errInlet marks an error of the transport for which it has no name.
 var errInlet = errors.New("the inlet failed")
 
-func (in *inlet) wait(ctx context.Context, pause time.Duration, err error) {
+// open notes that the inlet can be read.
+func (in *inlet) open() {
 	in.mu.Lock()
-	if in.state == "" {
-		in.x.l.log.Warn("an inlet cannot be read: it is tried again", "boundary", in.boundary, keyError, err)
-	}
-	in.state = "waiting: the transport cannot be reached"
+	was := in.state
+	in.state = ""
 	in.mu.Unlock()
+	if was != "" && in.told != "" {
+		in.x.l.log.Info("an inlet can be read again", "boundary", in.boundary)
+		in.told = ""
+	}
+}
+
+// inletAgain is how often a person is told again why an inlet cannot be read, beside each time that the reason changes; and
+// inletPause how often when it comes and goes.
+const (
+	inletAgain = 10 * time.Minute
+	inletPause = 10 * time.Second
+)
+
+func (in *inlet) wait(ctx context.Context, pause time.Duration, err error) {
+	why := err.Error()
+	in.mu.Lock()
+	in.state, in.shut = "waiting: "+clip(why, store.MaxReason), true
+	in.mu.Unlock()
+	if since := time.Since(in.toldAt); since >= inletAgain || why != in.told && since >= inletPause {
+		in.told, in.toldAt = why, time.Now()
+		if errors.Is(err, transport.ErrNeedsPerson) {
+			in.x.l.log.Error("an inlet cannot be read until a person mends what the error says: nothing comes in for the boundary", "boundary", in.boundary, keyError, err)
+		} else {
+			in.x.l.log.Warn("an inlet cannot be read: it is tried again", "boundary", in.boundary, keyError, err)
+		}
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -86,8 +116,21 @@ func (in *inlet) wait(ctx context.Context, pause time.Duration, err error) {
 	}
 }
 
-// load reads how far lanes are here.
+// load reads how far lanes are here, and whether a process before this one has said that nothing comes.
 func (in *inlet) load(ctx context.Context) error {
+	err := in.x.l.patiently(ctx, func(ctx context.Context) error {
+		_, err := in.x.l.st.Reader().Exchange().State(ctx, lanesEntity, inletKey+in.boundary)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.shut = err == nil
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	after := ""
 	for n := 0; n < arrivalsMost; {
 		var rows []store.ArrivalRow
