@@ -204,8 +204,7 @@ func message[T any](e *Engine, c *contract[T], body T) (*store.Message, error) {
 // is cancelled, or fails, a child that has not ended is cancelled too, and its end waited for before anything is compensated:
 // if it needs a person, so long. A child whose call is past its [Within] runs on: its parent waits for
 // it no more. Children nest as deep as their IDs, at most 512 bytes, allow. A child that has completed stays so when this run fails
-// later: what undoes it is a [Compensate] of this run. One whose call is past its [Within] runs on: its parent waits
-// for it no more. Children nest as deep as their IDs, at most 512 bytes, allow.
+// later: what undoes it is a [Compensate] of this run.
 func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...WaitOption) (Out, error) {
 	c := r.wait(store.KindChild, name, o)
 	start, err := prepare(r.flow.eng, w, "-", in, nil)
