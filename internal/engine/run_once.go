@@ -75,8 +75,8 @@ func (u *underWay) has(key string) bool {
 }
 
 // stillRuns is why a call is not made again, whatever its verification or a person says.
-const stillRuns = "the function of an earlier call ignores its context and still runs in this process: what it does may happen yet. " +
-	"Retry when it has returned, or this process has ended"
+const stillRuns = "the function of an earlier call still runs in this process, and what it does may happen yet. It must honour its context: " +
+	"retry when it has returned, or this process has ended"
 
 // once makes a call that must not be made twice. The intent is durable before the
 // call; after it, anything but success or a failure that the caller knows to be one
