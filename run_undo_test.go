@@ -54,6 +54,30 @@ func TestCompensationNamedAsStep(t *testing.T) {
 	}
 }
 
+// A compensation is found again whatever its key is made of.
+func TestCompensationWithAnyKey(t *testing.T) {
+	t.Parallel()
+	file := newFile(t)
+	var did list
+	work := func(r *weir.Run, in ticket) (plate, error) {
+		for i, key := range []string{"ü", "a\nb", "<&>", "\xff\xfe", "\xff", "a/b", "[x]#2"} {
+			weir.Compensate(r, "undo", did.does(fmt.Sprint("undo ", i)), weir.Key(key))
+		}
+		_, err := weir.WaitFor(r, "approval", approved)
+		return plate{}, err
+	}
+	e, stop := dining(t, file, work)
+	startRun(t, e, "7")
+	inState(t, e, "7", weir.RunWaiting)
+	stop()
+	e, _ = dining(t, file, work)
+	decided(t, weir.Find(e, dine, "7").Cancel(t.Context(), "closed"))
+	ended(t, weir.Find(e, dine, "7"), "cancelled")
+	if got := did.get(); len(got) != 7 || got[0] != "undo 6" {
+		t.Errorf("done: %q, want all 7, the last first", got)
+	}
+}
+
 // A branch that begins again and again, since it waits beside a long step, registers what it has registered already.
 func TestCompensationsDoNotPileUp(t *testing.T) {
 	t.Parallel()

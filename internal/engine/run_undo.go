@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/weir-go/weir/store"
 )
@@ -61,6 +62,14 @@ func (u *undoing) add(one *undo) {
 	u.recorded[one.name] = one
 }
 
+// inNote is a name as JSON keeps it: a key may have any bytes.
+func inNote(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return strconv.Quote(name)
+}
+
 // register notes a call, under a name or one that it had earlier; false when there are too many.
 // One that a branch registers again, because it has begun again, keeps its place.
 func (u *undoing) register(c *Call, name, prefix string, earlier []string) bool {
@@ -73,13 +82,13 @@ func (u *undoing) register(c *Call, name, prefix string, earlier []string) bool 
 	}
 	var one *undo
 	for _, known := range append([]string{name}, earlier...) {
-		if one = u.recorded[known]; one != nil && one.call == nil {
+		if one = u.recorded[inNote(known)]; one != nil && one.call == nil {
 			break
 		}
 		one = nil
 	}
 	if one == nil {
-		one = &undo{name: name}
+		one = &undo{name: inNote(name)}
 		u.add(one)
 	}
 	one.now, one.prefix, one.call = name, prefix, c
