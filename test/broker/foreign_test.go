@@ -224,3 +224,49 @@ func TestForeignRefused(t *testing.T) {
 		t.Errorf("%d were handled, want none", cleaned.count())
 	}
 }
+
+// While the queue of what a foreign program sends is full, and far more of it waits at the broker than is in hand, other
+// boundaries' messages are handled.
+func TestForeignFloodHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Serve(t)
+	floor := open(t, s, weir.Config{Owns: []string{"floor"}, Routes: map[string]weir.Route{"kitchen": {}}})
+	kitchen := open(t, s, weir.Config{Owns: []string{"kitchen"}, StopTimeout: time.Millisecond})
+	var cooked, cleaned served
+	open := make(chan struct{})
+	weir.Handle(kitchen, clean, func(ctx context.Context, m *weir.Message[ticket]) error {
+		select {
+		case <-open:
+			cleaned.note(m.Body.Table, m.Body.N)
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, weir.Queue{Capacity: 20, Timeout: time.Hour})
+	weir.Answer(kitchen, cook, func(_ context.Context, m *weir.Message[ticket]) (plate, error) {
+		cooked.note(m.Body.Table, m.Body.N)
+		return plate(m.Body), nil
+	})
+	run(t, kitchen)
+	run(t, floor)
+	js := client(t, s)
+	eventually(t, "the inlet is there", func() bool {
+		_, err := js.Consumer(t.Context(), "weir-kitchen", "inbox")
+		return err == nil
+	})
+	const tables, each = 40, 80
+	publish(t, js, tables, each, 0)
+	for n := range 50 {
+		if err := weir.Send(t.Context(), floor, cook, ticket{"table-0", n + 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the floor's are cooked", func() bool { return cooked.count() >= 50 })
+	cooked.wants(t, "cooked", 1, 50)
+	if n := cleaned.count(); n != 0 {
+		t.Errorf("%d were cleaned, want none yet", n)
+	}
+	close(open)
+	eventually(t, "all are cleaned", func() bool { return cleaned.count() >= tables*each })
+	cleaned.wants(t, "cleaned", tables, each)
+}
