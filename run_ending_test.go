@@ -184,7 +184,7 @@ func TestEndingAfterRestart(t *testing.T) {
 					if !errors.Is(err, weir.ErrWithin) {
 						return err
 					}
-					_, err = weir.Call(r, "wash", wash, in, weir.Within(2*time.Second))
+					_, _ = weir.Call(r, "wash", wash, in, weir.Within(2*time.Second))
 					return weir.Do(r, "and then", did.does("do"))
 				}),
 				part("tries", func(r *weir.Run) error {
