@@ -220,7 +220,8 @@ func (m *migrator) script() string {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "-- weir: schema %s from version %d to %d.\n\\set ON_ERROR_STOP on\n%s;\n", m.s.schema, m.have, len(m.s.steps), sqlBegin)
+	fmt.Fprintf(&b, "-- weir: schema %s from version %d to %d.\n\\set ON_ERROR_STOP on\nbegin;\nset transaction isolation level read committed, read write;\n",
+		m.s.schema, m.have, len(m.s.steps))
 	fmt.Fprintf(&b, "select pg_advisory_xact_lock(%d);\n", m.s.lockNumber("schema"))
 	if m.have > 0 {
 		fmt.Fprintf(&b, "%s;\n", inSchema(fmt.Sprintf(sqlGuard, m.have, m.have), m.s.schema))
