@@ -31,19 +31,35 @@ type app struct {
 // open opens the journal for reading and operating. One that is not there is refused:
 // the store would make one, and an operator who mistyped a name would see an empty service.
 func (a *app) open() (*weir.Engine, error) {
-	opener := postgres.DB(a.store, postgres.Schema(a.schema), postgres.Existing())
-	if !a.onServer() {
-		if err := checkStore(a.store); err != nil {
-			return nil, err
-		}
-		opener = sqlite.File(a.store, sqlite.Existing())
-	}
 	// The service's own limit on bodies is not known here: an edit may use all that there is.
-	e, err := weir.Open(a.ctx, opener, weir.Config{MaxBody: 1 << 20})
+	config := weir.Config{MaxBody: 1 << 20}
+	var e *weir.Engine
+	var err error
+	if a.onServer() {
+		err = a.onSchema(func(options ...postgres.Option) (err error) {
+			e, err = weir.Open(a.ctx, postgres.DB(a.store, append(options, postgres.Existing())...), config)
+			return err
+		})
+	} else if err = checkStore(a.store); err != nil {
+		return nil, err
+	} else {
+		e, err = weir.Open(a.ctx, sqlite.File(a.store, sqlite.Existing()), config)
+	}
 	if err != nil && a.ctx.Err() == nil {
 		err = fmt.Errorf("%w (is it the journal you mean? give --store FILE or postgres://…, or set WEIR_STORE)", err)
 	}
 	return e, err
+}
+
+// onSchema opens the schema. What is to be looked at, or mended, may be on a server that loses what was
+// committed: it is said, and not refused as it is to a service.
+func (a *app) onSchema(open func(options ...postgres.Option) error) error {
+	err := open(postgres.Schema(a.schema))
+	if errors.Is(err, postgres.ErrUnsafe) && a.ctx.Err() == nil {
+		a.progress("weir: careful: %s", explain(a.ctx, err))
+		err = open(postgres.Schema(a.schema), postgres.Unsafe())
+	}
+	return err
 }
 
 // onServer reports whether the store is a PostgreSQL database: a URL, not a file.

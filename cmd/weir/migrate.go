@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -56,7 +57,7 @@ func (c *migrateUpCmd) Run(a *app) error {
 		}
 		return a.migrateFile(sqlite.File(a.store))
 	}
-	m, err := postgres.Migrate(a.ctx, a.store, c.roles(), postgres.Schema(a.schema))
+	m, err := a.migration(postgres.Migrate, c.rolesFlags)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (c *migratePlanCmd) Run(a *app) error {
 		}
 		return a.migrateFile(sqlite.File(a.store, sqlite.Existing()))
 	}
-	m, err := postgres.Plan(a.ctx, a.store, c.roles(), postgres.Schema(a.schema))
+	m, err := a.migration(postgres.Plan, c.rolesFlags)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (c *migratePrintCmd) Run(a *app) error {
 	if !a.onServer() {
 		return usageError(errors.New("print-sql is for PostgreSQL: an SQLite file is migrated by weir migrate up, or by the service that opens it"))
 	}
-	m, err := postgres.Plan(a.ctx, a.store, c.roles(), postgres.Schema(a.schema))
+	m, err := a.migration(postgres.Plan, c.rolesFlags)
 	if err != nil {
 		return err
 	}
@@ -121,6 +122,15 @@ func (c *migratePrintCmd) Run(a *app) error {
 	}
 	_, err = io.WriteString(a.out, m.SQL)
 	return err
+}
+
+// migration plans a migration of the schema, or does it.
+func (a *app) migration(act func(context.Context, string, postgres.Roles, ...postgres.Option) (postgres.Migration, error), f rolesFlags) (m postgres.Migration, err error) {
+	err = a.onSchema(func(options ...postgres.Option) (err error) {
+		m, err = act(a.ctx, a.store, f.roles(), options...)
+		return err
+	})
+	return m, err
 }
 
 // migrateFile opens a journal's file, which migrates it or refuses to, and says how it stands.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/postgres"
@@ -42,4 +45,29 @@ func TestPostgres(t *testing.T) {
 			t.Errorf("weir %s = %q, want %q in it", c.args, got.out, c.want)
 		}
 	}
+}
+
+// A server that loses what was committed is refused to services; here it is looked at, and that is said.
+func TestUnsafeServer(t *testing.T) {
+	t.Parallel()
+	at := server(t)
+	s, err := postgres.DB(at)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	db, err := pgx.Connect(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.Background())
+	for _, statement := range []string{"alter role postgres set synchronous_commit = off", "alter system set full_page_writes = off", "select pg_reload_conf()"} {
+		if _, err := db.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range []string{"dead ls", "audit ls", "migrate plan", "migrate up"} {
+		cmdline(t, 0, "", append(strings.Fields(args), "--store", at)...).complains(" is off", "would lose what was committed")
+	}
+	cmdline(t, 5, "", "doctor", "--store", at).has("setting synchronous_commit is off")
 }

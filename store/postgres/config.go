@@ -37,7 +37,7 @@ func Clock(now func() time.Time) Option { return func(s *settings) { s.clock = n
 func Existing() Option { return func(s *settings) { s.existing = true } }
 
 // Unsafe opens also a server whose settings lose what was committed: fsync,
-// full_page_writes or synchronous_commit off. Else such a server is refused.
+// full_page_writes or synchronous_commit off. Else such a server is refused with ErrUnsafe.
 func Unsafe() Option { return func(s *settings) { s.unsafe = true } }
 
 // Lease is for how long a process that does not beat is believed to live: then others

@@ -58,7 +58,7 @@ func (s *Store) judge(v server) error {
 	}
 	for _, setting := range []struct{ name, value string }{{"fsync", v.fsync}, {"full_page_writes", v.pages}, {"synchronous_commit", v.sync}} {
 		if setting.value == "off" && !s.unsafe {
-			return fmt.Errorf("%s is off: a crash of the server would lose what was committed; switch it on, or open the store with postgres.Unsafe()", setting.name)
+			return fmt.Errorf("%s is off: %w", setting.name, ErrUnsafe)
 		}
 	}
 	if known := s.life.Load().(string); known != "" && known != v.life {
@@ -66,6 +66,9 @@ func (s *Store) judge(v server) error {
 	}
 	return nil
 }
+
+// ErrUnsafe refuses a server whose settings lose what was committed, unless the store is opened with Unsafe.
+var ErrUnsafe = errors.New("a crash of the server would lose what was committed; switch it on, or open the store with postgres.Unsafe()")
 
 var (
 	// errStandby may pass: the standby may be about to be promoted.
