@@ -21,6 +21,7 @@ type settings struct {
 	name     string
 	steps    []string // the schema's
 	wait     time.Duration
+	lockWait time.Duration // for others who migrate
 }
 
 // Schema names the schema. Defaults to weir. Lower-case letters, digits and
@@ -53,10 +54,11 @@ const (
 	schemaDefault = "weir"
 	leaseDefault  = 30 * time.Second
 	waitDefault   = 10 * time.Second
+	lockWait      = 5 * time.Minute
 )
 
 func (s *settings) apply(options []Option) (err error) {
-	s.schema, s.lease, s.wait = schemaDefault, leaseDefault, -1
+	s.schema, s.lease, s.wait, s.lockWait = schemaDefault, leaseDefault, -1, lockWait
 	for _, o := range options {
 		o(s)
 	}

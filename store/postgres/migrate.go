@@ -39,7 +39,7 @@ func embedded() ([]string, error) {
 type Roles struct {
 	// Owner owns the schema and all in it, and may change it: the only one that migrates.
 	// Who connects must be a member of it. Defaults to the schema's owner, and to who
-	// connects when there is none yet.
+	// connects when there is none yet, or who connects is no member of it.
 	Owner string
 	// Worker may do all that an engine does: send, work, operate and prune.
 	Worker string
@@ -57,13 +57,13 @@ type Migration struct {
 
 // Plan looks at the schema and says what Migrate would do. It changes nothing.
 func Plan(ctx context.Context, dsn string, roles Roles, options ...Option) (Migration, error) {
-	return migration(ctx, dsn, options, func(m *migrator) error { return m.plan(roles) })
+	return migration(ctx, dsn, options, (*Store).looking, func(m *migrator) error { return m.plan(roles) })
 }
 
 // Migrate brings the schema to this version of weir and gives roles their rights. Opening
 // a store migrates too: Migrate is for services whose own role may not.
 func Migrate(ctx context.Context, dsn string, roles Roles, options ...Option) (Migration, error) {
-	return migration(ctx, dsn, options, func(m *migrator) error {
+	return migration(ctx, dsn, options, (*Store).underLock, func(m *migrator) error {
 		if err := m.plan(roles); err != nil {
 			return err
 		}
@@ -71,14 +71,14 @@ func Migrate(ctx context.Context, dsn string, roles Roles, options ...Option) (M
 	})
 }
 
-func migration(ctx context.Context, dsn string, options []Option, act func(m *migrator) error) (Migration, error) {
+func migration(ctx context.Context, dsn string, options []Option, in inSchemaTx, act func(m *migrator) error) (Migration, error) {
 	s, err := meet(ctx, dsn, options)
 	if err != nil {
 		return Migration{}, fmt.Errorf("migrate: %w", err)
 	}
 	defer s.Close()
 	var m *migrator
-	err = s.underLock(ctx, func(tx pgx.Tx) error {
+	err = in(s, ctx, func(tx pgx.Tx) error {
 		m = &migrator{s: s, ctx: ctx, tx: tx}
 		return act(m)
 	})
@@ -90,10 +90,13 @@ func migration(ctx context.Context, dsn string, options []Option, act func(m *mi
 
 const (
 	sqlMigrationLock = `select pg_advisory_xact_lock($1)`
+	sqlLockWait      = `select set_config('lock_timeout', $1, true)`
 	// Locks that a step waits for hold up whoever comes next.
 	sqlStepLimit = `set local lock_timeout = '10s'`
 	sqlSchemaNow = `select exists (select 1 from pg_namespace where nspname = $1), current_user::text,
-		coalesce((select r.rolname::text from pg_class c join pg_roles r on r.oid = c.relowner where c.oid = to_regclass('weir.meta')), '')`
+		coalesce((select r.rolname::text from pg_class c join pg_roles r on r.oid = c.relowner where c.oid = to_regclass('weir.meta')), ''),
+		coalesce((select r.rolname::text from pg_namespace n join pg_roles r on r.oid = n.nspowner
+			where n.nspname = $1 and starts_with(r.rolname, 'pg_') is false and pg_has_role(r.oid, 'member')), '')`
 	sqlMyself = `set local role none`
 	// Six of 32 letters and digits, drawn where it is run: the same script may be run on several databases.
 	sqlNewJournal = `insert into weir.lives (first, incarnation, base) select 1,
@@ -108,24 +111,47 @@ const (
 end $weir$`
 )
 
-// underLock runs f in a transaction that only one process at a time is in.
+// inSchemaTx runs f in a transaction.
+type inSchemaTx func(s *Store, ctx context.Context, f func(tx pgx.Tx) error) error
+
+// underLock is one that only one process at a time is in. It waits for the others', for lockWait at most: any role may take the lock.
 func (s *Store) underLock(ctx context.Context, f func(tx pgx.Tx) error) error {
+	// As the lock is waited for, what is read has to be as it is after it, whatever the role's or the database's defaults are.
+	return s.inOwn(ctx, sqlBegin, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlLockWait, strconv.FormatInt(s.lockWait.Milliseconds(), 10)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sqlMigrationLock, s.lockNumber("schema"))
+		if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == lockNotAvailable {
+			return fmt.Errorf("for %s somebody has held the lock of the schema's migration (pg_locks has it, as advisory): a process that migrates, or one that hangs: %w", s.lockWait, err)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlLockWait, "0"); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+// looking is one that reads, and waits for nobody.
+func (s *Store) looking(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return s.inOwn(ctx, sqlRead, f)
+}
+
+func (s *Store) inOwn(ctx context.Context, begin string, f func(tx pgx.Tx) error) error {
 	c, err := s.acquire(ctx, s.pool)
 	if err != nil {
 		return err
 	}
 	defer c.Release()
-	// As the lock is waited for, what is read has to be as it is after it, whatever the role's or the database's defaults are.
-	err = pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: sqlBegin}, func(tx pgx.Tx) error {
+	return outage(ctx, pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlNoLimitHere); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, sqlMigrationLock, s.lockNumber("schema")); err != nil {
-			return err
-		}
 		return f(tx)
-	})
-	return outage(ctx, err)
+	}))
 }
 
 // migrator brings a schema from one version to another, in a transaction.
@@ -154,12 +180,15 @@ func (m *migrator) plan(roles Roles) error {
 		return fmt.Errorf("has schema %d, and this version of weir knows %d: open it with the version that wrote it, or a newer one", m.have, want)
 	}
 	var there bool
-	var me, owner string
-	if err := m.tx.QueryRow(m.ctx, m.s.text(sqlSchemaNow), m.s.schema).Scan(&there, &me, &owner); err != nil {
+	var me, owner, maker string
+	if err := m.tx.QueryRow(m.ctx, m.s.text(sqlSchemaNow), m.s.schema).Scan(&there, &me, &owner, &maker); err != nil {
 		return err
 	}
 	if roles.Owner != "" && owner != "" && roles.Owner != owner {
 		return fmt.Errorf("the owner of schema %s is %s, not %s", m.s.schema, owner, roles.Owner)
+	}
+	if owner == "" { // no journal yet: whoever the schema was made for
+		owner = maker
 	}
 	if m.owner = roles.Owner; m.owner == "" && owner != me {
 		m.owner = owner // what a step makes belongs to whom the rest belongs to

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,7 +61,7 @@ func TestReadyIsLimited(t *testing.T) {
 	}
 }
 
-// Who opens the store waits for a migration, however long that takes.
+// Who opens the store waits for a migration for longer than for other locks.
 func TestMigrationIsNotLimited(t *testing.T) {
 	t.Parallel()
 	h := openHarness(t, nil).(*harness)
@@ -94,5 +96,34 @@ func TestMigrationIsNotLimited(t *testing.T) {
 	}
 	if err := <-opened; err != nil {
 		t.Errorf("open beside a migration = %v, want nil", err)
+	}
+}
+
+// Who only looks waits for no migration, and who may have to migrate not for ever: any role may take the lock.
+func TestMigrationLockIsHeld(t *testing.T) {
+	t.Parallel()
+	h := openHarness(t, nil).(*harness)
+	holder, err := h.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.Background()) }()
+	lock := (&Store{settings: settings{schema: h.schema}}).lockNumber("schema")
+	if _, err := holder.Exec(t.Context(), sqlMigrationLock, lock); err != nil {
+		t.Fatal(err)
+	}
+	s, err := DB(dsn(t), Schema(h.schema), Existing())(t.Context())
+	if err != nil {
+		t.Fatalf("open of what exists = %v, want nil", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if m, err := Plan(t.Context(), dsn(t), Roles{}, Schema(h.schema)); err != nil || m.From != m.To {
+		t.Errorf("Plan() = %+v, %v, want nothing to do", m, err)
+	}
+	short := func(s *settings) { s.lockWait = 20 * time.Millisecond }
+	if _, err := DB(dsn(t), Schema(h.schema), short)(t.Context()); err == nil || !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "lock of the schema's migration") {
+		t.Errorf("open by who may have to migrate = %v, want ErrUnavailable, and whose lock it is", err)
 	}
 }

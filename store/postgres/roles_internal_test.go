@@ -224,3 +224,24 @@ func TestRolesLater(t *testing.T) {
 		t.Errorf("open by a role without rights = %v, want it to say who gives them", err)
 	}
 }
+
+// In a schema that was made for a role all is that role's, whoever migrates on its behalf; who is no member of it
+// makes what is its own.
+func TestSchemaMadeForARole(t *testing.T) {
+	t.Parallel()
+	schema, db := freshSchema(t)
+	theirs := schema + "_theirs"
+	makeRole(t, db, theirs, "login password 'weir'")
+	admin(t, dsn(t), "create schema "+schema+" authorization "+theirs)
+	if _, err := Migrate(t.Context(), dsn(t), Roles{}, Schema(schema)); err != nil {
+		t.Fatalf("Migrate() = %v, want nil", err)
+	}
+	c := &cast{schema: schema, db: db}
+	s := c.open(t, dsn(t)+" user="+theirs+" password=weir")
+	send(t, s, keyed(1, "")...)
+	schema, db = freshSchema(t)
+	guest := as(t, db, schema+"_guest")
+	admin(t, dsn(t), "create schema "+schema, "grant create, usage on schema "+schema+" to "+schema+"_guest")
+	c = &cast{schema: schema, db: db}
+	send(t, c.open(t, guest), keyed(1, "")...)
+}

@@ -35,9 +35,13 @@ func (s *Store) lockNumber(names ...string) int64 {
 }
 
 // migrate brings the schema to this version. Several processes may start at once: one
-// does it, under a lock that ends with its transaction.
+// does it, under a lock that ends with its transaction. Who migrates nothing waits for nobody.
 func (s *Store) migrate(ctx context.Context) error {
-	return s.underLock(ctx, func(tx pgx.Tx) error {
+	in := s.underLock
+	if s.existing {
+		in = s.looking
+	}
+	return in(ctx, func(tx pgx.Tx) error {
 		m := &migrator{s: s, ctx: ctx, tx: tx}
 		if err := m.plan(Roles{}); err != nil {
 			return err
