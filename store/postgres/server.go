@@ -15,6 +15,7 @@ type server struct {
 	version            int
 	fsync, pages, sync string
 	standby            bool
+	encoding           string
 	// life is the cluster, its timeline, the database and the table meta: a copy of the
 	// store differs in one of them, whether it was promoted, restored or cloned.
 	life string
@@ -25,7 +26,7 @@ const (
 
 	sqlServer = `select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),
 		current_setting('synchronous_commit'), pg_is_in_recovery(),
-		` + lifeNow
+		current_setting('server_encoding'), ` + lifeNow
 	// As any role may ask, of any database.
 	lifeNow = `case when pg_is_in_recovery() then '' else (select system_identifier::text from pg_control_system()) || '/' ||
 			substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '/' ||
@@ -35,7 +36,7 @@ const (
 
 // into is where the columns of sqlServer go.
 func (v *server) into() []any {
-	return []any{&v.version, &v.fsync, &v.pages, &v.sync, &v.standby, &v.life}
+	return []any{&v.version, &v.fsync, &v.pages, &v.sync, &v.standby, &v.encoding, &v.life}
 }
 
 // greet looks at the server behind each new connection.
@@ -52,6 +53,9 @@ func (s *Store) greet(ctx context.Context, c *pgx.Conn) error {
 func (s *Store) judge(v server) error {
 	if v.version < versionMin {
 		return fmt.Errorf("PostgreSQL %d: want 14 or later", v.version/10000)
+	}
+	if v.encoding != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s, which cannot keep every text: use a database of UTF8 (create database … encoding 'UTF8' template template0)", v.encoding)
 	}
 	if v.standby {
 		return errStandby

@@ -102,6 +102,12 @@ func TestServerSettings(t *testing.T) {
 		}
 	}
 	testLeftOff(t, s)
+	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
+		admin(t, d, "create database "+encoding+" encoding '"+encoding+"' template template0 lc_collate 'C' lc_ctype 'C'")
+		if _, err := DB(d + " dbname=" + strings.ToLower(encoding))(t.Context()); err == nil || !strings.Contains(err.Error(), encoding+", which cannot keep every text") {
+			t.Errorf("open of a database of %s = %v, want a refusal that names it", encoding, err)
+		}
+	}
 	// Let in by a password.
 	admin(t, d, "create role guest login password 'right'", "do $$ begin execute format('copy (select ''local all guest scram-sha-256'' union all select ''local all all trust'') to %L', current_setting('hba_file')); end $$",
 		"select pg_reload_conf()")
