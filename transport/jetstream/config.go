@@ -39,10 +39,12 @@ type Config struct {
 	// Capacity is how many packets the inlet of a boundary that this process opens holds before senders are
 	// told ErrFull. Default 100,000, 1 to 10,000,000.
 	Capacity int64
-	// CapacityBytes bounds them together. Default 1 GiB, 4 MiB to 1 TiB.
+	// CapacityBytes bounds them together. Default 256 MiB, 4 MiB to 1 TiB. The server reserves as much of its
+	// storage for the boundary, whatever is in it: weir broker has room for 40 of such streams.
 	CapacityBytes int64
 	// EventsAge and EventsBytes bound what is kept of the events that are published for programs that know nothing
-	// of weir; the oldest go first. Default 7 days, 1 min to 10 years, and 1 GiB, 4 MiB to 1 TiB.
+	// of weir; the oldest go first. Default 7 days, 1 min to 10 years, and 256 MiB, 4 MiB to 1 TiB, which
+	// the server reserves too. They are those of the stream from the next connection on, whatever somebody has set there.
 	EventsAge   time.Duration
 	EventsBytes int64
 	// Replicas is how many servers of a cluster keep each packet. Default 1, 1 to 5; 3 for a cluster.
@@ -71,9 +73,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Name = orDefault(c.Name, "weir")
 	c.Capacity = orDefault(c.Capacity, 100_000)
-	c.CapacityBytes = orDefault(c.CapacityBytes, 1<<30)
+	c.CapacityBytes = orDefault(c.CapacityBytes, 256<<20)
 	c.EventsAge = orDefault(c.EventsAge, 7*24*time.Hour)
-	c.EventsBytes = orDefault(c.EventsBytes, 1<<30)
+	c.EventsBytes = orDefault(c.EventsBytes, 256<<20)
 	c.Replicas = orDefault(c.Replicas, 1)
 	c.Redeliver = orDefault(c.Redeliver, 30*time.Second)
 	c.Timeout = orDefault(c.Timeout, 5*time.Second)

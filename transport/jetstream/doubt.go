@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/weir-go/weir/transport"
 )
 
 // Doubts looks for what could make the broker lose what it says it has: a server that does not sync each
@@ -36,7 +38,8 @@ func (t *Transport) Doubts(ctx context.Context) ([]string, error) {
 		if n++; n > most {
 			break
 		}
-		if name := info.Config.Name; strings.HasPrefix(name, "weir-") && len(info.Config.Subjects) == 1 && strings.HasSuffix(info.Config.Subjects[0], ".in.>") {
+		name := info.Config.Name
+		if boundary, ours := strings.CutPrefix(name, streamOf("")); ours && transport.CheckBoundary(boundary) == nil {
 			if faults := faultsOf(info.Config); len(faults) > 0 {
 				doubts = append(doubts, (&StreamError{Stream: name, Faults: faults}).Error())
 			}

@@ -14,7 +14,7 @@
 //
 //	weir.kitchen.in.floor.k7q2xw.kitchen.prepare-food.12.3
 //
-// Events for programs that know nothing of weir are in a stream of their own, weir-floor-events, made by
+// Events for programs that know nothing of weir are in a stream of their own, weir-floor_events, made by
 // the boundary that publishes them, each on a subject of its name: weir.floor.events.opened for floor.opened. It is
 // bounded by age and bytes, and the oldest go first.
 //
@@ -176,12 +176,34 @@ func (t *Transport) connected() error {
 		why = nats.ErrAuthorization // the server's own words, which it may be, are written otherwise
 	}
 	if why == nats.ErrAuthorization {
-		return fmt.Errorf("%w: not connected: %w: the server wants another login than that of jetstream.Config (User and Password, NKey, Creds or Cert)", transport.ErrUnavailable, why)
+		return mendError{fmt.Errorf("%w: not connected: %w: the server wants another login than that of jetstream.Config (User and Password, NKey, Creds or Cert)", transport.ErrUnavailable, why)}
 	}
 	if why != nil {
 		return fmt.Errorf("%w: not connected: %w", transport.ErrUnavailable, why)
 	}
 	return fmt.Errorf("%w: not connected", transport.ErrUnavailable)
+}
+
+// mendError is an error that takes a person: transport.ErrNeedsPerson.
+type mendError struct{ error }
+
+func (e mendError) Unwrap() error        { return e.error }
+func (e mendError) Is(target error) bool { return target == transport.ErrNeedsPerson }
+
+// mendable says what to do about a stream that the server does not make.
+func (t *Transport) mendable(stream string, err error) error {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	switch api.ErrorCode {
+	case codeAccountFull, codeResourcesFull, codeStreamsMany, codeStorageFull:
+		return mendError{fmt.Errorf("%w: the broker has no room for stream %s: each stream reserves as many bytes as it may hold, jetstream.Config.CapacityBytes (%d) for an inlet and EventsBytes (%d) for Public events. "+
+			"Give the broker more (weir broker --max-store-mb, broker.Config.MaxStore, max_file_store of a NATS server, or the account's limits), or the boundaries less", err, stream, t.config.CapacityBytes, t.config.EventsBytes)}
+	case codeOverlaps:
+		return mendError{fmt.Errorf("%w: another stream has the subjects of stream %s: delete it, or take its subjects away", err, stream)}
+	}
+	return err
 }
 
 // outcome puts what went wrong with the broker into the port's words. ctx is the caller's.
@@ -218,6 +240,13 @@ const (
 	codeBatchCut    jetstream.ErrorCode = 10176
 	codeBatchesMany jetstream.ErrorCode = 10210
 	codeBatchTwice  jetstream.ErrorCode = 10201
+
+	// What a person must mend.
+	codeAccountFull   jetstream.ErrorCode = 10002
+	codeResourcesFull jetstream.ErrorCode = 10023
+	codeStreamsMany   jetstream.ErrorCode = 10027
+	codeStorageFull   jetstream.ErrorCode = 10047
+	codeOverlaps      jetstream.ErrorCode = 10065
 )
 
 // full says whether an error means that the stream holds as much as it may. The server has one
@@ -227,6 +256,9 @@ func full(e *jetstream.APIError) bool {
 }
 
 func streamOf(boundary string) string { return "weir-" + boundary }
+
+// eventsOf is the stream of a boundary's events for everybody. No boundary has an underscore in its name, so it is nobody's inlet.
+func eventsOf(boundary string) string { return streamOf(boundary) + "_events" }
 
 // subjectOf is where a packet to a boundary goes. No two places on lanes share one.
 func subjectOf(to string, p *transport.Packet) string {

@@ -242,7 +242,7 @@ func TestPublicEvents(t *testing.T) {
 			t.Fatalf("Send(Everybody, %d) = %d, %v, want all", len(part), kept, err)
 		}
 	}
-	c, err := js.OrderedConsumer(t.Context(), "weir-floor-events", natsjs.OrderedConsumerConfig{FilterSubjects: []string{"weir.floor.events.table.opened"}})
+	c, err := js.OrderedConsumer(t.Context(), "weir-floor_events", natsjs.OrderedConsumerConfig{FilterSubjects: []string{"weir.floor.events.table.opened"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +260,71 @@ func TestPublicEvents(t *testing.T) {
 	}
 	if info, err := c.Info(t.Context()); n != len(ps) || got.Error() != nil || err != nil || info.NumPending != 0 {
 		t.Errorf("heard %d events (%v), then %+v, %v, want %d and none more", n, got.Error(), info, err, len(ps))
+	}
+}
+
+// The events of a boundary are in nobody's inlet, whatever others are called.
+func TestEventsAreNobodysInlet(t *testing.T) {
+	t.Parallel()
+	w, js := open(t, nil)
+	in, err := w.Receive(t.Context(), "floor-events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := places(0, 1)
+	event[0].Topic, event[0].Kind = "floor.opened", transport.KindEvent
+	if _, err := w.Send(t.Context(), transport.Everybody, event); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Send(t.Context(), "floor-events", places(1, 2)); err != nil {
+		t.Fatalf("Send(to floor-events) after an event of the floor = %v, want nil", err)
+	}
+	ds, err := in.Next(t.Context(), 10)
+	if s, look := js.Stream(t.Context(), "weir-floor-events"); err != nil || len(ds) != 1 || look != nil || s.CachedInfo().Config.Discard != natsjs.DiscardNew {
+		t.Errorf("Next() = %v, %v, then the stream is %+v, want the one packet and the inlet as it was", ds, err, s.CachedInfo().Config)
+	}
+}
+
+// The broker of a default configuration has room for many boundaries of a default configuration; and where it has not the error says
+// what to set, and that it takes a person.
+func TestManyBoundaries(t *testing.T) {
+	t.Parallel()
+	w, _ := open(t, nil)
+	many, err := 0, error(nil)
+	for ; many < 50 && err == nil; many++ {
+		var in transport.Inlet
+		if in, err = w.Receive(t.Context(), fmt.Sprintf("service-%d", many)); err == nil {
+			_ = in.Close()
+		}
+	}
+	if many < 41 {
+		t.Errorf("Receive for boundary %d = %v, want room for 40", many, err)
+	}
+	for _, want := range []string{"CapacityBytes (268435456)", "EventsBytes", "--max-store-mb", "max_file_store"} {
+		if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, transport.ErrNeedsPerson) {
+			t.Errorf("Receive for boundary %d = %v, want it to say %s, for a person", many, err, want)
+		}
+	}
+}
+
+// A consumer that somebody made otherwise is told of, with what to do.
+func TestOtherConsumer(t *testing.T) {
+	t.Parallel()
+	for what, other := range map[string]natsjs.ConsumerConfig{
+		"acknowledges nothing": {Durable: "inbox", AckPolicy: natsjs.AckNonePolicy},
+		"begins at new ones":   {Durable: "inbox", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverNewPolicy},
+	} {
+		w, js := open(t, nil)
+		_ = receive(t, w).Close()
+		if err := js.DeleteConsumer(t.Context(), "weir-kitchen", "inbox"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateConsumer(t.Context(), "weir-kitchen", other); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Receive(t.Context(), "kitchen"); !errors.Is(err, transport.ErrNeedsPerson) || !strings.Contains(err.Error(), "consumer inbox was made otherwise by somebody: delete it") {
+			t.Errorf("Receive() where a consumer %s = %v, want what to do", what, err)
+		}
 	}
 }
 
@@ -336,6 +401,8 @@ func TestStreamsThatLose(t *testing.T) {
 		"deny_purge is set":         func(c *natsjs.StreamConfig) { c.DenyPurge = true },
 		"max_age is 1h0m0s":         func(c *natsjs.StreamConfig) { c.MaxAge = time.Hour },
 		"max_msgs_per_subject is 1": func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 1 },
+		"max_msg_size is 1000":      func(c *natsjs.StreamConfig) { c.MaxMsgSize = 1_000 },
+		"its subjects are weir.pub": func(c *natsjs.StreamConfig) { c.Subjects = []string{"weir.pub.in.>"} },
 		"no_ack is set":             func(c *natsjs.StreamConfig) { c.NoAck = true; c.AllowAtomicPublish = false },
 	} {
 		t.Run(want, func(t *testing.T) {
@@ -349,8 +416,8 @@ func TestStreamsThatLose(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := w.Receive(t.Context(), "kitchen")
-			if e, ok := errors.AsType[*jetstream.StreamError](err); !ok || !strings.Contains(e.Error(), want) {
-				t.Errorf("Receive() = %v, want a StreamError with %q", err, want)
+			if e, ok := errors.AsType[*jetstream.StreamError](err); !ok || !strings.Contains(e.Error(), want) || !errors.Is(err, transport.ErrNeedsPerson) {
+				t.Errorf("Receive() = %v, want a StreamError with %q, for a person", err, want)
 			}
 			doubts, err := w.Doubts(t.Context())
 			if err != nil || len(doubts) != 1 || !strings.Contains(doubts[0], want) {

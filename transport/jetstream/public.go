@@ -85,14 +85,14 @@ func (t *Transport) announce(ctx context.Context, boundary string) error {
 	ctx, cancel := t.asking(ctx)
 	defer cancel()
 	_, err := t.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: streamOf(boundary) + "-events", Description: "events of boundary " + boundary + " for everybody",
+		Name: eventsOf(boundary), Description: "events of boundary " + boundary + " for everybody",
 		Subjects:  []string{"weir." + boundary + ".events.>"},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: t.config.Replicas,
 		Discard: jetstream.DiscardOld, MaxAge: t.config.EventsAge, MaxBytes: t.config.EventsBytes,
 		Duplicates: duplicatesFor, AllowAtomicPublish: true,
 	})
 	if err != nil {
-		return t.outcome(ctx, err)
+		return t.outcome(ctx, t.mendable(eventsOf(boundary), err))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -53,7 +53,7 @@ func (t *Transport) establish(ctx context.Context, boundary string) (leader stri
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		if _, err := t.js.CreateStream(ctx, want); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return "", fmt.Errorf("make stream %s: %w", want.Name, err)
+			return "", fmt.Errorf("make stream %s: %w", want.Name, t.mendable(want.Name, err))
 		}
 		t.config.Log.InfoContext(ctx, "boundary's stream made", "stream", want.Name, "capacity", want.MaxMsgs, "capacity_bytes", want.MaxBytes, "replicas", want.Replicas)
 	case err != nil:
@@ -66,15 +66,26 @@ func (t *Transport) establish(ctx context.Context, boundary string) (leader stri
 		if have.MaxMsgs != want.MaxMsgs || have.MaxBytes != want.MaxBytes || have.Replicas != want.Replicas || !have.AllowAtomicPublish {
 			have.MaxMsgs, have.MaxBytes, have.Replicas, have.AllowAtomicPublish = want.MaxMsgs, want.MaxBytes, want.Replicas, true
 			if _, err := t.js.UpdateStream(ctx, have); err != nil {
-				return "", fmt.Errorf("change stream %s: %w", want.Name, err)
+				return "", fmt.Errorf("change stream %s: %w", want.Name, t.mendable(want.Name, err))
 			}
 		}
 	}
 	c, err := t.js.CreateOrUpdateConsumer(ctx, want.Name, t.consumerConfig())
 	if err != nil {
-		return "", fmt.Errorf("make consumer of stream %s: %w", want.Name, err)
+		return "", fmt.Errorf("make consumer of stream %s: %w", want.Name, t.otherConsumer(ctx, want.Name, err))
 	}
 	return leaderOf(c.CachedInfo()), nil
+}
+
+// otherConsumer says what to do where there is a consumer of our name that cannot be made as it should be.
+func (t *Transport) otherConsumer(ctx context.Context, stream string, err error) error {
+	if _, ok := errors.AsType[*jetstream.APIError](err); !ok {
+		return err
+	}
+	if _, look := t.js.Consumer(ctx, stream, consumerName); look == nil || errors.Is(look, jetstream.ErrNotPullConsumer) {
+		return mendError{fmt.Errorf("%w: its consumer %s was made otherwise by somebody: delete it, it is made again, and what waits is read from the first on", err, consumerName)}
+	}
+	return err
 }
 
 // leaderOf is the broker that leads a consumer; empty where there is none, or it is alone.
@@ -96,6 +107,12 @@ func (e *StreamError) Error() string {
 		e.Stream, strings.Join(e.Faults, "; "))
 }
 
+// Is makes it a transport.ErrNeedsPerson.
+func (e *StreamError) Is(target error) bool { return target == transport.ErrNeedsPerson }
+
+// biggest is what a message may need: a packet with its headers.
+const biggest = 2 << 20
+
 // faultsOf says what of a stream's settings loses packets.
 func faultsOf(c jetstream.StreamConfig) []string {
 	var faults []string
@@ -112,6 +129,9 @@ func faultsOf(c jetstream.StreamConfig) []string {
 	fault(c.MaxAge > 0, "max_age is "+c.MaxAge.String()+", want none")
 	fault(c.MaxMsgsPerSubject > 0, "max_msgs_per_subject is "+strconv.FormatInt(c.MaxMsgsPerSubject, 10)+", want none")
 	fault(c.NoAck, "no_ack is set")
+	fault(c.MaxMsgSize > 0 && c.MaxMsgSize < biggest, "max_msg_size is "+strconv.Itoa(int(c.MaxMsgSize))+", which makes bigger messages dead letters at their senders, want none")
+	subject := "weir." + strings.TrimPrefix(c.Name, streamOf("")) + ".in.>"
+	fault(!slices.Contains(c.Subjects, subject), "its subjects are "+strings.Join(c.Subjects, " ")+", want "+subject)
 	return faults
 }
 
