@@ -144,3 +144,16 @@ func TestBoundaryConfig(t *testing.T) {
 		}
 	}
 }
+
+// What is published for everybody is an event: a command of that name is a fault of Run.
+func TestPublicCommand(t *testing.T) {
+	e := openStore(t, sqlite.File(newFile(t)), weir.Config{
+		Owns: []string{"kitchen"}, Transport: newWire(t, local.Config{}).Open(), Public: []string{"kitchen.clean"},
+	})
+	weir.Handle(e, clean, func(context.Context, *weir.Message[ticket]) error { return nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := e.Run(ctx); err == nil || !strings.Contains(err.Error(), "Config.Public has kitchen.clean, which is no event") {
+		t.Errorf("Run = %v, want that kitchen.clean is no event", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"text/tabwriter"
+	"time"
 
 	weir "github.com/weir-go/weir"
 )
@@ -44,6 +45,13 @@ func (c *doctorCmd) Run(a *app) error {
 		return err
 	}
 	findings = append(findings, shut...)
+	if s.running {
+		entities, err := e.Entities(a.ctx)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, unheardOwners(entities, s.now)...)
+	}
 	for _, f := range found {
 		findings = append(findings, problemView{What: f.What, Do: f.Do})
 	}
@@ -76,6 +84,22 @@ func shutInlets(a *app, e *weir.Engine, running bool) (findings []problemView, e
 		}
 	}
 	return findings, err
+}
+
+// loadPatience is how long a first snapshot may bring no page before somebody is asked whether there is such an entity.
+const loadPatience = 10 * time.Minute
+
+// unheardOwners are entities of which nothing has ever come: their owner was always away, or there is none.
+func unheardOwners(rows []weir.EntityRow, now time.Time) (findings []problemView) {
+	for _, r := range rows {
+		if s := r.Snapshot; s != nil && !s.Loaded && now.Sub(s.PageAt) >= loadPatience {
+			findings = append(findings, problemView{
+				What: fmt.Sprintf("the replica of %s is not loaded, and nothing has come for it for %s", r.Entity, now.Sub(s.PageAt).Round(time.Second)),
+				Do:   "see that its owner runs and owns (weir.Own) an entity of this very name, in a boundary that weir boundary ls shows as not waiting",
+			})
+		}
+	}
+	return findings
 }
 
 // fileFindings looks at the journal's files from outside.

@@ -2,7 +2,12 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
+	"time"
+
+	weir "github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 )
 
 func TestDoctor(t *testing.T) {
@@ -26,5 +31,25 @@ func TestDoctor(t *testing.T) {
 	}
 	if m["ok"] != false {
 		t.Errorf("ok = %v, want false", m["ok"])
+	}
+}
+
+// A replica of which nothing ever comes, as of an entity that is written otherwise at its owner, is told of after a while.
+func TestDoctorUnheardOwners(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		snapshot *weir.Snapshot
+		want     int
+	}{
+		{nil, 0},
+		{&weir.Snapshot{PageAt: now.Add(-9 * time.Minute)}, 0},
+		{&weir.Snapshot{PageAt: now.Add(-10 * time.Minute)}, 1},
+		{&weir.Snapshot{PageAt: now.Add(-time.Hour), Loaded: true}, 0},
+	} {
+		rows := []weir.EntityRow{{EntityRow: store.EntityRow{Entity: "hall.tabel"}, Snapshot: c.snapshot}}
+		got := unheardOwners(rows, now)
+		if len(got) != c.want || len(got) == 1 && !strings.Contains(got[0].What, "replica of hall.tabel is not loaded, and nothing has come for it for 10m0s") {
+			t.Errorf("unheardOwners(%+v) = %v, want %d", c.snapshot, got, c.want)
+		}
 	}
 }

@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,6 +135,8 @@ func (e *Engine) Register(s Settings, faults error) {
 		e.log.Error("registered too late: nothing handles it", keyQueue, name)
 	case e.named["queue "+name]:
 		faults = errors.Join(faults, fmt.Errorf("weir: %s is registered twice: a command has one handler, a subscriber a name of its own", name))
+	case s.Queue.Topic.Kind != store.KindEvent && slices.Contains(e.config.Exchange.Public, s.Queue.Topic.Name):
+		faults = errors.Join(faults, fmt.Errorf("weir: Config.Public has %s, which is no event: only events are published for everybody", s.Queue.Topic.Name))
 	}
 	if faults != nil {
 		e.faults = append(e.faults, faults)
