@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,9 +55,8 @@ func CrashReport(t *testing.T, scenario func(t *testing.T, w *World) Scenario) R
 	if faults := compare(&first, &again, false); len(faults) > 0 {
 		t.Fatalf("the scenario differs from itself undisturbed, so nothing can be compared with it:%s", list(faults))
 	}
-	plans := c.plans(&first)
-	results := c.tryAll(plans)
-	r := Report{Commits: len(first.points), Trials: len(plans) + 2, Took: time.Since(began)}
+	results := append(c.tryAll(c.plans(&first)), c.cancels(&first)...)
+	r := Report{Commits: len(first.points), Trials: len(results) + 2, Took: time.Since(began)}
 	r.Faults = gather(&first, results, c.options.PersonsAct)
 	return r
 }
@@ -74,19 +74,19 @@ func (c *crashes) plans(first *outcome) []plan {
 	for at := range spread(len(first.points), c.options.Points) {
 		p := first.points[at-1]
 		if !p.claim {
-			plans = append(plans, plan{before, at})
+			plans = append(plans, plan{before, at, 0})
 		}
 		if p.closures {
-			plans = append(plans, plan{within, at})
+			plans = append(plans, plan{within, at, 0})
 		}
-		plans = append(plans, plan{after, at})
+		plans = append(plans, plan{after, at, 0})
 	}
 	for at := range spread(len(first.order), c.options.Points) {
-		plans = append(plans, plan{unacted, at})
+		plans = append(plans, plan{unacted, at, 0})
 	}
 	if c.options.Only != "" {
 		plans = slices.DeleteFunc(plans, func(p plan) bool { return p.String() != c.options.Only })
-		if len(plans) == 0 {
+		if len(plans) == 0 && !c.options.Cancels {
 			c.t.Fatalf("Scenario.Only is %q, and there is no such trial", c.options.Only)
 		}
 	}
@@ -147,7 +147,7 @@ func (c *crashes) try(p plan) (out outcome) {
 	defer standstill.Stop()
 	synctest.Test(c.t, func(t *testing.T) {
 		tr := newTrial(t, p, c.make)
-		if p.manner == calm {
+		if p == (plan{}) {
 			c.options = tr.scenario
 			c.options.Points = cmp.Or(c.options.Points, pointsDefault)
 		}
@@ -203,15 +203,19 @@ func (f Fault) String() string {
 
 // name is how the trial is told in a report.
 func (out *outcome) name() string {
+	told := ""
 	switch out.manner {
 	case before, within, after, unacted:
-		return fmt.Sprintf("with a crash %s (%s)", out.plan, cmp.Or(out.point, "which it did not come to"))
+		told = fmt.Sprintf("with a crash %s (%s)", out.disturbs(), cmp.Or(out.point, "which it did not come to"))
 	case twice:
-		return "with each message delivered twice"
+		told = "with each message delivered twice"
 	case asked:
-		return "with Act repeated"
+		told = "with Act repeated"
 	}
-	return "undisturbed"
+	if out.cancel > 0 {
+		told += fmt.Sprintf(" when cancelled after commit %d (%s)", out.cancel, cmp.Or(out.asked, "which it did not come to"))
+	}
+	return cmp.Or(strings.TrimSpace(told), "undisturbed")
 }
 
 // gather compares all trials with the first and puts the same fault of several together.
@@ -255,18 +259,27 @@ type comparison struct {
 
 // compareEffects tells of effects; of none that are missing if they may still come.
 func (c *comparison) compareEffects(mayCome bool) {
-	all := maps.Clone(c.usual.effects)
-	maps.Copy(all, c.got.effects)
-	keys := slices.SortedFunc(maps.Keys(all), func(a, b effect) int {
+	known := maps.Clone(c.usual.effects)
+	maps.Copy(known, c.got.effects)
+	keys := slices.SortedFunc(maps.Keys(known), func(a, b effect) int {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.key, b.key))
 	})
+	cancelled, all := c.cancelled()
 	for _, e := range keys {
 		usual, n := c.usual.effects[e], c.got.effects[e]
-		if n == usual || n < usual && mayCome || n > usual && c.got.lenient[e] {
+		if most := c.usual.most[e]; c.got.most[e] > most { // be they undone since
+			usual, n = most, c.got.most[e]
+		}
+		asUsual := n == usual && !all || n < usual && mayCome || n > usual && c.got.lenient[e]
+		if asUsual || cancelled && (n == 0 || c.got.lenient[e]) {
 			continue
 		}
 		f := Fault{Effect: e.name, Key: e.key, Times: n, Usual: usual}
 		switch {
+		case n < 0:
+			f.What = fmt.Sprintf("%s is undone more often than it happened", e)
+		case cancelled && n <= usual:
+			f.What = fmt.Sprintf("%s happened %s and is not undone", e, times(n))
 		case n == 0:
 			f.What = fmt.Sprintf("%s did not happen", e)
 		case usual == 1:
@@ -293,7 +306,7 @@ func (c *comparison) compareRuns(personsAct bool) (waits bool) {
 	maps.Copy(all, c.got.runs)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		usual, got := c.usual.runs[name], c.got.runs[name]
-		if usual.state == got.state {
+		if usual.state == got.state || c.got.cancel > 0 && (got.state == Cancelled || got.state == "") {
 			continue
 		}
 		needs := got.state == weir.RunNeedsPerson

@@ -10,13 +10,14 @@ import (
 
 func TestCompare(t *testing.T) {
 	usual := outcome{
+		most:    map[effect]int{{"charge", "1"}: 1, {"mail", "1"}: 1, {"look", "1"}: 2},
 		effects: map[effect]int{{"charge", "1"}: 1, {"mail", "1"}: 1, {"look", "1"}: 2},
 		runs:    map[string]runEnd{"orders.fulfil 1": {state: Completed}},
 		dead:    map[string][]string{"kitchen.cook of 1": {"no such dish"}},
 	}
 	like := func(change func(*outcome)) outcome {
 		o := outcome{
-			plan: plan{after, 5}, point: "step charge-card recorded",
+			plan: plan{after, 5, 0}, point: "step charge-card recorded",
 			effects: map[effect]int{{"charge", "1"}: 1, {"mail", "1"}: 1, {"look", "1"}: 2},
 			runs:    map[string]runEnd{"orders.fulfil 1": {state: Completed}},
 			dead:    map[string][]string{"kitchen.cook of 1": {"no such dish"}},
@@ -60,6 +61,29 @@ func TestCompare(t *testing.T) {
 		{"dead", like(func(o *outcome) { o.dead["kitchen.cook of 1"] = []string{"no such dish", "it crashed"} }), false,
 			[]string{"a message to kitchen.cook of 1 is dead (it crashed)"}},
 		{"no end", outcome{err: errGone}, true, []string{"the trial did not come to its end: its goroutine ended"}},
+		{"cancelled, and all is undone", like(func(o *outcome) {
+			o.cancel, o.runs["orders.fulfil 1"] = 3, runEnd{Cancelled, "cancelled"}
+			o.effects, o.lenient = map[effect]int{{"charge", "1"}: 0, {"mail", "1"}: 1}, map[effect]bool{{"mail", "1"}: true}
+		}), false, nil},
+		{"cancelled, and not undone", like(func(o *outcome) {
+			o.cancel, o.runs["orders.fulfil 1"] = 3, runEnd{Cancelled, "cancelled"}
+			o.effects = map[effect]int{{"charge", "1"}: 1, {"look", "1"}: 1}
+		}), false, []string{"charge 1 happened once and is not undone", "look 1 happened once and is not undone"}},
+		{"undone too often", like(func(o *outcome) {
+			o.cancel, o.runs["orders.fulfil 1"] = 3, runEnd{Cancelled, "cancelled"}
+			o.effects = map[effect]int{{"charge", "1"}: -1}
+		}), false, []string{"charge 1 is undone more often than it happened"}},
+		{"one of two is cancelled", like(func(o *outcome) {
+			o.cancel, o.runs["orders.fulfil 2"] = 3, runEnd{Cancelled, "cancelled"}
+			o.effects[effect{"look", "1"}] = 1
+		}), false, []string{"look 1 happened once and is not undone"}},
+		{"cancelled when it had ended", like(func(o *outcome) {
+			o.cancel = 3
+			delete(o.effects, effect{"mail", "1"})
+		}), false, []string{"mail 1 did not happen"}},
+		{"cancelled, and needs a person", like(func(o *outcome) { o.cancel, o.runs["orders.fulfil 1"] = 3, runEnd{weir.RunNeedsPerson, "no answer"} }), false,
+			[]string{"run orders.fulfil 1 is needs-person and not completed (no answer)"}},
+		{"twice for a time", like(func(o *outcome) { o.most = map[effect]int{{"charge", "1"}: 2} }), false, []string{"charge 1 happened 2 times"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
@@ -89,12 +113,12 @@ func TestSpread(t *testing.T) {
 func TestPlans(t *testing.T) {
 	c := &crashes{t: t, options: Scenario{Points: pointsDefault}}
 	got := c.plans(&outcome{points: []point{{what: "a claim", claim: true}, {what: "a settlement", closures: true}}, order: []effect{{"mail", "1"}}})
-	want := []plan{{twice, 0}, {asked, 0}, {after, 1}, {before, 2}, {within, 2}, {after, 2}, {unacted, 1}}
+	want := []plan{{manner: twice}, {manner: asked}, {after, 1, 0}, {before, 2, 0}, {within, 2, 0}, {after, 2, 0}, {unacted, 1, 0}}
 	if !slices.Equal(got, want) {
 		t.Errorf("plans = %v, want %v", got, want)
 	}
 	c.options.Only = "within commit 2"
-	if got := c.plans(&outcome{points: []point{{}, {closures: true}}}); !slices.Equal(got, []plan{{within, 2}}) {
+	if got := c.plans(&outcome{points: []point{{}, {closures: true}}}); !slices.Equal(got, []plan{{within, 2, 0}}) {
 		t.Errorf("plans with Only = %v, want that one", got)
 	}
 }
@@ -103,7 +127,7 @@ func TestFaultsOfManyTrialsAreOne(t *testing.T) {
 	usual := outcome{effects: map[effect]int{{"charge", "1"}: 1}}
 	var all []outcome
 	for n := range 5 {
-		all = append(all, outcome{plan: plan{before, n + 1}, point: "x", effects: map[effect]int{{"charge", "1"}: 2}})
+		all = append(all, outcome{plan: plan{before, n + 1, 0}, point: "x", effects: map[effect]int{{"charge", "1"}: 2}})
 	}
 	all = append(all, outcome{plan: plan{manner: twice}, effects: map[effect]int{{"charge", "1"}: 1}})
 	r := Report{Commits: 5, Trials: 8, Faults: gather(&usual, all, false)}

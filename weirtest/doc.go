@@ -78,12 +78,15 @@
 //   - a crash before each effect;
 //   - each message delivered twice: its handler succeeds, what it sends and writes
 //     through weir is dropped, and it is called again later;
-//   - Act repeated, at once and when all is done.
+//   - Act repeated, at once and when all is done;
+//   - with [Scenario.Cancels], all runs cancelled after each commit, then undisturbed, and with a crash at each of the commits and
+//     effects that follow.
 //
 // What differs from the undisturbed run is a fault: an effect that happened more or
 // less often, a run that ends otherwise, a dead message. An effect may repeat where
 // it does no harm: an outside system that refuses duplicates reports only what it
-// does, and what may happen twice is reported by [World.Repeatable].
+// does, and what may happen twice is reported by [World.Repeatable]. What undoes an effect, as a refund does, reports
+// [World.Undo]: of a run that was cancelled nothing must be left but what may be repeated.
 //
 // A trial takes some 10 ms for a small scenario and 40 ms for three orders of
 // 58 commits. Many trials open and close SQLite files at once, so run it apart from

@@ -13,6 +13,9 @@ type fuse struct {
 	manner manner
 	struck chan struct{}
 
+	cancels int           // the point after which all runs are cancelled, from 1; 0: none is
+	reached chan struct{} // closed when it is written
+
 	mu     sync.Mutex
 	at     int // the point of the crash, from 1; 0: none
 	names  *names
@@ -29,7 +32,7 @@ type point struct {
 }
 
 func newFuse(at int, m manner) *fuse {
-	return &fuse{at: at, manner: m, struck: make(chan struct{}), names: newNames()}
+	return &fuse{at: at, manner: m, struck: make(chan struct{}), reached: make(chan struct{}), names: newNames()}
 }
 
 // before counts a point that is about to be written, and crashes there or not.
@@ -99,6 +102,13 @@ func (f *fuse) count(p point) (int, error) {
 
 // passed is the answer of a point that is written. The caller holds mu.
 func (f *fuse) passed(n int) error {
+	if f.cancels > 0 && n >= f.cancels {
+		select {
+		case <-f.reached:
+		default:
+			close(f.reached)
+		}
+	}
 	if n == f.at && f.manner == after {
 		return f.burn()
 	}

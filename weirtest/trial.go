@@ -32,9 +32,21 @@ const (
 type plan struct {
 	manner manner
 	at     int // the point, or the effect, from 1
+	cancel int // all runs are cancelled after this point, from 1; 0: none is
 }
 
 func (p plan) String() string {
+	switch {
+	case p.cancel == 0:
+		return p.disturbs()
+	case p.manner == calm:
+		return fmt.Sprint("cancelled after commit ", p.cancel)
+	}
+	return fmt.Sprintf("%s, cancelled after commit %d", p.disturbs(), p.cancel)
+}
+
+// disturbs says in what manner, and where.
+func (p plan) disturbs() string {
 	switch p.manner {
 	case before:
 		return fmt.Sprint("before commit ", p.at)
@@ -56,9 +68,11 @@ func (p plan) String() string {
 type outcome struct {
 	plan
 	point   string // what was, or would have been, done at the crash; empty: it never came to it
+	asked   string // what was done before the runs were cancelled
 	points  []point
 	order   []effect // as they happened
 	effects map[effect]int
+	most    map[effect]int
 	lenient map[effect]bool
 	runs    map[string]runEnd   // by workflow and ID
 	dead    map[string][]string // reasons, by queue and key
@@ -78,6 +92,9 @@ type trial struct {
 	world    *World
 	scenario Scenario
 	acts     int // calls of Act still to be made
+
+	cancelled bool  // or none is to be
+	refused   error // a cancel was
 }
 
 func newTrial(t *testing.T, p plan, make func(*testing.T, *World) Scenario) *trial {
@@ -87,13 +104,14 @@ func newTrial(t *testing.T, p plan, make func(*testing.T, *World) Scenario) *tri
 		at = p.at
 	}
 	w := &World{
-		File: filepath.Join(t.TempDir(), "weir.db"), effects: map[effect]int{}, lenient: map[effect]bool{},
+		File: filepath.Join(t.TempDir(), "weir.db"), effects: map[effect]int{}, most: map[effect]int{}, lenient: map[effect]bool{},
 		fuse: newFuse(at, p.manner),
 	}
 	if p.manner == unacted {
 		w.deadly = p.at
 	}
-	tr := &trial{t: t, plan: p, world: w, scenario: make(t, w), acts: 1}
+	w.fuse.cancels = p.cancel
+	tr := &trial{t: t, plan: p, world: w, scenario: make(t, w), acts: 1, cancelled: p.cancel == 0}
 	s := &tr.scenario
 	s.Restart, s.Late = cmp.Or(s.Restart, restartDefault), cmp.Or(s.Late, lateDefault)
 	if s.Config.Log == nil {
@@ -125,16 +143,19 @@ func (tr *trial) run() outcome {
 		}
 		err = tr.live(e, &out)
 		if !tr.world.fuse.blown() {
-			out.err = errors.Join(err, e.close())
+			out.err = errors.Join(err, e.close(), tr.refused)
 			break
 		}
 		_ = e.close() // it says that it has crashed
 		<-time.After(tr.scenario.Restart)
 		tr.world.fuse.renew()
 	}
-	out.effects, out.lenient = tr.world.happened()
+	tr.world.happened(&out)
 	out.points = tr.world.fuse.passedPoints()
 	out.order = tr.world.acted()
+	if n := tr.plan.cancel; 0 < n && n <= len(out.points) {
+		out.asked = out.points[n-1].what
+	}
 	switch at := tr.plan.at; {
 	case tr.plan.manner == unacted && at <= len(out.order):
 		out.point = out.order[at-1].String()
@@ -146,6 +167,9 @@ func (tr *trial) run() outcome {
 
 // live is one process's life: to the end of the scenario, or to the crash.
 func (tr *trial) live(e *Engine, out *outcome) error {
+	if !tr.cancelled {
+		e.home.Go(func() { tr.cancelAll(e) })
+	}
 	for tr.acts > 0 {
 		if err := tr.act(e); err != nil {
 			return fmt.Errorf("what the scenario's Act gave: %w", err)

@@ -32,8 +32,13 @@ type Scenario struct {
 	// written in the engine's transactions are effects too. May be nil.
 	Look func(ctx context.Context, e *Engine) error
 
+	// Cancels has all runs cancelled as well, after each commit, and crashes then at each of the commits and effects that follow. A
+	// run that is cancelled has undone what it did: its fakes report that by [World.Undo]. With several runs, some of which had ended
+	// before, nobody can tell whose an effect is: then each may be as undisturbed or undone, so a scenario of one run finds more.
+	Cancels bool
+
 	// Points bounds the commit points at which it crashes; of more, so many are tried,
-	// evenly spread. Default 500, 1 to 10,000.
+	// evenly spread. With Cancels it bounds those trials, too. Default 500, 1 to 10,000.
 	Points int
 	// Restart is the time between a crash and the start of the next process. Default 1 s.
 	Restart time.Duration
@@ -55,7 +60,8 @@ type World struct {
 	fuse *fuse
 
 	mu      sync.Mutex
-	effects map[effect]int
+	effects map[effect]int  // without those that are undone
+	most    map[effect]int  // at a time
 	lenient map[effect]bool // they may happen more often
 	order   []effect        // those reported while the scenario was alive
 	looks   bool            // it is over, and looked at
@@ -77,27 +83,49 @@ func (e effect) String() string { return e.name + " " + e.key }
 // called it (runtime.Goexit). So call it before the fake changes anything, and
 // unlock with defer. A fake that takes its time, by time.Sleep outside of
 // its locks, finds more: whoever does not wait for it may not live until it has acted.
-func (w *World) Effect(name, key string) { w.report(effect{name, key}, false) }
+func (w *World) Effect(name, key string) { w.report(effect{name, key}, happens) }
 
 // Repeatable is [World.Effect] for what may happen more often than undisturbed, such as a
 // mail that nobody minds to get twice; it must not be lost.
-func (w *World) Repeatable(name, key string) { w.report(effect{name, key}, true) }
+func (w *World) Repeatable(name, key string) { w.report(effect{name, key}, mayRepeat) }
 
-func (w *World) report(e effect, lenient bool) {
+// Undo is [World.Effect] for what undoes an effect of that name and key, as a refund does a charge: it then has happened once
+// less. One that finds nothing to undo, or has undone it before, reports nothing.
+func (w *World) Undo(name, key string) { w.report(effect{name, key}, undone) }
+
+// reported is what is said of an effect.
+type reported int
+
+const (
+	happens reported = iota
+	mayRepeat
+	undone
+)
+
+func (w *World) report(e effect, what reported) {
 	if w.fuse.blown() {
 		runtime.Goexit()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.looks {
-		w.order = append(w.order, e)
+		told := e
+		if what == undone {
+			told.name += " undone:"
+		}
+		w.order = append(w.order, told)
 		if len(w.order) == w.deadly {
 			_ = w.fuse.crash() // the goroutine ends, whoever it was
 			runtime.Goexit()
 		}
 	}
+	if what == undone {
+		w.effects[e]--
+		return
+	}
 	w.effects[e]++
-	w.lenient[e] = lenient
+	w.most[e] = max(w.most[e], w.effects[e])
+	w.lenient[e] = what == mayRepeat
 }
 
 // look begins the time in which effects are what was found.
@@ -115,10 +143,11 @@ func (w *World) acted() []effect {
 	return slices.Clone(w.order)
 }
 
-func (w *World) happened() (all map[effect]int, lenient map[effect]bool) {
+// happened notes the effects.
+func (w *World) happened(out *outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return maps.Clone(w.effects), maps.Clone(w.lenient)
+	out.effects, out.most, out.lenient = maps.Clone(w.effects), maps.Clone(w.most), maps.Clone(w.lenient)
 }
 
 const (
