@@ -10,6 +10,7 @@ import (
 	"time"
 
 	weir "github.com/weir-go/weir"
+	"github.com/weir-go/weir/store"
 	"github.com/weir-go/weir/store/sqlite"
 )
 
@@ -252,7 +253,15 @@ func TestLateReply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.until("order-1", func(y weir.RunStory) bool { return len(y.Records) == 2 && y.State == weir.RunWaiting })
+	s.until("order-1", func(y weir.RunStory) bool {
+		steps := 0
+		for _, r := range y.Records {
+			if r.Kind != store.KindNote {
+				steps++
+			}
+		}
+		return steps == 2 && y.State == weir.RunWaiting
+	})
 	s.grammes <- "300 g"
 	s.until("order-1", func(y weir.RunStory) bool { return len(y.Late) == 1 })
 	s.weir(0, "run", "show", "order-1").has("ask-kitchen", "ask", "failed", "not done within 1ms", "replies that came too late", "kitchen.weigh.reply", `"300 g"`)

@@ -103,7 +103,7 @@ func TestClosureMistakes(t *testing.T) {
 func TestClosureCommitsDurably(t *testing.T) {
 	t.Parallel()
 	_, s, _ := processes(t, 1)
-	x := &seat{s: s[0]}
+	x := &seat{s: s[0], pool: s[0].pool}
 	defer x.leave()
 	ch := &store.Change{Sends: keyed(1, ""), Closures: []store.Closure{func(ctx context.Context, tx store.Tx) error {
 		_, err := Pgx(tx).Exec(ctx, "set local synchronous_commit = off")
