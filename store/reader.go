@@ -106,4 +106,6 @@ type QueueStory struct {
 type Finding struct {
 	What string // "batch 12 of kitchen.prepare-food is open, but process 3 ended"
 	Do   string // what to do about it
+	// Unseen: nothing is known to be wrong, but this could not be looked at.
+	Unseen bool
 }

@@ -18,6 +18,7 @@ type doctorView struct {
 	OK       bool          `json:"ok"`
 	Store    storeView     `json:"store"`
 	Findings []problemView `json:"findings"`
+	Unseen   []problemView `json:"unseen,omitempty"` // what could not be looked at
 }
 
 // Run examines the store.
@@ -52,11 +53,19 @@ func (c *doctorCmd) Run(a *app) error {
 		}
 		findings = append(findings, unheardOwners(entities, s.now)...)
 	}
+	var unseen []problemView
 	for _, f := range found {
-		findings = append(findings, problemView{What: f.What, Do: f.Do})
+		if f.Unseen {
+			unseen = append(unseen, problemView{What: f.What, Do: f.Do})
+		} else {
+			findings = append(findings, problemView{What: f.What, Do: f.Do})
+		}
 	}
-	err = a.print(doctorView{len(findings) == 0, s.store, findings}, func(w *tabwriter.Writer) {
+	err = a.print(doctorView{len(findings) == 0, s.store, findings, unseen}, func(w *tabwriter.Writer) {
 		fmt.Fprintf(w, "%s (%s, schema %d, incarnation %s)\n", safe(s.store.Name), s.store.Kind, s.store.Schema, s.store.Incarnation)
+		for _, u := range unseen {
+			fmt.Fprintf(w, "Not looked at: %s (%s).\n", safe(u.What), safe(u.Do))
+		}
 		if len(findings) == 0 {
 			fmt.Fprintln(w, "All is well.")
 			return

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/weir-go/weir/store"
 )
 
@@ -88,6 +90,8 @@ const (
 	askForgotten = `select pid, coalesce(usename::text, ''), coalesce(application_name, ''), extract(epoch from clock_timestamp() - xact_start)::bigint
 		from pg_stat_activity where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
 		and xact_start < clock_timestamp() - make_interval(secs => $1) order by xact_start limit $2`
+	// Of other roles' sessions a role sees that they are there, and no more.
+	askHidden = `select count(*), current_user::text from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and backend_type is null`
 )
 
 // server looks at the settings that lose what was committed, and for forgotten transactions.
@@ -96,6 +100,17 @@ func (k *checkup) server() error {
 		var name string
 		err := read(&name)
 		k.found(fmt.Sprintf("the server's setting %s is off: a crash of it loses what was committed", name), "set it to on, and reload the server")
+		return err
+	})
+	k.t.ask(askHidden, func(read scan) error {
+		var n int64
+		var me string
+		err := read(&n, &me)
+		if n > 0 {
+			k.findings = append(k.findings, store.Finding{Unseen: true,
+				What: fmt.Sprintf("whether one of %d sessions of other roles has forgotten a transaction", n),
+				Do:   "grant pg_read_all_stats to " + pgx.Identifier{me}.Sanitize()})
+		}
 		return err
 	})
 	return k.t.get(askForgotten, func(read scan) error {

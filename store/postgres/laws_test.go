@@ -149,7 +149,7 @@ func harnessIn(t testing.TB, now func() time.Time, schema func(testing.TB, *pgxp
 // worker is the role that the laws hold for: it owns nothing.
 const (
 	worker    = "weir_test_worker"
-	sqlWorker = `do $$ begin create role weir_test_worker login password 'weir_test_worker'; exception when duplicate_object or unique_violation then null; end $$`
+	sqlWorker = `do $$ begin create role weir_test_worker login password 'weir_test_worker'; grant pg_read_all_stats to weir_test_worker; exception when duplicate_object or unique_violation then null; end $$`
 )
 
 func spareSchema(t testing.TB, db *pgxpool.Pool) string {

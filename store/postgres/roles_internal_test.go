@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,4 +245,31 @@ func TestSchemaMadeForARole(t *testing.T) {
 	admin(t, dsn(t), "create schema "+schema, "grant create, usage on schema "+schema+" to "+schema+"_guest")
 	c = &cast{schema: schema, db: db}
 	send(t, c.open(t, guest), keyed(1, "")...)
+}
+
+// A role that does not see others' transactions is told so, and who may change that.
+func TestCheckTellsWhatItMayNotSee(t *testing.T) {
+	t.Parallel()
+	c := newCast(t)
+	other := bothCallers()[0].begin(t, dsn(t)) // of the superuser
+	s := c.open(t, c.viewer, Existing())
+	unseen := func() bool {
+		found, err := s.Reader().Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(found, func(f store.Finding) bool {
+			return f.Unseen && strings.Contains(f.What, "forgotten a transaction") && strings.Contains(f.Do, "pg_read_all_stats")
+		})
+	}
+	if !unseen() {
+		t.Error("Check() by the viewer does not say that it sees no others' transactions")
+	}
+	admin(t, dsn(t), "grant pg_read_all_stats to "+c.schema+"_viewer")
+	if unseen() {
+		t.Error("Check() by a viewer that sees all says that it does not")
+	}
+	if err := other.rollback(); err != nil {
+		t.Error(err)
+	}
 }
