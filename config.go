@@ -52,7 +52,8 @@ type Config struct {
 	MaxBody int
 
 	// Keep is how long messages and their history are kept after they were sent, once all is done
-	// with them. Default 7 days, 1 minute to 10 years. What waits, or is dead, is kept however old.
+	// with them. Default 7 days, 1 minute to 10 years. What waits, or is dead, is kept however old; so are signals to runs
+	// that have not ended. An event is not: a run that is to find with [WaitFor] what came long before needs a longer Keep.
 	Keep time.Duration
 
 	// StopTimeout is how long Run waits, once its context is done, for handlers under

@@ -142,7 +142,7 @@ func ExampleOnce() {
 }
 
 // WaitFor waits for a signal to the run, or for an event by its key. What came before the
-// call, since the run's start, is not missed.
+// call, since the run's start, is not missed: a signal never, an event as long as it is kept.
 func ExampleWaitFor() {
 	eng, _, end := restaurant()
 	defer end()

@@ -85,6 +85,68 @@ func TestWaitForLooksBack(t *testing.T) {
 	completed(t, ref, 1234)
 }
 
+// A signal is kept for a run that has not ended, however long it does not ask for it, and no longer.
+func TestSignalOutlivesKeep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := weirtest.New(t, weir.Config{Owns: []string{"staff"}, Keep: 7 * 24 * time.Hour}, func(e *weir.Engine) {
+			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+				weir.Sleep(r, "marinate", 20*24*time.Hour)
+				first, err := weir.WaitFor(r, "approval", approved, weir.Within(time.Hour))
+				second, failed := weir.WaitFor(r, "approval", approved, weir.Within(time.Hour))
+				return plate{N: 10*first.N + second.N}, errors.Join(err, failed)
+			})
+		})
+		ref := startRun(t, e.Engine, "7")
+		time.Sleep(24 * time.Hour)
+		tell(t, e.Engine, "7", 1)
+		tell(t, e.Engine, "8", 3) // which does not exist
+		tell(t, e.Engine, "7", 2)
+		time.Sleep(15 * 24 * time.Hour)
+		if got := toldOf(t, e.Engine); got != "7 7" {
+			t.Errorf("signals are kept for runs %q after twice Keep, want both of 7", got)
+		}
+		completedLate(t, ref, 12)
+		time.Sleep(15 * 24 * time.Hour)
+		if got := toldOf(t, e.Engine); got != "" {
+			t.Errorf("signals are kept for runs %q after their run, want none", got)
+		}
+	})
+}
+
+// An event that came longer than Keep before the wait is gone: the run waits for the next.
+func TestEventDoesNotOutliveKeep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := weirtest.New(t, weir.Config{Owns: []string{"staff", "kitchen"}, Keep: 7 * 24 * time.Hour}, func(e *weir.Engine) {
+			weir.Register(e, dine, func(r *weir.Run, in ticket) (plate, error) {
+				weir.Sleep(r, "marinate", 20*24*time.Hour)
+				return weir.WaitFor(r, "food", ready.For("7"))
+			})
+		})
+		ref := startRun(t, e.Engine, "7")
+		time.Sleep(24 * time.Hour)
+		publish(t, e.Engine, "7", 1)
+		time.Sleep(15 * 24 * time.Hour)
+		publish(t, e.Engine, "7", 2)
+		completedLate(t, ref, 2)
+	})
+}
+
+// toldOf are the runs that the signals which are kept were told to.
+func toldOf(t *testing.T, e *weir.Engine) string {
+	t.Helper()
+	list, err := e.Messages(t.Context(), weir.MessageQuery{Topic: approved.Name(), Max: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs []string
+	for _, m := range list {
+		runs = append(runs, m.Key)
+	}
+	return strings.Join(runs, " ")
+}
+
 // Two branches that wait for the same event get an occurrence each.
 func TestBranchesShareOccurrences(t *testing.T) {
 	t.Parallel()

@@ -333,7 +333,7 @@ func (e *RunError) Error() string {
 }
 
 // Tell sends a signal to the run with an ID: the next [WaitFor] of it there gets it, also
-// one that is reached later. A run that does not exist, or has ended, never hears it, which is no error; nor does one
+// one that is reached much later: it is kept until the run has ended. A run that does not exist, or has ended, never hears it, which is no error; nor does one
 // that is started after it. Its errors are those of [Send].
 func Tell[T any](ctx context.Context, s Sender, c Signal[T], runID string, body T, o ...SendOption) error {
 	return send(ctx, s, &c.contract, []T{body}, append([]SendOption{Key(runID)}, o...))

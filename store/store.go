@@ -159,7 +159,7 @@ type Retention struct {
 	// Messages settled by all their queues are kept this long after they were
 	// sent; batches, attempts, figures, audit rows and tombstones likewise. What waits is
 	// kept however old, but for parked subscribers; so is how far lanes have come. What the dead, the deferred
-	// and open batches refer to is copied aside, so nothing pins the log.
+	// and open batches refer to is copied aside, so nothing pins the log; so are signals to runs that have not ended.
 	Keep time.Duration
 	Max  int // rows deleted in this step; 1 to 10,000
 }

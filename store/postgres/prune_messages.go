@@ -157,6 +157,9 @@ func (p *pruner) drop(topic int64, seqs []int64) error {
 	if err != nil {
 		return err
 	}
+	if err := p.told(needed, pruneTold, topic, seqs, seqs[0], seqs[len(seqs)-1]); err != nil {
+		return err
+	}
 	done, err := p.history(queues, positions, needed)
 	if err != nil {
 		return err
@@ -201,6 +204,29 @@ const pruneNeeded = `select pos, null::bytea, null::bytea from weir.deferred whe
 	union all select pos, null, null from weir.mail where pos >= $3 and pos <= $4 and pos = any($2)
 	union all select pos, null, null from (select topic::bigint << 40 | seq as pos from weir.arrived) a where pos >= $3 and pos <= $4 and pos = any($2)
 	union all select 0, manifest, bits from weir.batches where queue = any($1) and state < 2`
+
+const (
+	// pruneTellsRun: m is a signal to a run that has not ended, of whatever workflow, which may wait for it yet. A scalar,
+	// so that it stays a look into the index of each workflow's runs.
+	pruneTellsRun = ` (select 1 from weir.workflows w join weir.runs r on r.workflow = w.id and r.id = m.key
+		where r.wake is not null and r.started_us <= m.sent_us limit 1) is not null`
+	pruneTold = `select m.topic::bigint << 40 | m.seq from weir.messages m
+		where m.topic = $1 and m.seq >= $3 and m.seq <= $4 and m.seq = any($2)
+		and exists (select 1 from weir.topics t where t.id = $1 and t.kind = 4) and` + pruneTellsRun
+	pruneKeptTold = `select m.topic::bigint << 40 | m.seq from unnest($1::bigint[]) as p(pos)
+		join weir.kept m on m.topic = (p.pos >> 40)::int and m.seq = p.pos & 1099511627775
+		join weir.topics t on t.id = m.topic and t.kind = 4 where` + pruneTellsRun
+)
+
+// told adds to the needed what a query gives of signals to runs that have not ended.
+func (p *pruner) told(needed map[int64]bool, query string, args ...any) error {
+	return p.t.get(query, func(read scan) error {
+		var pos int64
+		err := read(&pos)
+		needed[pos] = true
+		return err
+	}, args...)
+}
 
 // needed gives those of the positions (ascending) that a queue, or a run's unread mail, still refers to.
 func (p *pruner) needed(queues, positions []int64) (map[int64]bool, error) {
@@ -350,6 +376,9 @@ func (p *pruner) dropKept(positions []int64) (stopped int64, err error) {
 	}
 	needed, err := p.needed(all, positions)
 	if err != nil {
+		return 0, err
+	}
+	if err := p.told(needed, pruneKeptTold, positions); err != nil {
 		return 0, err
 	}
 	for _, pos := range positions {

@@ -71,6 +71,13 @@ const (
 		union all select 0, manifest, bits from weir.batches where state < 2`
 	prunePartCopy = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from unnest($1::bigint[]) as p(pos)
 		join PART m on m.topic = (p.pos >> 40)::int and m.seq = p.pos & 1099511627775 on conflict (topic, seq) do nothing`
+	// Signals to runs that have not ended: see pruneTellsRun. Whether it goes by the runs or by the signals is for the planner,
+	// which knows how many there are.
+	prunePartTold = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from PART m
+		where m.topic in (select id from weir.topics where kind = 4)
+		and exists (select 1 from weir.runs r where r.id = m.key and r.wake is not null and r.started_us <= m.sent_us)
+		and not exists (select 1 from weir.kept k where k.topic = m.topic and k.seq = m.seq)
+		limit $1 on conflict (topic, seq) do nothing`
 
 	// Of attempts, edits and starts in turn.
 	prunePartHistory = `delete from weir.%[1]s h using (
@@ -170,6 +177,10 @@ func (p *pruner) prepare(x part) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if all, err := p.keepTold(x, p.left); err != nil || !all {
+		p.pruned.More = p.pruned.More || !all
+		return false, err
+	}
 	for _, table := range []string{"attempts", "edits", "starts"} {
 		limit := max(p.left, 0)
 		var n int64
@@ -221,6 +232,14 @@ func (p *pruner) keepOf(x part) ([]int64, error) {
 		err = p.t.flush()
 	}
 	return needed, err
+}
+
+// keepTold copies aside signals of a partition to runs that have not ended. all: there are no more of them.
+func (p *pruner) keepTold(x part, most int) (all bool, err error) {
+	var n int64
+	p.t.tell(x.query(prunePartTold), &n, most)
+	err = p.t.flush()
+	return n < int64(most), err
 }
 
 // dropPart drops a partition that is prepared, or goes on where an earlier step did not
@@ -365,6 +384,9 @@ func (p *pruner) dropDetached(x part) (messages int64, err error) {
 		return 0, p.t.flush()
 	}
 	if _, err := p.keepOf(x); err != nil {
+		return 0, err
+	}
+	if _, err := p.keepTold(x, 1<<partitionBits); err != nil { // of those that there are now
 		return 0, err
 	}
 	p.t.do(x.query(prunePartGaps))

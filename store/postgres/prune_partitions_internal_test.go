@@ -203,6 +203,45 @@ func TestPruneDropsPartitions(t *testing.T) {
 }
 
 // A partition that was filled fast is not deleted from row by row.
+// Of a partition that is dropped, signals to runs that have not ended are copied aside, in steps.
+func TestPrunePartitionKeepsSignals(t *testing.T) {
+	b := newBench(t)
+	b.fill(20)
+	run := func(id string) *store.RunStart {
+		r := &store.RunStart{Workflow: "orders.fulfil", ID: id, Version: 1, Lease: true}
+		b.commit(&store.Change{Runs: []*store.RunStart{r}})
+		return r
+	}
+	late := &store.Message{Topic: "orders.stop", Kind: store.KindSignal, Version: 1, Key: "b", Body: []byte("early")}
+	b.commit(&store.Change{Sends: []*store.Message{late}})
+	b.now = b.now.Add(time.Second)
+	a, over := run("a"), run("over")
+	run("b")
+	var sends []*store.Message
+	for i := range 25 {
+		sends = append(sends, &store.Message{Topic: "orders.stop", Kind: store.KindSignal, Version: 1, Key: []string{"a", "over"}[i%2], Body: fmt.Append(nil, i)})
+	}
+	b.commit(&store.Change{Sends: sends})
+	b.commit(&store.Change{Run: &store.RunUpdate{RunRef: store.RunRef{No: over.No, Epoch: over.Epoch}, Verdict: store.Ended, Outcome: store.Failed}})
+	b.now = b.now.Add(100 * time.Hour)
+	got, err := b.Store.Prune(t.Context(), store.Retention{Keep: 99 * time.Hour, Max: 7})
+	if n := b.number(`select count(*) from weir.kept`); err != nil || !got.More || n < 7 || n == 13 {
+		t.Errorf("Prune(max 7) = %+v, %v, with %d kept, want 7 and some, and more", got, err, n)
+	}
+	b.prune(99 * time.Hour)
+	if n := b.number(`select count(*) from pg_inherits where inhparent = 'weir.messages'::regclass`); n != 1 {
+		t.Errorf("after Prune() there are %d partitions, want 1", n)
+	}
+	if n, other := b.number(`select count(*) from weir.kept where key = 'a'`), b.number(`select count(*) from weir.kept where key <> 'a'`); n != 13 || other != 0 {
+		t.Errorf("after Prune() %d signals to the run that goes on are kept, and %d others, want 13 and none", n, other)
+	}
+	b.commit(&store.Change{Run: &store.RunUpdate{RunRef: store.RunRef{No: a.No, Epoch: a.Epoch}, Verdict: store.Ended, Outcome: store.Completed}})
+	b.prune(99 * time.Hour)
+	if n := b.number(`select count(*) from weir.kept`); n != 0 {
+		t.Errorf("after its run's end %d signals are kept, want none", n)
+	}
+}
+
 func TestPruneWaitsForPartition(t *testing.T) {
 	b := newBench(t)
 	b.declare(subscription("waiter"))

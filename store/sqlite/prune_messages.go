@@ -153,9 +153,18 @@ const (
 	deferredRange = `select pos from weir_deferred where queue = ?1 and pos >= ?2 and pos <= ?3`
 	deadRange     = `select pos from weir_dead where queue = ?1 and pos >= ?2 and pos <= ?3`
 	mailRange     = `select pos from weir_mail where pos >= ?1 and pos <= ?2`
+
+	// Signals to runs that have not ended, which may wait for them yet: to whatever workflow's run, the key is its ID. Of
+	// topics that are none, one row is read. The order of the joins is the cheap one.
+	toldRange = `select m.pos from weir_topics t cross join weir_messages m cross join weir_workflows w cross join weir_runs r indexed by weir_runs_id
+			on r.workflow = w.id and r.id = m.key
+		where t.id = ?1 >> 40 and t.kind = 4 and m.pos >= ?1 and m.pos <= ?2 and r.wake is not null and r.started_us <= m.sent_us`
+	toldKept = `select m.pos from weir_topics t cross join weir_kept m cross join weir_workflows w cross join weir_runs r indexed by weir_runs_id
+			on r.workflow = w.id and r.id = m.key
+		where t.id = ?1 >> 40 and t.kind = 4 and m.pos >= ?1 and m.pos <= ?2 and r.wake is not null and r.started_us <= m.sent_us`
 )
 
-// needed gives the positions in a range that a queue, or a run's unread mail, still refers to.
+// needed gives the positions in a range that a queue, a run's unread mail, or a run that has not ended still refers to.
 func (p *pruner) needed(queues []subscriber, first, last int64) (map[int64]bool, error) {
 	needed := map[int64]bool{}
 	for _, q := range queues {
@@ -169,12 +178,14 @@ func (p *pruner) needed(queues []subscriber, first, last int64) (map[int64]bool,
 			}
 		}
 	}
-	err := p.c.query(mailRange, []any{first, last}, func(s *sqlite.Stmt) error {
-		needed[s.ColumnInt64(0)] = true
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	for _, query := range [...]string{mailRange, toldRange, toldKept} {
+		err := p.c.query(query, []any{first, last}, func(s *sqlite.Stmt) error {
+			needed[s.ColumnInt64(0)] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	if p.leased == nil {
 		if err := p.readLeased(); err != nil {

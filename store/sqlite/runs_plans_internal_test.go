@@ -33,6 +33,7 @@ func TestRunPlans(t *testing.T) {
 	// These go through all workflows, or look at the first rows of a table.
 	for query, scans := range map[string][]string{
 		sqlTakeRuns: {"SCAN weir_workflows"}, sqlHandBackRuns: {"SCAN weir_workflows"}, sqlWorkflows: {"SCAN weir_workflows"},
+		toldRange: {"SCAN w "}, toldKept: {"SCAN w "},
 		sqlCountReady: {"SCAN ("}, runsWith: {"SCAN w "}, runsNamed: {"SCAN w "}, locksOfRun: {"SCAN ("},
 		sqlTies: {"SCAN CONSTANT ROW", "SCAN weir_waits", "SCAN weir_locks", "SCAN weir_lock_line"}, locksHeld: {"SCAN weir_locks"},
 		oldestEnded: {"SCAN weir_runs", "SCAN ("}, stuckRuns: {"SCAN r"},

@@ -127,3 +127,48 @@ func runKeepSteps(s *scene) {
 	}
 	s.well()
 }
+
+func runWaitSignalKept(s *scene) {
+	early := signal("a", "early")
+	s.commit(sends(early))
+	s.clock.move(time.Second)
+	a, over := s.leased("a"), s.leased("over")
+	other := starting("b")
+	other.Workflow = refund
+	b := s.lease(other)
+	s.update(parking(s.leased("parked")))
+	s.clock.move(time.Second)
+	told := []*store.Message{signal("a", "1"), signal("a", "2"), signal("b", "3"), signal("parked", "4")}
+	lost := []*store.Message{early, signal("over", "5"), signal("nobody", "6")}
+	s.commit(sends(told...), sends(lost[1:]...), sends(messages(ready, "a1")...)) // that has a key, and is none
+	s.update(ending(over, store.Completed))
+	for range 3 { // what was copied aside is looked at again
+		s.clock.move(1000 * time.Hour)
+		s.prune(store.Retention{Keep: time.Minute})
+	}
+	for i := range told {
+		s.same("Message", s.message(told[i].ID).plain(), told[i])
+	}
+	for _, m := range lost {
+		s.gone(m.ID)
+	}
+	s.listed(ready, "")
+	since := told[0].SentAt
+	first, next, third := heeds(1, "a"), heeds(2, "a"), heeds(1, "b")
+	first.Since, next.After, third.Since = since, told[0].Pos, since
+	s.update(&store.RunUpdate{RunRef: b, Waits: []store.Wait{third}})
+	s.unread(waiting(a, first, next), true)
+	r := s.claimRun("a")
+	s.mailed(r, "1 1, 2 2")
+	s.update(ending(r.RunRef, store.Completed))
+	s.clock.move(time.Minute)
+	s.prune(store.Retention{Keep: time.Hour})
+	s.gone(told[0].ID)
+	s.gone(told[1].ID)
+	s.same("Message", s.message(told[2].ID).plain(), told[2])
+	s.update(ending(b, store.Failed))
+	s.prune(store.Retention{Keep: time.Hour})
+	s.gone(told[2].ID)
+	s.same("Message", s.message(told[3].ID).plain(), told[3])
+	s.well()
+}

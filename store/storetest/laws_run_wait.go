@@ -22,6 +22,7 @@ func runWaitLaws() []Law {
 		{"run-wait/reply", "A wait for a reply is met by the reply to its own request, whatever its key.", runWaitReply},
 		{"run-wait/reply-repeated", "Who repeats a request waits for the reply to the one that was sent, whether it comes or has come.", runWaitReplyRepeated},
 		{"run-wait/signal", "A signal to a run meets its wait like an event, before it or after it.", runWaitSignal},
+		{"run-wait/signal-kept", "A signal to a run that has not ended is kept for its waits, however old, and no longer than the run is unfinished.", runWaitSignalKept},
 		{"run-wait/whole", "The message in the mail is whole, and its queue gets it all the same.", runWaitWhole},
 		{"run-wait/kept", "Mail keeps its message however old, and no longer than it is unread.", runWaitKept},
 		{"run-wait/refused", "What is refused, and what repeats a message, meets no wait.", runWaitRefused},
@@ -319,10 +320,13 @@ func signal(to, word string) *store.Message {
 	return &store.Message{Topic: "orders.stop", Kind: store.KindSignal, Version: 1, Key: to, Body: []byte(word)}
 }
 
+// heeds is record n's wait for a signal to the run.
+func heeds(n int, id string) store.Wait {
+	return store.Wait{N: n, Topic: store.Topic{Name: "orders.stop", Kind: store.KindSignal}, Key: id}
+}
+
 func runWaitSignal(s *scene) {
-	wait := func(id string) store.Wait {
-		return store.Wait{N: 1, Topic: store.Topic{Name: "orders.stop", Kind: store.KindSignal}, Key: id}
-	}
+	wait := func(id string) store.Wait { return heeds(1, id) }
 	s.commit(sends(signal("b", "early")))
 	s.unread(waiting(s.leased("a"), wait("a")), false)
 	s.unread(waiting(s.leased("b"), wait("b")), true)

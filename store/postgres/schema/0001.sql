@@ -57,7 +57,7 @@ create index messages_correlation on weir.messages (correlation) where correlati
 create index messages_origin on weir.messages (origin) where origin is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
--- open batches, copied here when their range of messages is deleted.
+-- open batches, and signals to runs that have not ended, copied here when their range of messages is deleted.
 create table weir.kept (
   topic       integer not null,
   seq         bigint not null,

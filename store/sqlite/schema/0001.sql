@@ -47,7 +47,7 @@ create index weir_messages_correlation on weir_messages (correlation) where corr
 create index weir_messages_origin on weir_messages (origin) where origin is not null;
 
 -- What retention must not forget: messages referred to by deferred, dead or
--- open batches, copied here when their range of messages is deleted.
+-- open batches, and signals to runs that have not ended, copied here when their range of messages is deleted.
 create table weir_kept (
   pos         integer primary key,
   sent_us     integer not null,

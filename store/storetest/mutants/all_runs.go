@@ -114,6 +114,10 @@ func runWaiters() []Mutant {
 		{"does not look back", "run-walk", awaiting(func(w *store.Wait, m *Memory) { w.After = max(w.After, m.newestPos()) })},
 		{"looks back for ever", "run-wait/earlier", awaiting(func(w *store.Wait, _ *Memory) { w.Since = time.Time{} })},
 		{"looks back past what came last", "run-wait/lowest", awaiting(func(w *store.Wait, _ *Memory) { w.After = 0 })},
+		{"takes signals from runs that have not ended", "run-wait/signal-kept", forgetsOld},
+		{"keeps signals for ever", "run-wait/signal-kept", func(s store.Store, _ *Memory) store.Store {
+			return &broken{Store: s, prune: func(r store.Retention) store.Retention { r.Keep = 10_000 * time.Hour; return r }}
+		}},
 		{"looks at topics only", "run-wait/later", awaiting(func(w *store.Wait, _ *Memory) { w.Key = "k" })},
 		{"takes any reply", "run-wait/reply", awaiting(func(w *store.Wait, _ *Memory) { w.Reply, w.Key = 0, "k" })},
 		{"keeps waits that were given up", "run-wait/replaced", updating(func(u *store.RunUpdate, _ *Memory) { u.Unwait = nil })},

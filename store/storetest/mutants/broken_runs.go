@@ -124,6 +124,22 @@ func awaiting(spoil func(w *store.Wait, m *Memory)) func(store.Store, *Memory) s
 	})
 }
 
+// forgetsOld has no wait met by what was sent before something was pruned.
+func forgetsOld(s store.Store, m *Memory) store.Store {
+	b := awaiting(func(w *store.Wait, m *Memory) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		w.After = max(w.After, m.pruned)
+	})(s, m).(*broken)
+	b.prune = func(r store.Retention) store.Retention {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.pruned = m.newest
+		return r
+	}
+	return b
+}
+
 // beginning breaks a copy of each start, and tells what became of it.
 func beginning(spoil func(r *store.RunStart, m *Memory)) func(store.Store, *Memory) store.Store {
 	return func(s store.Store, m *Memory) store.Store {

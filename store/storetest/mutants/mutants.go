@@ -30,7 +30,8 @@ type Memory struct {
 	runs    map[store.RunNo]int64 // their epochs
 	lastRun *store.Run
 	newest  store.Pos
-	asked   int // how often count was called
+	pruned  store.Pos // the newest when something was pruned
+	asked   int       // how often count was called
 }
 
 type batch struct {
