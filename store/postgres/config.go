@@ -92,8 +92,19 @@ func (s *settings) check() error {
 	return errors.Join(errs...)
 }
 
-// mentions reports whether a DSN sets a parameter.
-func mentions(dsn, parameter string) bool { return strings.Contains(dsn, parameter+"=") }
+// mentions reports whether a DSN sets a parameter, in a URL or by keywords.
+func mentions(dsn, parameter string) bool {
+	for rest := dsn; ; {
+		_, after, found := strings.Cut(rest, parameter)
+		if !found {
+			return false
+		}
+		if strings.HasPrefix(strings.TrimLeft(after, " \t\n\r\f\v"), "=") {
+			return true
+		}
+		rest = after
+	}
+}
 
 // text is a statement for the store's schema. Statements are written for the schema weir.
 func (s *Store) text(query string) string {

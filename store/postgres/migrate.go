@@ -172,7 +172,7 @@ func (m *migrator) plan(roles Roles) error {
 	}
 	if meta != nil {
 		if m.have, err = strconv.Atoi(meta["schema"]); err != nil || m.have < 1 {
-			return fmt.Errorf("schema %s has a table meta that is not weir's: use another schema", m.s.schema)
+			return fmt.Errorf("schema %s: %w", m.s.schema, errOthersMeta)
 		}
 	}
 	want := len(m.s.steps)

@@ -213,3 +213,28 @@ func psql(t *testing.T, script string) (string, error) {
 	err = cmd.Run()
 	return out.String(), err
 }
+
+// A table meta that is somebody else's is told of, whatever its columns are.
+func TestMetaOfOthers(t *testing.T) {
+	t.Parallel()
+	for _, columns := range []string{"(key text)", "(k text, v text)"} {
+		schema, _ := freshSchema(t)
+		admin(t, dsn(t), "create schema "+schema, "create table "+schema+".meta "+columns)
+		if _, err := DB(dsn(t), Schema(schema))(t.Context()); err == nil || !strings.Contains(err.Error(), "a table meta that is not weir's") {
+			t.Errorf("open beside a table meta %s = %v, want a refusal that says so", columns, err)
+		}
+	}
+}
+
+// What a DSN sets is seen, however it is written.
+func TestMentions(t *testing.T) {
+	t.Parallel()
+	for at, want := range map[string]bool{
+		"host=a pool_max_conns=3": true, "host = a pool_max_conns = 3": true, "postgres://a/b?pool_max_conns=3": true,
+		"host=a": false, "dbname=pool_max_conns host=a": false, "dbname=pool_max_conns pool_max_conns =3": true,
+	} {
+		if got := mentions(at, "pool_max_conns"); got != want {
+			t.Errorf("mentions(%q) = %t, want %t", at, got, want)
+		}
+	}
+}

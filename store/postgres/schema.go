@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weir-go/weir/store"
 )
@@ -21,6 +22,11 @@ const (
 	sqlMeta    = `select k, v from weir.meta`
 	sqlSetMeta = `insert into weir.meta (k, v) values ($1, $2) on conflict (k) do update set v = excluded.v`
 )
+
+const undefinedColumn = "42703"
+
+// errOthersMeta refuses a schema that somebody else has a table of that name in.
+var errOthersMeta = errors.New("it has a table meta that is not weir's: use another schema")
 
 var errNoJournal = errors.New("the schema holds no journal: name the schema of a service that uses weir, or make one: weir migrate up does, and so does a service that starts and may")
 
@@ -84,16 +90,16 @@ func (s *Store) readMeta(ctx context.Context, tx pgx.Tx) (map[string]string, err
 	if err := tx.QueryRow(ctx, sqlHasMeta, s.schema).Scan(&there); err != nil || !there {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, s.text(sqlMeta))
-	if err != nil {
-		return nil, err
-	}
+	rows, _ := tx.Query(ctx, s.text(sqlMeta)) // its error is that of its rows
 	meta := map[string]string{}
 	var k, v string
-	_, err = pgx.ForEachRow(rows, []any{&k, &v}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&k, &v}, func() error {
 		meta[k] = v
 		return nil
 	})
+	if fault, ok := errors.AsType[*pgconn.PgError](err); ok && fault.Code == undefinedColumn {
+		err = errors.Join(errOthersMeta, err)
+	}
 	return meta, err
 }
 
