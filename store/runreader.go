@@ -68,6 +68,7 @@ type RunCount struct {
 	State    RunState
 	Count    int64
 	Oldest   time.Time // the start of the oldest of them
+	Since    time.Time // ready: since when the first of them is, of those that have not crashed; zero: none
 }
 
 // RunStory is a run and all that happened to it.

@@ -21,6 +21,7 @@ type workflowView struct {
 	Failed      int64  `json:"failed"`
 	Cancelled   int64  `json:"cancelled"`
 	OldestAt    stamp  `json:"oldest_at"` // the start of the oldest that has not ended
+	readySince  time.Time
 }
 
 // viewWorkflows turns counts, which come by workflow, into a row each.
@@ -34,6 +35,7 @@ func viewWorkflows(counts []weir.RunCount) []workflowView {
 		switch c.State {
 		case weir.RunReady:
 			v.Ready += c.Count
+			v.readySince = c.Since
 		case weir.RunRunning:
 			v.Running += c.Count
 		case weir.RunWaiting:
@@ -134,11 +136,25 @@ func (s *state) runProblems() []problemView {
 	return out
 }
 
+// unregistered says whether no process seems to register a workflow, which is the running one's by its name.
+func (s *state) unregistered(v workflowView) bool {
+	return v.Ready > 0 && v.Running == 0 && !v.readySince.IsZero() && s.now.Sub(v.readySince) > handlerPatience && s.now.Sub(s.process.StartedAt) > handlerPatience
+}
+
 // unworkedRuns are runs that are ready, and that nobody works.
 func (s *state) unworkedRuns() []problemView {
 	var out []problemView
 	for _, v := range s.workflows {
-		if v.Ready == 0 || s.running && s.owns(v.Workflow) {
+		if s.running && s.owns(v.Workflow) {
+			if s.unregistered(v) {
+				out = append(out, problemView{
+					fmt.Sprintf("%s of %s could go on for %s, and none is worked", plural(v.Ready, "run"), v.Workflow, s.now.Sub(v.readySince).Round(time.Second)),
+					"see that the service which owns it registers the workflow (weir.Register) before it runs; weir run ls --workflow " + v.Workflow + " --state ready",
+				})
+			}
+			continue
+		}
+		if v.Ready == 0 {
 			continue
 		}
 		problem := problemView{fmt.Sprintf("no process works the store, and %s of %s could go on", plural(v.Ready, "run"), v.Workflow),

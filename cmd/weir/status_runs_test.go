@@ -47,3 +47,26 @@ func TestStatusRunsText(t *testing.T) {
 		t.Errorf("workflow = %v, want 7 that need a person, the oldest of a minute past seven", v)
 	}
 }
+
+// Runs that are ready for long while none of their workflow is worked are told of: nobody registers it, it seems.
+func TestStatusWithoutAWorkflow(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	count := func(workflow string, state weir.RunState, since time.Duration) weir.RunCount {
+		return weir.RunCount{Workflow: workflow, State: state, Count: 2, Oldest: now.Add(-24 * time.Hour), Since: now.Add(-since)}
+	}
+	crashed := count("orders.crashed", weir.RunReady, 0)
+	crashed.Since = time.Time{}
+	s := state{now: now, running: true, process: &weir.Process{Owns: []string{"orders"}, StartedAt: now.Add(-time.Hour)}, workflows: viewWorkflows([]weir.RunCount{
+		count("orders.busy", weir.RunReady, 5*time.Minute), count("orders.busy", weir.RunRunning, 0), crashed,
+		count("orders.forgotten", weir.RunReady, 90*time.Second), count("orders.new", weir.RunReady, time.Second), count("orders.waits", weir.RunWaiting, 0),
+	})}
+	problems := s.unworked()
+	if len(problems) != 1 || problems[0].What != "2 runs of orders.forgotten could go on for 1m30s, and none is worked" {
+		t.Errorf("problems = %v, want one about orders.forgotten", problems)
+	}
+	s.process.StartedAt = now
+	if problems := s.unworked(); len(problems) != 0 {
+		t.Errorf("problems = %v, want none of a process that has begun just now", problems)
+	}
+}

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	askCountSpans = `select w.id, s.i, r.n, r.lowest from weir.workflows w
+	askCountSpans = `select w.id, s.i, r.n, r.lowest, r.wake from weir.workflows w
 		cross join unnest($1::bigint[], $2::bigint[]) with ordinality as s(lo, hi, i)
 		cross join lateral (
-			select count(*) as n, coalesce(min(no), 0) as lowest from weir.runs where workflow = w.id and wake >= s.lo and wake <= s.hi) r
+			select count(*) as n, coalesce(min(no), 0) as lowest, coalesce(min(wake), 0) as wake from weir.runs where workflow = w.id and wake >= s.lo and wake <= s.hi) r
 		where r.n > 0`
 	askCountEnded = `select w.id, w.completed + coalesce(sum(y.done), 0)::bigint, w.failed + coalesce(sum(y.gone), 0)::bigint,
 			w.cancelled + coalesce(sum(y.died), 0)::bigint
@@ -70,15 +70,19 @@ func countUnfinished(t *tx, counted map[tallyKey]*store.RunCount) error {
 	from, to := ends(spans)
 	lowest := map[tallyKey]int64{}
 	err := t.get(askCountSpans, func(read scan) error {
-		var workflow, i, n, low int64
-		if err := read(&workflow, &i, &n, &low); err != nil {
+		var workflow, i, n, low, wake int64
+		if err := read(&workflow, &i, &n, &low, &wake); err != nil {
 			return err
 		}
 		key := tallyKey{workflow, states[i-1]}
 		if counted[key] == nil {
 			counted[key], lowest[key] = &store.RunCount{}, low
 		}
-		counted[key].Count += n
+		c := counted[key]
+		c.Count += n
+		if since, ok := runwake.SinceFirst(spans[i-1], wake); ok && (c.Since.IsZero() || at(since).Before(c.Since)) {
+			c.Since = at(since)
+		}
 		lowest[key] = min(lowest[key], low)
 		return nil
 	}, from, to)

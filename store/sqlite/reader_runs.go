@@ -237,7 +237,7 @@ func outcomeOf(state store.RunState) store.Outcome {
 }
 
 const (
-	countSpan  = `select count(*), coalesce(min(no), 0) from weir_runs indexed by weir_runs_wake where workflow = ?1 and wake >= ?2 and wake <= ?3`
+	countSpan  = `select count(*), coalesce(min(no), 0), coalesce(min(wake), 0) from weir_runs indexed by weir_runs_wake where workflow = ?1 and wake >= ?2 and wake <= ?3`
 	startedAt  = `select started_us from weir_runs where no = ?1`
 	countEnded = `select completed, failed, cancelled from weir_workflows where id = ?1`
 	// The oldest are among the first runs kept.
@@ -282,6 +282,9 @@ func countState(c *conn, workflow int64, spans []runwake.Span) (n store.RunCount
 			if st.ColumnInt64(0) > 0 {
 				n.Count += st.ColumnInt64(0)
 				oldest = min(oldest, st.ColumnInt64(1))
+				if since, ok := runwake.SinceFirst(s, st.ColumnInt64(2)); ok && (n.Since.IsZero() || at(since).Before(n.Since)) {
+					n.Since = at(since)
+				}
 			}
 			return nil
 		})

@@ -16,6 +16,7 @@ func runReadLaws() []Law {
 		{"run-read/states", "A run's state says what it is to a person: ready, running, waiting, needs-person, or how it ended.", runReadStates},
 		{"run-read/reasons", "A row tells why: what its open records wait for, why it is parked, how it failed.", runReadReasons},
 		{"run-read/counts", "Counts are by workflow and state, with the start of the oldest.", runReadCounts},
+		{"run-read/since", "Counts say since when the first of the runs that are ready is, of those that have not crashed.", runReadSince},
 		{"run-read/story", "A story is the run as it was started, with its records, waits, unread mail, locks and children.", runReadStory},
 		{"run-read/late", "Replies that came after their run had stopped to wait for them are told.", runReadLate},
 		{"run-read/ambiguous", "An ID that one workflow has is found without it; one that several have is refused with their names.", runReadAmbiguous},
@@ -176,6 +177,39 @@ func runReadCounts(s *scene) {
 			s.Errorf("Counts(): %d of %s, want none", n, what)
 		}
 	}
+}
+
+func runReadSince(s *scene) {
+	since := func(state store.RunState, want time.Time) {
+		s.Helper()
+		got, err := s.store.Reader().Runs().Counts(s.ctx())
+		if err != nil {
+			s.Fatalf("Counts() = %v, want nil", err)
+		}
+		for _, c := range got {
+			if c.State == state && !c.Since.Equal(want) {
+				s.Errorf("Counts(): the first of %s is so since %s, want %s", state, c.Since, want)
+			}
+		}
+	}
+	began := s.clock.Now()
+	a, b := s.leased("a"), s.leased("b")
+	s.leased("crashes")
+	due := began.Add(2 * time.Minute)
+	s.update(sleeping(a, due))
+	s.update(waiting(b, awaits(1, "k")))
+	since(store.RunWaiting, time.Time{})
+	since(store.RunRunning, time.Time{})
+	s.crash() // in which that one was leased
+	since(store.RunReady, time.Time{})
+	s.clock.move(3 * time.Minute)
+	since(store.RunReady, due)
+	s.send(ready, "k1")
+	since(store.RunReady, due)
+	s.claimRuns(1, "a")
+	since(store.RunReady, s.clock.Now())
+	s.clock.move(time.Minute)
+	since(store.RunReady, s.clock.Now().Add(-time.Minute))
 }
 
 func runReadStory(s *scene) {

@@ -73,6 +73,12 @@ func Claimable(suspects bool, now int64) (ready, due Span) {
 	return Span{Ready, Leased - 1}, Span{Until, Until | now}
 }
 
+// SinceFirst is since when the first run of a span of SpansOf is ready, by the lowest wake reason there is in it, µs.
+// False of those that have crashed, which are claimed in another order, and of those that are not ready.
+func SinceFirst(s Span, lowest int64) (since int64, ok bool) {
+	return Since(lowest), s.From == Until || s.From == Ready
+}
+
 // Since is since when a run with a wake reason of a claim's spans is ready, µs.
 func Since(wake int64) int64 {
 	if wake < 0 {

@@ -261,6 +261,7 @@ func runKeepers() []Mutant {
 		{"lists locks under one fence", "run-lock/fences", telling(func(r store.RunReader) store.RunReader { return level{r} })},
 		{"lists locks under one fence", "run-walk", telling(func(r store.RunReader) store.RunReader { return level{r} })},
 		{"says that nothing ends", "run-update/ended", telling(func(r store.RunReader) store.RunReader { return endless{r} })},
+		{"counts from the start how long runs are ready", "run-read/since", telling(func(r store.RunReader) store.RunReader { return impatient{r} })},
 		{"counts the ended with the waiting", "run-read/counts", telling(func(r store.RunReader) store.RunReader { return crowded{r} })},
 	}
 }

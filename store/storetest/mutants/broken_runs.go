@@ -305,6 +305,17 @@ func (r endless) Ends(ctx context.Context, runs []store.RunNo) ([]store.RunEnd, 
 	return nil, nil
 }
 
+// impatient is a reader that takes the start of a run for when it got ready.
+type impatient struct{ store.RunReader }
+
+func (r impatient) Counts(ctx context.Context) ([]store.RunCount, error) {
+	all, err := r.RunReader.Counts(ctx)
+	for i := range all {
+		all[i].Since = all[i].Oldest
+	}
+	return all, err
+}
+
 // crowded is a reader that counts the ended with the waiting.
 type crowded struct{ store.RunReader }
 
