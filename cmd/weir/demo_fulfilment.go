@@ -47,12 +47,14 @@ type demoFulfilmentResult struct {
 	Unaccounted         int                 `json:"unaccounted"`
 	ChargedFailed       int                 `json:"charged_failed"`
 	UninvoicedCompleted int                 `json:"uninvoiced_completed"`
+	InvoicedFailed      int                 `json:"invoiced_failed"`
 	UnreservedCompleted int                 `json:"unreserved_completed"`
 	StockLeaked         int                 `json:"stock_leaked"`
 	Unmailed            int                 `json:"unmailed"`
 	MailsLost           int                 `json:"mails_lost"`
 	LinesLeftOut        int                 `json:"lines_left_out"`
 	ChargesUnanswered   int                 `json:"charges_unanswered"`
+	ChargesRefunded     int                 `json:"charges_refunded"`
 	InvoicesRefused     int                 `json:"invoices_refused"`
 	KillsOf             map[string]int      `json:"kills_of"`
 	Lists               []fulfilment.Listed `json:"lists"`
@@ -185,6 +187,7 @@ func (d *fulfilmentDemo) count(ctx context.Context) (_ *demoFulfilmentResult, er
 		InvoicesDouble: n.InvoicesDouble, Omissions: n.Omissions, Kills: d.kills[ofProcesses].done,
 		Failed: n.Failed, Refused: n.Refused, Unaccounted: n.Unaccounted, ChargedFailed: n.ChargedFailed,
 		UninvoicedCompleted: n.UninvoicedCompleted, UnreservedCompleted: n.UnreservedCompleted, StockLeaked: n.StockLeaked, Unmailed: n.Unmailed, MailsLost: n.MailsLost,
+		InvoicedFailed: n.InvoicedFailed, ChargesRefunded: n.ChargesRefunded,
 		LinesLeftOut: n.LinesLeftOut, ChargesUnanswered: n.ChargesUnanswered, InvoicesRefused: n.InvoicesRefused,
 		KillsOf: d.killed, Lists: append([]fulfilment.Listed{}, n.Lists...), count: n,
 		demoRunResult: d.result(),
@@ -201,9 +204,9 @@ func (c *demoFulfilmentCmd) summary(w *tabwriter.Writer, r *demoFulfilmentResult
 			fmt.Fprintf(w, "%s\t%d\t%s\n", strings.ReplaceAll(list.name, "-", " "), list.n, first(r.count.Reasons(list.name)))
 		}
 	}
-	fmt.Fprintf(w, "charged once\t%d\t%d of these charges were never answered, or with an error\n", r.ChargedOnce, r.ChargesUnanswered)
+	fmt.Fprintf(w, "charged once\t%d\t%d of these charges were never answered, or with an error; %d were given back\n", r.ChargedOnce, r.ChargesUnanswered, r.ChargesRefunded)
 	fmt.Fprintf(w, "charged twice\t%d\t%d completed uncharged, %d charged in vain\n", r.ChargedTwice, r.UnchargedCompleted, r.ChargedFailed)
-	fmt.Fprintf(w, "invoices double\t%d\t%d asked for again, and there they were\n", r.InvoicesDouble, r.InvoicesRefused)
+	fmt.Fprintf(w, "invoices double\t%d\t%d asked for again, and there they were; %d in vain\n", r.InvoicesDouble, r.InvoicesRefused, r.InvoicedFailed)
 	fmt.Fprintf(w, "stock leaked\t%d\t%d completed without stock\n", r.StockLeaked, r.UnreservedCompleted)
 	fmt.Fprintf(w, "omissions\t%d\tmails that were given up; %d of them were not sent, %d others were lost\n", r.Omissions, r.Unmailed-r.MailsLost, r.MailsLost)
 	fmt.Fprintf(w, "kills\t%d\t%s\n", r.Kills, strings.TrimSpace(killsText(r.KillsOf)+" "+r.text()))

@@ -2,11 +2,14 @@
 // systems that are not ours (package outside), over a network on which each of them may fail.
 //
 //	stock-available   wait until the warehouse has what is ordered
-//	reserve-stock     once, or it has been done before; given back if the run fails
-//	charge-card       never twice: the provider refuses no duplicate
-//	create-invoice    billing may say that there is one
+//	reserve-stock     once, or it has been done before; undone by release-stock
+//	charge-card       never twice: the provider refuses no duplicate; undone by refund-charge
+//	create-invoice    billing may say that there is one; undone by credit-invoice
 //	send-mail         may fail: the order does not
-//	close-order       a row of our own, in the transaction of the step
+//	close-order       a row of our own, in the transaction of the step; undone by call-off-order
+//
+// What is to be undone, when a run fails or is cancelled, is told to the others by the order, and they take it for what was
+// done and for what may still be on its way to them. So it can be asked for twice, and when nothing was done.
 //
 // The process may be killed at any moment, and so may the systems: started again, it starts a
 // run for each order again, which does nothing for those that are there, and each run

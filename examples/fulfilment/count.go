@@ -14,18 +14,19 @@ type Files struct{ Warehouse, Payments, Billing, Mail string }
 type Count struct {
 	Orders      int // in the book
 	Completed   int
-	Failed      int // for a reason: the card was declined
+	Failed      int // for a reason: the card was declined, or the run was cancelled
 	Refused     int // at the start: no line of it can be fulfilled
 	NeedsPerson int // parked until somebody decides
 	Waiting     int // not at an end
 	Unaccounted int // nowhere to be found; and those of which engine and shop say different things
 
-	ChargedOnce         int // orders with one charge
+	ChargedOnce         int // orders with one charge, be it given back
 	ChargedTwice        int // with more
-	UnchargedCompleted  int // completed without one
-	ChargedFailed       int // failed or refused, with one
+	UnchargedCompleted  int // completed without one, or it is given back
+	ChargedFailed       int // failed or refused, with one that is not given back
 	InvoicesDouble      int // orders with more than one invoice
-	UninvoicedCompleted int // completed without one
+	UninvoicedCompleted int // completed without one, or there is a credit note
+	InvoicedFailed      int // failed or refused, with one and no credit note
 	StockLeaked         int // reservations of failed or refused orders
 	UnreservedCompleted int // completed without one
 	Omissions           int // completed, and the mail given up
@@ -34,6 +35,7 @@ type Count struct {
 
 	LinesLeftOut      int // bad lines, of all orders
 	ChargesUnanswered int // charges whose caller got no answer, or an error
+	ChargesRefunded   int // charges that are given back
 	InvoicesRefused   int // invoices asked for that there were
 	Declines          int // charges that were declined
 	Lists             []Listed
@@ -48,7 +50,7 @@ type Listed struct {
 
 // Wrong says that what must never be, is: or that an order is nowhere.
 func (c *Count) Wrong() bool {
-	return c.ChargedTwice+c.UnchargedCompleted+c.ChargedFailed+c.InvoicesDouble+c.UninvoicedCompleted+
+	return c.ChargedTwice+c.UnchargedCompleted+c.ChargedFailed+c.InvoicesDouble+c.UninvoicedCompleted+c.InvoicedFailed+
 		c.StockLeaked+c.UnreservedCompleted+c.MailsLost+c.Unaccounted+c.Waiting > 0
 }
 
@@ -68,6 +70,7 @@ type fate struct{ list, reason string }
 // world is what the outside systems' files say, by order.
 type world struct {
 	charges, invoices, reservations, mails map[string]int
+	refunds, credits                       map[string]int // of charges and of invoices, each one once
 }
 
 // shop is what the shop has in its book, by order.
@@ -86,8 +89,8 @@ func tally(orders []string, runs map[string]fate, s shop, w world) *Count {
 		switch f.list {
 		case listCompleted:
 			c.Completed++
-			c.UnchargedCompleted += one(charges == 0)
-			c.UninvoicedCompleted += one(invoices == 0)
+			c.UnchargedCompleted += one(charges == w.refunds[id])
+			c.UninvoicedCompleted += one(invoices == w.credits[id])
 			c.UnreservedCompleted += one(reserved == 0)
 			c.Omissions += s.omitted[id]
 			c.Unmailed += one(w.mails[id] == 0)
@@ -95,7 +98,8 @@ func tally(orders []string, runs map[string]fate, s shop, w world) *Count {
 		case listFailed, listRefused:
 			c.Failed += one(f.list == listFailed)
 			c.Refused += one(f.list == listRefused)
-			c.ChargedFailed += one(charges > 0)
+			c.ChargedFailed += one(charges > w.refunds[id])
+			c.InvoicedFailed += one(invoices > w.credits[id])
 			c.StockLeaked += one(reserved > 0)
 		case listNeedsPerson:
 			c.NeedsPerson++
@@ -116,8 +120,8 @@ func tally(orders []string, runs map[string]fate, s shop, w world) *Count {
 	for _, id := range orders {
 		known[id] = true
 	}
-	for id := range w.charges {
-		c.ChargedFailed += one(!known[id])
+	for id, charges := range w.charges {
+		c.ChargedFailed += one(!known[id] && charges > w.refunds[id])
 	}
 	return c
 }

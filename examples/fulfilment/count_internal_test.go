@@ -18,7 +18,7 @@ func TestTally(t *testing.T) {
 		}
 		return map[string]fate{"a": completed, "b": completed, "c": failed}, map[string]fate{
 			"a": completed, "b": completed, "c": failed, "d": {listRefused, "no item"},
-		}, world{charges, invoices, reservations, mails}
+		}, world{charges: charges, invoices: invoices, reservations: reservations, mails: mails, refunds: map[string]int{}, credits: map[string]int{}}
 	}
 	base := Count{
 		Orders: 4, Completed: 2, Failed: 1, Refused: 1, ChargedOnce: 2, Omissions: 1,
@@ -34,10 +34,17 @@ func TestTally(t *testing.T) {
 		{"charged twice", func(_, _ map[string]fate, w world) { w.charges["a"] = 2 }, func(c *Count) { c.ChargedOnce, c.ChargedTwice = 1, 1 }, true},
 		{"completed uncharged", func(_, _ map[string]fate, w world) { delete(w.charges, "b") }, func(c *Count) { c.ChargedOnce, c.UnchargedCompleted = 1, 1 }, true},
 		{"failed and charged", func(_, _ map[string]fate, w world) { w.charges["c"] = 1 }, func(c *Count) { c.ChargedOnce, c.ChargedFailed = 3, 1 }, true},
+		{"failed, charged and given back", func(_, _ map[string]fate, w world) { w.charges["c"], w.refunds["c"] = 1, 1 }, func(c *Count) { c.ChargedOnce = 3 }, false},
+		{"failed, charged twice and given back once", func(_, _ map[string]fate, w world) { w.charges["c"], w.refunds["c"] = 2, 1 }, func(c *Count) { c.ChargedTwice, c.ChargedFailed = 1, 1 }, true},
+		{"completed and given back", func(_, _ map[string]fate, w world) { w.refunds["a"] = 1 }, func(c *Count) { c.UnchargedCompleted = 1 }, true},
 		{"refused and charged", func(_, _ map[string]fate, w world) { w.charges["d"] = 1 }, func(c *Count) { c.ChargedOnce, c.ChargedFailed = 3, 1 }, true},
 		{"charged for no order", func(_, _ map[string]fate, w world) { w.charges["x"] = 1 }, func(c *Count) { c.ChargedFailed = 1 }, true},
+		{"charged for no order and given back", func(_, _ map[string]fate, w world) { w.charges["x"], w.refunds["x"] = 1, 1 }, func(c *Count) {}, false},
 		{"invoiced twice", func(_, _ map[string]fate, w world) { w.invoices["a"] = 2 }, func(c *Count) { c.InvoicesDouble = 1 }, true},
 		{"completed without invoice", func(_, _ map[string]fate, w world) { delete(w.invoices, "a") }, func(c *Count) { c.UninvoicedCompleted = 1 }, true},
+		{"completed and credited", func(_, _ map[string]fate, w world) { w.credits["a"] = 1 }, func(c *Count) { c.UninvoicedCompleted = 1 }, true},
+		{"failed and invoiced", func(_, _ map[string]fate, w world) { w.invoices["c"] = 1 }, func(c *Count) { c.InvoicedFailed = 1 }, true},
+		{"failed, invoiced and credited", func(_, _ map[string]fate, w world) { w.invoices["c"], w.credits["c"] = 1, 1 }, func(c *Count) {}, false},
 		{"completed without stock", func(_, _ map[string]fate, w world) { delete(w.reservations, "a") }, func(c *Count) { c.UnreservedCompleted = 1 }, true},
 		{"failed with stock", func(_, _ map[string]fate, w world) { w.reservations["c"] = 1 }, func(c *Count) { c.StockLeaked = 1 }, true},
 		{"a mail given up and not sent", func(_, _ map[string]fate, w world) { delete(w.mails, "b") }, func(c *Count) { c.Unmailed = 1 }, false},

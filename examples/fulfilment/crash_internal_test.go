@@ -2,6 +2,7 @@ package fulfilment
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,66 @@ import (
 // invoice, and is reserved or given back.
 func TestCrashesEverywhere(t *testing.T) {
 	weirtest.CrashEverywhere(t, threeOrders((*Shop).fulfil))
+}
+
+// TestCancelsEverywhere: wherever a run is cancelled, and wherever the process crashes then, what was done is undone: the money
+// is given back, the invoice has a credit note, and the stock is free again.
+func TestCancelsEverywhere(t *testing.T) {
+	weirtest.CrashEverywhere(t, cancelled((*Shop).fulfil))
+}
+
+// A workflow that does not give the money back keeps it when it is cancelled.
+func TestCancelsFindAMissingRefund(t *testing.T) {
+	report := weirtest.CrashReport(t, cancelled(func(s *Shop, r *weir.Run, o Order) (Receipt, error) {
+		charge, err := weir.Once(r, "charge-card", func(ctx context.Context) (Charge, error) {
+			return s.out.Payments.Charge(ctx, weir.IdempotencyKey(ctx), o)
+		}, s.findCharge)
+		if err != nil {
+			return Receipt{}, err
+		}
+		return Receipt{Charge: charge.ID}, s.close(r, o.ID, stateFulfilled, Receipt{Charge: charge.ID}, "")
+	}))
+	found := false
+	for _, f := range report.Faults {
+		found = found || f.What == "charge order-2 happened once and is not undone"
+	}
+	if !found {
+		t.Errorf("that order-2's charge is kept is not found: %s", report)
+	}
+}
+
+// cancelled is a scenario of one order, whose charge is made and not answered, that is cancelled.
+func cancelled(fulfil func(*Shop, *weir.Run, Order) (Receipt, error)) func(*testing.T, *weirtest.World) weirtest.Scenario {
+	return func(t *testing.T, w *weirtest.World) weirtest.Scenario {
+		out := newOutside(w)
+		db := shopTables(t, w.File)
+		shop := func(eng *weir.Engine) *Shop {
+			return &Shop{eng: eng, db: db, out: out.systems(), menu: AnyItem, log: slog.New(slog.DiscardHandler)}
+		}
+		return weirtest.Scenario{
+			Config: weir.Config{Owns: []string{"orders", "warehouse"}},
+			Register: func(eng *weir.Engine) {
+				s := shop(eng)
+				weir.Register(eng, Fulfil, func(r *weir.Run, o Order) (Receipt, error) { return fulfil(s, r, o) },
+					patient(), weir.Timeout(attemptMax))
+			},
+			Act: func(ctx context.Context, e *weirtest.Engine) error {
+				return shop(e.Engine).TakeAll(ctx, []Want{{ID: 2, Lines: []WantLine{{Row: 3, Item: "102"}}}})
+			},
+			Look: func(ctx context.Context, e *weirtest.Engine) error {
+				book, err := bookFates(ctx, db.DB)
+				if err != nil {
+					return err
+				}
+				runs, err := runFates(ctx, db)
+				if f := judge(runs["order-2"], book["order-2"]); f.list != listFailed { // as a cancelled one's is
+					w.Effect(f.list, "order-2")
+				}
+				return err
+			},
+			Cancels: true,
+		}
+	}
 }
 
 // A workflow that takes a charge for a step like any other charges twice.
@@ -136,12 +197,16 @@ type outsiders struct {
 	reserved map[string]string            // state, by order
 	charges  map[string]map[string]any    // by key
 	invoices map[string]map[string]string // by order
+	taken    map[string]int               // charges that are not given back, by order
+	off      map[string]bool              // orders of which all charges are given back
+	credited map[string]bool              // orders
 }
 
 func newOutside(w *weirtest.World) *outsiders {
 	return &outsiders{
 		world: w, began: time.Now(),
 		reserved: map[string]string{}, charges: map[string]map[string]any{}, invoices: map[string]map[string]string{},
+		taken: map[string]int{}, off: map[string]bool{}, credited: map[string]bool{},
 	}
 }
 
@@ -177,9 +242,9 @@ func (o *outsiders) RoundTrip(r *http.Request) (*http.Response, error) {
 	case "warehouse":
 		status, answer = o.warehouse(r.Method, r.URL.Path, id)
 	case "payments":
-		status, answer = o.payments(r, body)
+		status, answer = o.payments(r, id, body)
 	case "billing":
-		status, answer = o.billing(fmt.Sprint(body["order"]))
+		status, answer = o.billing(r.Method, cmp.Or(id, fmt.Sprint(body["order"])))
 	case "mail":
 		o.world.Repeatable("mail", fmt.Sprint(body["order"])) // who orders does not mind two
 		status = http.StatusAccepted
@@ -203,7 +268,7 @@ func (o *outsiders) warehouse(method, path, id string) (int, any) {
 		return http.StatusOK, map[string]any{"free": 1000}
 	case method == http.MethodDelete:
 		if o.reserved[id] == "reserved" {
-			o.world.Effect("release", id)
+			o.world.Undo("reserve", id)
 		}
 		o.reserved[id] = "released"
 		return http.StatusNoContent, nil
@@ -219,8 +284,12 @@ func (o *outsiders) warehouse(method, path, id string) (int, any) {
 func refused(what string) map[string]string { return map[string]string{"error": what} }
 
 // payments refuses no duplicate.
-func (o *outsiders) payments(r *http.Request, body map[string]any) (int, any) {
-	if r.Method == http.MethodGet {
+func (o *outsiders) payments(r *http.Request, id string, body map[string]any) (int, any) {
+	switch r.Method {
+	case http.MethodPut:
+		o.refund(id)
+		return http.StatusNoContent, nil
+	case http.MethodGet:
 		if c := o.charges[r.URL.Query().Get("key")]; c != nil {
 			return http.StatusOK, c
 		}
@@ -231,16 +300,37 @@ func (o *outsiders) payments(r *http.Request, body map[string]any) (int, any) {
 		return http.StatusPaymentRequired, refused("declined")
 	}
 	o.world.Effect("charge", order)
+	o.taken[order]++
 	key := fmt.Sprint(body["key"])
 	first := o.charges[key] == nil
 	o.charges[key] = map[string]any{"id": "ch-" + order, "key": key, "order": order, "cents": body["cents"]}
+	if o.off[order] {
+		o.refund(order)
+	}
 	if order == "order-2" && first {
 		return 0, nil
 	}
 	return http.StatusCreated, o.charges[key]
 }
 
-func (o *outsiders) billing(order string) (int, any) {
+// refund gives back what is charged, now and later.
+func (o *outsiders) refund(order string) {
+	for o.off[order] = true; o.taken[order] > 0; o.taken[order]-- {
+		o.world.Undo("charge", order)
+	}
+}
+
+func (o *outsiders) billing(method, order string) (int, any) {
+	switch {
+	case method == http.MethodPut:
+		if o.invoices[order] != nil && !o.credited[order] {
+			o.world.Undo("invoice", order)
+		}
+		o.credited[order] = true
+		return http.StatusNoContent, nil
+	case o.credited[order]:
+		return http.StatusGone, refused("credited")
+	}
 	if i := o.invoices[order]; i != nil {
 		return http.StatusConflict, i
 	}

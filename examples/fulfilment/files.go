@@ -13,7 +13,9 @@ import (
 
 const (
 	sqlCharges      = `select ordered, count(*) from charges group by ordered`
+	sqlRefunds      = `select c.ordered, count(*) from refunds r join charges c on c.id = r.charge group by c.ordered`
 	sqlInvoices     = `select ordered, count(*) from invoices group by ordered`
+	sqlCredits      = `select i.ordered, count(*) from invoices i join credit_notes using (ordered) group by i.ordered`
 	sqlReservations = `select ordered, 1 from reservations where state = 'reserved'`
 	sqlMails        = `select ordered, count(*) from mails group by ordered`
 	sqlSilent       = `select '', count(*) from charges where silent`
@@ -79,16 +81,20 @@ func CountAll(ctx context.Context, db *database.Database, f Files, orders []stri
 	}
 	own, ownErr := tablesOf(ctx, db.DB, sqlLeftOut, sqlOmitted)
 	warehouse, warehouseErr := tables(ctx, f.Warehouse, sqlReservations)
-	payments, paymentsErr := tables(ctx, f.Payments, sqlCharges, sqlSilent, sqlDeclines)
-	billing, billingErr := tables(ctx, f.Billing, sqlInvoices, sqlAsked)
+	payments, paymentsErr := tables(ctx, f.Payments, sqlCharges, sqlSilent, sqlDeclines, sqlRefunds)
+	billing, billingErr := tables(ctx, f.Billing, sqlInvoices, sqlAsked, sqlCredits)
 	mail, mailErr := tables(ctx, f.Mail, sqlMails)
 	if err := errors.Join(ownErr, mailErr, warehouseErr, paymentsErr, billingErr); err != nil {
 		return nil, err
 	}
 	c := tally(orders, ended, shop{book: book, omitted: own[1]}, world{
 		charges: payments[0], invoices: billing[0], reservations: warehouse[0], mails: mail[0],
+		refunds: payments[3], credits: billing[2],
 	})
 	c.LinesLeftOut = own[0][""]
+	for _, n := range payments[3] {
+		c.ChargesRefunded += n
+	}
 	c.ChargesUnanswered, c.Declines, c.InvoicesRefused = payments[1][""], payments[2][""], billing[1][""]
 	return c, nil
 }

@@ -49,6 +49,7 @@ const (
 	sqlTakeOrder = `insert into orders_book (id, state, cents, reason) values ($1, $2, $3, $4) on conflict (id) do nothing`
 	sqlLeaveOut  = `insert into orders_left_out (line, ordered, reason) values ($1, $2, $3) on conflict (line) do nothing`
 	sqlClose     = `update orders_book set state = $1, charge = $2, invoice = $3, mailed = $4, reason = $5 where id = $6`
+	sqlCallOff   = `update orders_book set state = $1, reason = $2, charge = '', invoice = '' where id = $3 and state <> $1`
 	sqlBook      = `select id, state, reason from orders_book`
 	sqlProgress  = `select (select count(*) from orders_book), (select count(*) from orders_book where state = 'open')`
 )

@@ -47,7 +47,7 @@ func (w *Warehouse) Reserve(ctx context.Context, o Order) error {
 	return err
 }
 
-// Release gives back what is reserved for an order, if anything is.
+// Release gives back what is reserved for an order, if anything is. Nothing will be afterwards.
 func (w *Warehouse) Release(ctx context.Context, order string) error {
 	_, err := w.ask(ctx, request{method: http.MethodDelete, path: "/reservations" + segment(order)})
 	return err
@@ -92,6 +92,12 @@ func (p *Payments) Find(ctx context.Context, key string) (Charge, error) {
 	return c, err
 }
 
+// Refund gives back what was charged for an order, if anything was, and what a charge takes that is still on its way.
+func (p *Payments) Refund(ctx context.Context, order string) error {
+	_, err := p.ask(ctx, request{method: http.MethodPut, path: "/refunds" + segment(order)})
+	return err
+}
+
 // Billing is the billing system.
 type Billing struct{ client }
 
@@ -111,6 +117,12 @@ func (b *Billing) Create(ctx context.Context, key string, o Order) (Invoice, err
 		err = ErrInvoiceExists
 	}
 	return i, err
+}
+
+// Credit writes a credit note over an order's invoice, if there is one. There will be none afterwards.
+func (b *Billing) Credit(ctx context.Context, order string) error {
+	_, err := b.ask(ctx, request{method: http.MethodPut, path: "/credit-notes" + segment(order)})
+	return err
 }
 
 // Mail is the mail service.

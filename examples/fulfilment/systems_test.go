@@ -105,6 +105,14 @@ func TestClients(t *testing.T) {
 	if there, err := s.Billing.Create(ctx, "k", soup); there != invoice || !errors.Is(err, fulfilment.ErrInvoiceExists) {
 		t.Errorf("Create again = %+v, %v, want the same invoice and ErrInvoiceExists", there, err)
 	}
+	for range 2 {
+		if err := errors.Join(s.Payments.Refund(ctx, soup.ID), s.Billing.Credit(ctx, soup.ID), s.Payments.Refund(ctx, "o/2"), s.Billing.Credit(ctx, "o/2")); err != nil {
+			t.Errorf("Refund and Credit, of an order and of none = %v, want nil", err)
+		}
+	}
+	if _, err := s.Billing.Create(ctx, "k", soup); err == nil || errors.Is(err, fulfilment.ErrInvoiceExists) {
+		t.Errorf("Create after Credit = %v, want that it is credited", err)
+	}
 	if err := s.Mail.Send(ctx, "order-1", "thank you"); err != nil {
 		t.Errorf("Send = %v, want nil", err)
 	}

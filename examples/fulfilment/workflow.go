@@ -27,8 +27,10 @@ func patient() weir.Retry {
 	return weir.Retry{Max: 60, Base: 50 * time.Millisecond, Cap: time.Second}
 }
 
-// fulfil is Fulfil's function.
+// fulfil is Fulfil's function. What it does to the world has a compensation each, registered before: whether the run fails,
+// is cancelled, is abandoned or is past a deadline, the invoice, the money and the stock are given back, and the order is closed last.
 func (s *Shop) fulfil(r *weir.Run, o Order) (Receipt, error) {
+	weir.Compensate(r, "call-off-order", func(ctx context.Context) error { return s.callOff(ctx, o.ID) })
 	receipt, err := s.deliver(r, o)
 	if err != nil {
 		return Receipt{}, errors.Join(err, s.close(r, o.ID, stateFailed, Receipt{}, err.Error()))
@@ -45,6 +47,8 @@ func (s *Shop) deliver(r *weir.Run, o Order) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
+	// The run may end while billing has not answered: a credit note is for what there is, and for what may come.
+	weir.Compensate(r, "credit-invoice", func(ctx context.Context) error { return s.out.Billing.Credit(ctx, o.ID) })
 	invoice, err := weir.Step(r, "create-invoice", func(ctx context.Context) (Invoice, error) {
 		return s.out.Billing.Create(ctx, weir.IdempotencyKey(ctx), o)
 	}, weir.DoneIf(ErrInvoiceExists))
@@ -81,6 +85,8 @@ func (s *Shop) reserve(r *weir.Run, o Order) error {
 // charge takes the money. The intent is committed first; whatever happens then, the provider
 // is asked before anything is tried again.
 func (s *Shop) charge(r *weir.Run, o Order) (Charge, error) {
+	// Before the step, by the order: a person may give the run up while nobody knows whether there is a charge.
+	weir.Compensate(r, "refund-charge", func(ctx context.Context) error { return s.out.Payments.Refund(ctx, o.ID) })
 	return weir.Once(r, "charge-card", func(ctx context.Context) (Charge, error) {
 		return s.out.Payments.Charge(ctx, weir.IdempotencyKey(ctx), o)
 	}, s.findCharge, weir.FailIf(ErrDeclined))
@@ -119,4 +125,12 @@ func (s *Shop) close(r *weir.Run, id, state string, receipt Receipt, reason stri
 		return struct{}{}, nil
 	})
 	return err
+}
+
+// callOff closes an order that was not fulfilled, or is not to be any more, if its workflow has not come to do so.
+func (s *Shop) callOff(ctx context.Context, id string) error {
+	return s.db.Patient(ctx, func(ctx context.Context) error {
+		_, err := s.db.ExecContext(ctx, sqlCallOff, stateFailed, "called off", id)
+		return err
+	})
 }

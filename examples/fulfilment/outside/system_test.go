@@ -116,6 +116,31 @@ func TestEachRequestIsACharge(t *testing.T) {
 	}
 }
 
+// A refund gives back each charge of its order once, also one that comes later, and refuses none.
+func TestRefund(t *testing.T) {
+	p := start(t, outside.Payments, outside.Config{})
+	given := func() int {
+		return p.count(`select count(*) from refunds join charges on id = charge where ordered = 'order-1'`)
+	}
+	p.ask("POST", "/charges", anOrder)
+	p.ask("POST", "/charges", anOrder)
+	p.ask("POST", "/charges", `{"key":"k-2","order":"order-2","card":"card-2","cents":1}`)
+	for range 2 {
+		p.want("PUT", "/refunds/order-1", "", 204, "")
+		p.want("PUT", "/refunds/order-3", "", 204, "") // nothing was charged yet
+		if n := given(); n != 2 {
+			t.Errorf("of two charges %d are given back, want both once", n)
+		}
+	}
+	if s, a := p.ask("POST", "/charges", anOrder); s != http.StatusCreated || given() != 3 {
+		t.Errorf("a charge after the refund is answered %d %s, and %d are given back, want 201 and all 3", s, a, given())
+	}
+	p.ask("POST", "/charges", `{"key":"k-3","order":"order-3","card":"card-3","cents":1}`)
+	if charges, back := p.count(`select count(*) from charges`), p.count(`select count(*) from refunds`); charges != 5 || back != 4 {
+		t.Errorf("%d charges and %d refunds, want 5 and 4: order-2's is kept", charges, back)
+	}
+}
+
 // A declined card takes no money, and is declined again.
 func TestDecline(t *testing.T) {
 	p := start(t, outside.Payments, outside.Config{Declined: 0.5})
@@ -144,6 +169,22 @@ func TestOneInvoiceAnOrder(t *testing.T) {
 	b.want("POST", "/invoices", `{"key":"k-3","order":"order-1","cents":3}`, 409, `{"number":"in-000001","key":"k-3","order":"order-1","cents":1250}`)
 	if made, refused := b.count(`select count(*) from invoices`), b.count(`select count(*) from invoices_refused`); made != 2 || refused != 1 {
 		t.Errorf("%d invoices and %d refused, want 2 and 1", made, refused)
+	}
+}
+
+// A credit note is written once, and no invoice comes after it.
+func TestCreditNote(t *testing.T) {
+	b := start(t, outside.Billing, outside.Config{})
+	b.ask("POST", "/invoices", anOrder)
+	for range 2 {
+		b.want("PUT", "/credit-notes/order-1", "", 204, "")
+		b.want("PUT", "/credit-notes/order-2", "", 204, "") // before its invoice: the request may still be on its way
+	}
+	for _, order := range []string{"order-1", "order-2"} {
+		b.want("POST", "/invoices", fmt.Sprintf(`{"key":"k","order":%q,"cents":1}`, order), 410, `{"error":"credited","reason":"the order has a credit note"}`)
+	}
+	if invoices, notes := b.count(`select count(*) from invoices`), b.count(`select count(*) from credit_notes`); invoices != 1 || notes != 2 {
+		t.Errorf("%d invoices and %d credit notes, want 1 and 2", invoices, notes)
 	}
 }
 

@@ -38,6 +38,8 @@ var (
 )
 
 func (s *Shop) release(Order) func(context.Context) error            { return nil }
+func (s *Shop) refund(Order) func(context.Context) error             { return nil }
+func (s *Shop) credit(Order) func(context.Context) error             { return nil }
 func (s *Shop) reserve(Order) func(context.Context) error            { return nil }
 func (s *Shop) thank(Order) func(context.Context) error              { return nil }
 func (s *Shop) charge(Order) func(context.Context) (Charge, error)   { return nil }
