@@ -190,7 +190,7 @@ const (
 // outsiders is the four systems in memory, behind the shop's own clients: they answer as
 // package outside does, and tell the world of what they do.
 type outsiders struct {
-	world *weirtest.World
+	world told
 	began time.Time
 
 	mu       sync.Mutex
@@ -202,7 +202,14 @@ type outsiders struct {
 	credited map[string]bool              // orders
 }
 
-func newOutside(w *weirtest.World) *outsiders {
+// told is who is told of what they do: a *weirtest.World.
+type told interface {
+	Effect(name, key string)
+	Undo(name, key string)
+	Repeatable(name, key string)
+}
+
+func newOutside(w told) *outsiders {
 	return &outsiders{
 		world: w, began: time.Now(),
 		reserved: map[string]string{}, charges: map[string]map[string]any{}, invoices: map[string]map[string]string{},
