@@ -227,7 +227,8 @@ func Call[In, Out any](r *Run, name string, w Workflow[In, Out], in In, o ...Wai
 // ended. fence is higher each time the lock changes hands: give it to outside systems,
 // so that they can refuse who has lost the lock. It is the run's: between its own branches it
 // keeps nothing apart, and where one is inside of another, or in two branches, the last to finish releases it. A lock's name has 1 to 512 bytes.
-// [Within] bounds the time in line.
+// [Within] bounds the time in line. Runs that take several in different orders may wait for each other until somebody cancels one:
+// weir doctor tells of them.
 func Locked(r *Run, name string, f func(r *Run, fence int64) error, o ...Within) error {
 	c := r.lock("lock", name)
 	for _, opt := range o {

@@ -36,11 +36,16 @@ func (c *doctorCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	locks, err := e.Locks(a.ctx, locksLooked)
+	if err != nil {
+		return err
+	}
 	findings := []problemView{}
 	if !a.onServer() {
 		findings = fileFindings(a.store)
 	}
 	findings = append(findings, s.unworked()...)
+	findings = append(findings, lockCircles(locks, s.now)...)
 	shut, err := shutInlets(a, e, s.running)
 	if err != nil {
 		return err
