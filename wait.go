@@ -124,7 +124,8 @@ func (s Signal[T]) awaited(run string) (*contract[T], string) { return &s.contra
 // WaitFor waits for an event, or for a signal to this run. Each call takes one
 // occurrence, the oldest since the run's start that no other call took: what came
 // before the call is not missed. Signals are kept until their run has ended; events as long as other messages, so one
-// that came longer than [Config].Keep before the call may be gone: a run that waits for older ones needs a longer Keep. It fails only past its [Within], or when a person settles it so. An event of another
+// that came longer than [Config].Keep before the call may be gone: a run that waits for older ones needs a longer Keep. A note in the run's
+// history says so the first time that it looks back so far. It fails only past its [Within], or when a person settles it so. An event of another
 // store comes here only if this program subscribes to it; else the run is parked, and says so.
 func WaitFor[T any](r *Run, name string, what Awaited[T], o ...WaitOption) (T, error) {
 	c := r.wait(store.KindWaitFor, name, o)

@@ -130,6 +130,9 @@ func TestEventDoesNotOutliveKeep(t *testing.T) {
 		time.Sleep(15 * 24 * time.Hour)
 		publish(t, e.Engine, "7", 2)
 		completedLate(t, ref, 2)
+		if note := recordOf(t, storyOf(t, e.Engine, "7"), ":look-back").Reason; !strings.Contains(note, "kitchen.food-ready") || !strings.Contains(note, "Config.Keep is 168h0m0s") {
+			t.Errorf("the run's history says %q, want that older events may be deleted", note)
+		}
 	})
 }
 

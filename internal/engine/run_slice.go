@@ -63,6 +63,7 @@ const (
 	noteEnding = ":ending"
 	noteDrift  = ":drift"
 	noteAct    = ":act"
+	noteOld    = ":look-back"
 )
 
 func newSlice(w *workflow, run *store.Run) *slice {
@@ -279,6 +280,19 @@ func (s *slice) noteDrift() {
 		r.Reason = clip(reason, store.MaxReason)
 		s.replace(note, &r)
 	}
+}
+
+// noteLookBack records, the first time, that a wait looks back to where retention may have deleted events.
+func (s *slice) noteLookBack(c *Call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := s.w.e.config.Keep
+	from := s.w.e.Now().Add(-keep)
+	if c.Topic.Kind != store.KindEvent || !s.run.StartedAt.Before(from) || s.retired != nil || s.sealed || s.ledger.find(noteOld) != nil {
+		return
+	}
+	s.note(noteOld, nil, fmt.Sprintf("%s: what came from %s to %s may be deleted, for Config.Keep is %s", waitsFor(c),
+		s.run.StartedAt.UTC().Format(time.RFC3339), from.UTC().Format(time.RFC3339), keep))
 }
 
 // note adds a record of what happened to the run.

@@ -69,6 +69,7 @@ func (st *Strand) WaitFor(c *Call) (Received, error) {
 			r.Due, r.Reason = st.limit(c, r.StartedAt), waitsFor(c)
 			ch.update.Waits = append(ch.update.Waits, st.wait(c, r.N, st.s.run.StartedAt, st.s.consumed[c.source()]))
 		})
+		st.s.noteLookBack(c)
 	}
 	for !rec.settled() {
 		if again || st.met(rec) { // what came may have been taken by another branch
