@@ -10,8 +10,7 @@ import (
 	"github.com/weir-go/weir/store"
 )
 
-// cancelAll asks all runs to end, when it is time, as a person does who asks until there is an answer, and after a crash looks
-// first whom the audit says to be asked.
+// cancelAll asks all runs to end, when it is time, as a person does who asks until there is an answer.
 func (tr *trial) cancelAll(e *Engine) {
 	select {
 	case <-tr.world.fuse.reached:
@@ -28,23 +27,12 @@ func (tr *trial) cancelAll(e *Engine) {
 }
 
 func (e *Engine) cancelAll(ctx context.Context) error {
-	acts, err := e.Audit(ctx, store.MaxList)
-	if err != nil {
-		return err
-	}
-	asked := map[string]bool{}
-	for _, act := range acts {
-		asked[act.Target] = true
-	}
 	for q := (weir.RunQuery{Max: store.MaxList}); ; {
 		page, err := e.Runs(ctx, q)
 		if err != nil {
 			return err
 		}
 		for i := range page {
-			if asked[fmt.Sprintf("run %s of %s", page[i].ID, page[i].Workflow)] {
-				continue
-			}
 			err := e.CancelRun(ctx, weir.RunSelection{Workflow: page[i].Workflow, ID: page[i].ID}, weir.Because{By: "weirtest", Why: "it cancels all runs"})
 			if err != nil && !errors.Is(err, weir.ErrConflict) { // it has ended
 				return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -262,7 +263,8 @@ func (st *Strand) prod() {
 
 // interrupt cancels the step under way and ends a pause. The caller holds s.mu.
 func (st *Strand) interrupt(cause error) {
-	if st.current != nil && !st.current.kept {
+	goesOn := st.compensating && errors.Is(cause, ErrCancelled) // it is what the run's end is for
+	if st.current != nil && !st.current.kept && !goesOn {
 		st.current.cancel(cause)
 	}
 	st.prod()
