@@ -207,9 +207,9 @@ const pruneNeeded = `select pos, null::bytea, null::bytea from weir.deferred whe
 
 const (
 	// pruneTellsRun: m is a signal to a run that has not ended, of whatever workflow, which may wait for it yet. A scalar,
-	// so that it stays a look into the index of each workflow's runs.
-	pruneTellsRun = ` (select 1 from weir.workflows w join weir.runs r on r.workflow = w.id and r.id = m.key
-		where r.wake is not null and r.started_us <= m.sent_us limit 1) is not null`
+	// and an array, so that it stays a look into the index of each workflow's runs, also with young statistics.
+	pruneTellsRun = ` (select 1 from weir.runs r where r.workflow = any(array(select id from weir.workflows)) and r.id = m.key and r.wake is not null
+		and r.started_us <= m.sent_us limit 1) is not null`
 	pruneTold = `select m.topic::bigint << 40 | m.seq from weir.messages m
 		where m.topic = $1 and m.seq >= $3 and m.seq <= $4 and m.seq = any($2)
 		and exists (select 1 from weir.topics t where t.id = $1 and t.kind = 4) and` + pruneTellsRun

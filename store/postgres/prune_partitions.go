@@ -71,13 +71,11 @@ const (
 		union all select 0, manifest, bits from weir.batches where state < 2`
 	prunePartCopy = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from unnest($1::bigint[]) as p(pos)
 		join PART m on m.topic = (p.pos >> 40)::int and m.seq = p.pos & 1099511627775 on conflict (topic, seq) do nothing`
-	// Signals to runs that have not ended: see pruneTellsRun. Whether it goes by the runs or by the signals is for the planner,
-	// which knows how many there are.
+	// Signals to runs that have not ended: see pruneTellsRun.
 	prunePartTold = `insert into weir.kept (` + keptColumns + `) select` + keptColumns + `from PART m
 		where m.topic in (select id from weir.topics where kind = 4)
-		and exists (select 1 from weir.runs r where r.id = m.key and r.wake is not null and r.started_us <= m.sent_us)
-		and not exists (select 1 from weir.kept k where k.topic = m.topic and k.seq = m.seq)
-		limit $1 on conflict (topic, seq) do nothing`
+		and (select 1 from weir.kept k where k.topic = m.topic and k.seq = m.seq limit 1) is null
+		and` + pruneTellsRun + ` limit $1 on conflict (topic, seq) do nothing`
 
 	// Of attempts, edits and starts in turn.
 	prunePartHistory = `delete from weir.%[1]s h using (
@@ -234,9 +232,11 @@ func (p *pruner) keepOf(x part) ([]int64, error) {
 	return needed, err
 }
 
-// keepTold copies aside signals of a partition to runs that have not ended. all: there are no more of them.
+// keepTold copies aside signals of a partition to runs that have not ended. all: there are no more of them. It looks at
+// each signal of the partition, which may be millions, so it may take longer than other statements.
 func (p *pruner) keepTold(x part, most int) (all bool, err error) {
 	var n int64
+	p.t.do(actNoLimit)
 	p.t.tell(x.query(prunePartTold), &n, most)
 	err = p.t.flush()
 	return n < int64(most), err
