@@ -114,6 +114,9 @@ func (d *deeds) open(dsn string, options ...Option) {
 		d.t.Fatal(err)
 	}
 	d.queue = states[0].ID
+	if err := d.s.knowWorkflows(d.t.Context(), map[string]bool{crowdFlow: true}); err != nil { // else that is what is cut
+		d.t.Fatal(err)
+	}
 }
 
 func (d *deeds) must(ch *store.Change) {
