@@ -66,6 +66,17 @@ func (l *line) takeForeign(ds []transport.Delivery) {
 	slices.SortFunc(l.left, func(a, b left) int { return cmp.Compare(a.number, b.number) })
 }
 
+// expect is told that all in hand is with the transport again, which gives it as it likes: what was published later waits for it.
+func (l *line) expect(now time.Time) {
+	for i := range l.pending {
+		l.left = append(l.left, left{number: l.pending[i].Number, bytes: sizeOf(&l.pending[i])})
+	}
+	for i := range l.left {
+		l.left[i].asked, l.left[i].handle = now, nil
+	}
+	slices.SortFunc(l.left, func(a, b left) int { return cmp.Compare(a.number, b.number) })
+}
+
 // ready is how many of those in hand have nothing before them that is left.
 func (l *line) ready() int {
 	if len(l.left) == 0 {

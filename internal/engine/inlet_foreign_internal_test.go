@@ -163,3 +163,28 @@ func TestForeignLines(t *testing.T) {
 		t.Errorf("lines %v of %v, want one of 1 and 3, and one of the rest", lanes, of)
 	}
 }
+
+// What was in hand when the inlet failed comes again, in whatever order: what was published later waits for it, no longer than
+// the transport may take to give it.
+func TestForeignLineExpects(t *testing.T) {
+	l := &line{lane: transport.Lane{Queue: "kitchen.cook"}}
+	l.takeForeign(published(5, 7, 0))
+	failed := time.Unix(100, 0)
+	l.expect(failed)
+	l.pending = nil
+	l.takeForeign(append(published(6, 6, 0), published(8, 9, 0)...))
+	if got := numberLine(l.sort().on); got != "" {
+		t.Errorf("on %s while 5 is missing, want none", got)
+	}
+	l.takeForeign(published(5, 5, 0))
+	if got := numberLine(l.sort().on); got != "5-6" {
+		t.Errorf("on %s while 7 is missing, want 5-6", got)
+	}
+	if ds := l.asks(failed.Add(leftPatience - 1)); len(ds) != 0 || numberLine(l.sort().on) != "" {
+		t.Errorf("%d are asked for again, want none: they come by themselves; and 8 waits for 7", len(ds))
+	}
+	l.asks(failed.Add(leftPatience))
+	if got := numberLine(l.sort().on); got != "8-9" {
+		t.Errorf("on %s when 7 was waited for, want 8-9", got)
+	}
+}

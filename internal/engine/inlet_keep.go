@@ -333,8 +333,12 @@ func (k *keeping) wakes(now time.Time) time.Duration {
 func (k *keeping) letGo() {
 	k.in.mu.Lock()
 	defer k.in.mu.Unlock()
+	now := time.Now()
 	for l := range k.busy {
-		l.pending, l.left, l.limit, l.until, l.gap = nil, nil, 0, time.Time{}, time.Time{}
+		if l.foreign() {
+			l.expect(now)
+		}
+		l.pending, l.limit, l.until, l.gap = nil, 0, time.Time{}, time.Time{}
 	}
 }
 

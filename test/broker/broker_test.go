@@ -105,9 +105,27 @@ func (s *served) wants(t testing.TB, what string, tables, each int) {
 			want[i] = i + 1
 		}
 		if !slices.Equal(s.table[name], want) {
-			t.Errorf("%s of %s: %v, want 1 to %d in order, once", what, name, s.table[name], each)
+			t.Errorf("%s of %s: %s, want 1 to %d in order, once", what, name, stretches(s.table[name]), each)
 		}
 	}
+}
+
+// stretches tells numbers briefly: "1-3 5 4 6-9".
+func stretches(list []int) string {
+	var parts []string
+	for i := 0; i < len(list); {
+		j := i
+		for j+1 < len(list) && list[j+1] == list[j]+1 {
+			j++
+		}
+		if i == j {
+			parts = append(parts, fmt.Sprint(list[i]))
+		} else {
+			parts = append(parts, fmt.Sprint(list[i], "-", list[j]))
+		}
+		i = j + 1
+	}
+	return strings.Join(parts, " ")
 }
 
 func eventually(t testing.TB, what string, holds func() bool) {

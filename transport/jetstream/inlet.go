@@ -215,6 +215,9 @@ func (in *inlet) connect(ctx context.Context) error {
 		if err := t.connected(); err != nil {
 			return err
 		}
+		if reset.Err() != nil { // else what comes is not in its order
+			return fmt.Errorf("receive for %s: reset its consumer: %w", in.boundary, t.outcome(ctx, err))
+		}
 		// An older server cannot. Then they come when their time is over.
 		t.config.Log.DebugContext(ctx, "consumer not reset", "boundary", in.boundary, "error", err)
 	}
