@@ -219,7 +219,7 @@ func openConn(path string, pragmas []string) (*conn, error) {
 	zc.SetBusyTimeout(busyTimeout)
 	c := &conn{c: zc}
 	for _, p := range pragmas {
-		if err := c.exec(p); err != nil {
+		if err := c.insist(p); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), c.close())
 		}
 	}
@@ -229,6 +229,18 @@ func openConn(path string, pragmas []string) (*conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// insist runs a pragma, again while the file is locked: SQLite does not wait by itself for what a change of the journal's mode
+// needs, which others who open a new file at the same time hold for moments.
+func (c *conn) insist(pragma string) error {
+	for until := time.Now().Add(busyTimeout); ; {
+		err := c.exec(pragma)
+		if err == nil || sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Now().After(until) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // now is the store's time, as it will be read back.
